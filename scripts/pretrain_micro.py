@@ -1,0 +1,614 @@
+"""Pre-train the two micro backbones on microworld's `studio` domain.
+
+    python scripts/pretrain_micro.py clip  --out zsvg/backbones/micro/clip
+    python scripts/pretrain_micro.py blip  --out zsvg/backbones/micro/blip
+
+Each takes about 45 minutes on one CPU core; run both at once on two cores. Data are rendered as
+they are needed from (seed, step), so the run repeats exactly and resumes after an interruption.
+Only `studio` pictures are seen; the sentences use every word of every domain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageFilter
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from zsvg.files import atomic_path, write_json, write_text
+from zsvg.microworld.domains import PRETRAINING
+from zsvg.microworld.language import (
+    ACTION_WORDS,
+    COLOUR_WORDS,
+    SHAPE_WORDS,
+    event_caption,
+    frame_caption,
+    vocabulary,
+)
+from zsvg.microworld.render import SIZE, Renderer
+from zsvg.microworld.script import (
+    ACTIONS,
+    COLOURS,
+    SHAPES,
+    Event,
+    Scene,
+    Thing,
+    generator,
+    pose,
+    sample_scene,
+)
+
+CLIP_IMAGE, PATCH, WIDTH, EMBED, CONTEXT = 64, 8, 144, 128, 24
+BLIP_IMAGE, BLIP_WIDTH = 96, 144
+GRID = CLIP_IMAGE // PATCH
+SHOWN = 6  # frames of one event that CLIP sees per step
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One visible thing of a frame: the thing, its centre, half its width (all in frame widths)."""
+
+    thing: Thing
+    x: float
+    y: float
+    half: float
+    size: str | None
+
+
+def visible(scene: Scene, time_: float) -> list[Seen]:
+    """Return what can be seen at one instant, the acting thing first."""
+    seen = []
+    for event in scene.events:
+        if event.start <= time_ < event.end:
+            at = pose(event, time_)
+            if at.opacity > 0.5 and -0.02 < at.x < 1.02 and -0.02 < at.y < 1.02:
+                half = {"small": 0.105, "large": 0.165}[event.size] * at.scale
+                seen.append(Seen(event.thing, at.x, at.y, half, event.size))
+    seen += [Seen(d.thing, d.x, d.y, 0.105, None) for d in scene.distractors]
+    return seen
+
+
+def training_scene(seed: int, step: int, item: int) -> tuple[np.random.Generator, Scene]:
+    """Return the random stream and script of one training example."""
+    rng = generator(PRETRAINING, "train", seed + 1_000_003, step * 1000 + item)
+    return rng, sample_scene(rng, vid="", domain=PRETRAINING)
+
+
+def jitter(rng: np.random.Generator, picture: np.ndarray, strength: float) -> np.ndarray:
+    """Photometric augmentation of (H, W, 3) uint8: gain, offset, colour cast, blur, edges, noise."""
+    image = picture.astype(np.float32)
+    if strength > 0.5 and rng.random() < 0.3:
+        source = Image.fromarray(picture)
+        if rng.random() < 0.5:
+            source = source.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 1.4))))
+        else:
+            edges = source.filter(ImageFilter.FIND_EDGES)
+            source = Image.blend(source, edges, float(rng.uniform(0.2, 0.8)))
+        image = np.asarray(source, np.float32)
+    grey = image.mean(2, keepdims=True)
+    image = grey + (image - grey) * float(rng.uniform(1 - 0.6 * strength, 1 + 0.2 * strength))
+    image = image * rng.uniform(1 - 0.5 * strength, 1 + 0.3 * strength)
+    image = image * (1 + strength * rng.uniform(-0.2, 0.2, 3)) + strength * rng.uniform(-40, 40)
+    image += rng.normal(0, rng.uniform(0, 14 * strength), image.shape)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+# --- CLIP ------------------------------------------------------------------------------------
+
+
+def clip_config(words: int) -> dict[str, object]:
+    """Return the open_clip configuration of the micro CLIP."""
+    return {
+        "model_cfg": {
+            "embed_dim": EMBED,
+            "vision_cfg": {
+                "image_size": CLIP_IMAGE,
+                "patch_size": PATCH,
+                "width": WIDTH,
+                "layers": 5,
+                "head_width": 36,
+                "mlp_ratio": 4.0,
+            },
+            "text_cfg": {
+                "context_length": CONTEXT,
+                "vocab_size": words,
+                "width": 128,
+                "heads": 4,
+                "layers": 3,
+                "hf_tokenizer_name": "micro",
+            },
+        },
+        "preprocess_cfg": {
+            "size": [CLIP_IMAGE, CLIP_IMAGE],
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.25, 0.25, 0.25],
+            "interpolation": "bicubic",
+            "resize_mode": "shortest",
+        },
+    }
+
+
+def write_clip_tokenizer(folder: Path) -> int:
+    """Write a word-level tokenizer; the end token has the highest id, as argmax pooling needs."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<unk>", "<start>", *vocabulary(), "<end>"]
+    ids = {word: i for i, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>",
+        special_tokens=[("<start>", ids["<start>"]), ("<end>", ids["<end>"])],
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<start>",
+        eos_token="<end>",
+        model_max_length=CONTEXT,
+    ).save_pretrained(folder)
+    return len(words)
+
+
+class ClipTeacher(nn.Module):
+    """What teaches the micro CLIP beside captions; dropped after pre-training.
+
+    Patch heads name shape and colour, frame heads say which things are where, and a small temporal
+    encoder over several frames is matched with sentences about actions, so that the text tower
+    learns verbs and the frame features carry pose.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch_shape = nn.Linear(WIDTH, len(SHAPES) + 1)
+        self.patch_colour = nn.Linear(WIDTH, len(COLOURS) + 1)
+        self.pair = nn.Linear(EMBED, len(SHAPES) * len(COLOURS))
+        self.where = nn.Linear(EMBED, len(COLOURS) * 16)
+        layer = nn.TransformerEncoderLayer(
+            EMBED, 4, 2 * EMBED, dropout=0.0, batch_first=True, norm_first=True
+        )
+        self.temporal = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.position = nn.Parameter(0.02 * torch.randn(SHOWN, EMBED))
+        self.action = nn.Linear(EMBED, len(ACTIONS))
+        self.clip_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+
+def clip_batch(seed: int, step: int, clips: int, strength: float) -> dict[str, object]:
+    """Render `clips` events with SHOWN frames each, their captions and auxiliary labels."""
+    frames, captions, sentences, actions = [], [], [], []
+    shape = np.zeros((clips * SHOWN, GRID, GRID), np.int64)
+    colour = np.zeros_like(shape)
+    pair = np.zeros((clips * SHOWN, len(SHAPES), len(COLOURS)), np.float32)
+    where = np.zeros((clips * SHOWN, len(COLOURS), 4, 4), np.float32)
+    centres = (np.arange(GRID) + 0.5) / GRID
+    for item in range(clips):
+        rng, scene = training_scene(seed, step, item)
+        event = scene.events[int(rng.integers(len(scene.events)))]
+        renderer = Renderer(scene)
+        first, last = event.start, event.end - 0.05
+        first += rng.uniform(0, 0.2) * (last - first)
+        last -= rng.uniform(0, 0.2) * (last - first)
+        times = np.linspace(first, last, SHOWN)
+        if rng.random() < 0.3:  # one frame of the idle time before
+            times[0] = max(0.0, event.start - 0.5)
+        augment = int(rng.integers(2**31))
+        for number, instant in enumerate(times):
+            n = item * SHOWN + number
+            picture = Image.fromarray(renderer.frame(float(instant)))
+            small = np.asarray(picture.resize((CLIP_IMAGE, CLIP_IMAGE), Image.Resampling.BICUBIC))
+            frames.append(jitter(np.random.default_rng(augment), small, strength))
+            seen = visible(scene, float(instant))
+            for thing in seen:
+                s, c = SHAPES.index(thing.thing.shape), COLOURS.index(thing.thing.colour)
+                inside = (
+                    (np.abs(centres[:, None] - thing.y) < max(0.8 * thing.half, 0.5 / GRID))
+                    & (np.abs(centres[None, :] - thing.x) < max(0.8 * thing.half, 0.5 / GRID))
+                )
+                shape[n][inside], colour[n][inside] = s + 1, c + 1
+                pair[n, s, c] = 1
+                row, column = (int(np.clip(4 * v, 0, 3)) for v in (thing.y, thing.x))
+                where[n, c, row, column] = 1
+            order = seen if rng.random() < 0.65 else seen[::-1]
+            if number % 2 == 0:
+                listed = [(s.thing, s.x, s.y, s.size) for s in order]
+                captions.append(_ordered_caption(rng, scene, listed))
+        sentences.append(event_caption(rng, scene, event))
+        actions.append(ACTIONS.index(event.action))
+    return {
+        "frames": torch.from_numpy(np.stack(frames)),
+        "captions": captions,
+        "sentences": sentences,
+        "actions": torch.tensor(actions),
+        "shape": torch.from_numpy(shape).flatten(1),
+        "colour": torch.from_numpy(colour).flatten(1),
+        "pair": torch.from_numpy(pair).flatten(1),
+        "where": torch.from_numpy(where).flatten(1),
+    }
+
+
+def _ordered_caption(
+    rng: np.random.Generator,
+    scene: Scene,
+    listed: list[tuple[Thing, float, float, str | None]],
+) -> str:
+    return frame_caption(rng, scene, listed)
+
+
+def contrast(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+    """Symmetric InfoNCE; pairs of the same group other than the diagonal are not negatives."""
+    logits = scale.exp().clamp(max=100) * F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
+    same = group[:, None] == group[None, :]
+    same.fill_diagonal_(False)
+    logits = logits.masked_fill(same, -1e4)
+    target = torch.arange(len(a))
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def caption_groups(texts: list[str]) -> torch.Tensor:
+    """Give equal captions one number, so that they are not each other's negatives."""
+    numbers: dict[str, int] = {}
+    return torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts])
+
+
+def clip_loss(model: nn.Module, teacher: ClipTeacher, tokenizer, batch, mean, std) -> dict[str, torch.Tensor]:
+    """Return the losses of one CLIP step."""
+    pixels = (batch["frames"].permute(0, 3, 1, 2).float() / 255 - mean) / std
+    pooled, tokens = model.visual(pixels)
+    texts = [*batch["captions"], *batch["sentences"]]
+    text = model.encode_text(tokenizer(texts, context_length=CONTEXT))
+    caption, sentence = text[: len(batch["captions"])], text[len(batch["captions"]) :]
+    weight = torch.ones(len(SHAPES) + 1)
+    weight[0] = 0.1
+    video = teacher.temporal(pooled.view(-1, SHOWN, EMBED) + teacher.position).mean(1)
+    present = batch["pair"]
+    return {
+        "frame": contrast(
+            pooled.view(-1, SHOWN, EMBED)[:, ::2].reshape(-1, EMBED),
+            caption,
+            model.logit_scale,
+            torch.arange(len(pooled) // SHOWN).repeat_interleave(SHOWN // 2),
+        ),
+        "clip": contrast(video, sentence, teacher.clip_scale, caption_groups(batch["sentences"])),
+        "action": 0.5 * F.cross_entropy(teacher.action(video), batch["actions"]),
+        "shape": F.cross_entropy(
+            teacher.patch_shape(tokens).flatten(0, 1), batch["shape"].flatten(), weight
+        ),
+        "colour": F.cross_entropy(
+            teacher.patch_colour(tokens).flatten(0, 1),
+            batch["colour"].flatten(),
+            weight[: len(COLOURS) + 1],
+        ),
+        "pair": 10 * F.binary_cross_entropy_with_logits(teacher.pair(pooled), present),
+        "where": 5 * F.binary_cross_entropy_with_logits(teacher.where(pooled), batch["where"]),
+    }
+
+
+def pretrain_clip(args: argparse.Namespace) -> None:
+    """Train the micro CLIP and write its open_clip folder."""
+    import open_clip
+    from open_clip.factory import CustomTextCLIP
+
+    folder = Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    words = write_clip_tokenizer(folder)
+    config = clip_config(words)
+    write_json(folder / "open_clip_config.json", config)
+    torch.manual_seed(args.seed)
+    settings = dict(config["model_cfg"])  # type: ignore[call-overload]
+    model = CustomTextCLIP(**settings)
+    model.visual.output_tokens = True
+    teacher = ClipTeacher()
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    mean = torch.tensor([0.5] * 3).view(1, 3, 1, 1)
+    std = torch.tensor([0.25] * 3).view(1, 3, 1, 1)
+
+    def losses(step: int) -> dict[str, torch.Tensor]:
+        batch = clip_batch(args.seed, step, args.batch, 0.25)
+        return clip_loss(model, teacher, tokenizer, batch, mean, std)
+
+    fit(nn.ModuleDict({"model": model, "teacher": teacher}), losses, args)
+    half = {k: v.half().contiguous() for k, v in model.state_dict().items()}
+    with atomic_path(folder / "open_clip_model.safetensors") as temporary:
+        save_file(half, temporary)
+    write_text(folder / "README.md", clip_card(args))
+
+
+def clip_card(args: argparse.Namespace) -> str:
+    """Return the start of the model card; `scripts/check_microworld.py` measures the rest."""
+    return (
+        "# micro CLIP\n\n"
+        "A small open_clip model pre-trained on rendered microworld `studio` frames "
+        f"(`scripts/pretrain_micro.py clip --steps {args.steps} --seed {args.seed}`).\n"
+        "It understands microworld and nothing else. Apache-2.0.\n"
+    )
+
+
+# --- BLIP ------------------------------------------------------------------------------------
+
+
+def blip_parts(folder: Path):
+    """Build the micro BLIP and its processor; write the processor's files."""
+    from transformers import (
+        BertTokenizer,
+        BlipConfig,
+        BlipForConditionalGeneration,
+        BlipImageProcessor,
+        BlipProcessor,
+    )
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *vocabulary()]
+    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+    config = BlipConfig(
+        text_config={
+            "vocab_size": len(words),
+            "hidden_size": BLIP_WIDTH,
+            "encoder_hidden_size": BLIP_WIDTH,
+            "intermediate_size": 3 * BLIP_WIDTH,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 32,
+            "bos_token_id": 5,
+            "eos_token_id": 3,
+            "sep_token_id": 3,
+            "pad_token_id": 0,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "is_decoder": True,
+            "label_smoothing": 0.0,
+        },
+        vision_config={
+            "hidden_size": BLIP_WIDTH,
+            "intermediate_size": 4 * BLIP_WIDTH,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 4,
+            "image_size": BLIP_IMAGE,
+            "patch_size": PATCH,
+            "initializer_range": 0.02,
+        },
+        projection_dim=64,
+        image_text_hidden_size=64,
+    )
+    model = BlipForConditionalGeneration(config)
+    images = BlipImageProcessor(
+        size={"height": BLIP_IMAGE, "width": BLIP_IMAGE},
+        image_mean=[0.5] * 3,
+        image_std=[0.25] * 3,
+    )
+    processor = BlipProcessor(images, tokenizer)
+    processor.save_pretrained(folder)
+    return model, processor
+
+
+class BlipTeacher(nn.Module):
+    """Names action, colour and shape from the strip's class token, and colours of its patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action = nn.Linear(BLIP_WIDTH, len(ACTIONS))
+        self.colour = nn.Linear(BLIP_WIDTH, len(COLOURS))
+        self.shape = nn.Linear(BLIP_WIDTH, len(SHAPES))
+        self.patch_shape = nn.Linear(BLIP_WIDTH, len(SHAPES) + 1)
+        self.patch_colour = nn.Linear(BLIP_WIDTH, len(COLOURS) + 1)
+
+
+def strip_of(renderer: Renderer, start: float, end: float) -> tuple[np.ndarray, list[float]]:
+    """Return a 2x2 strip of four frames from [start, end), (192, 192, 3), and their times."""
+    times = [start + (end - start) * (k + 0.5) / 4 for k in range(4)]
+    a, b, c, d = (renderer.frame(t) for t in times)
+    return np.concatenate([np.concatenate([a, b], 1), np.concatenate([c, d], 1)], 0), times
+
+
+def blip_batch(seed: int, step: int, items: int) -> dict[str, object]:
+    """Render strips of events (sometimes of nothing) with captions and auxiliary labels."""
+    strips, captions, labels = [], [], []
+    grid = BLIP_IMAGE // PATCH
+    half_grid = grid // 2
+    shape = np.zeros((items, grid, grid), np.int64)
+    colour = np.zeros_like(shape)
+    centres = (np.arange(half_grid) + 0.5) / half_grid
+    for item in range(items):
+        rng, scene = training_scene(seed + 7, step, item)
+        index = int(rng.integers(len(scene.events)))
+        event: Event = scene.events[index]
+        renderer = Renderer(scene)
+        length = event.end - event.start
+        start = event.start + length * rng.uniform(-0.12, 0.2)
+        end = event.end - length * rng.uniform(-0.12, 0.2)
+        caption = event_caption(rng, scene, event)
+        label = (
+            ACTIONS.index(event.action),
+            COLOURS.index(event.thing.colour),
+            SHAPES.index(event.thing.shape),
+        )
+        if rng.random() < 0.06:
+            start = event.end
+            following = scene.events[index + 1].start if index + 1 < len(scene.events) else scene.duration
+            end, caption, label = following, "an empty scene", (-100, -100, -100)
+        strip, times = strip_of(renderer, max(0.0, start), min(scene.duration, end))
+        image = Image.fromarray(strip).resize((BLIP_IMAGE, BLIP_IMAGE), Image.Resampling.BICUBIC)
+        strips.append(jitter(rng, np.asarray(image), 1.0 if rng.random() < 0.7 else 0.2))
+        for k, instant in enumerate(times):
+            rows = slice((k // 2) * half_grid, (k // 2 + 1) * half_grid)
+            columns = slice((k % 2) * half_grid, (k % 2 + 1) * half_grid)
+            for thing in visible(scene, instant):
+                reach = max(0.8 * thing.half, 0.5 / half_grid)
+                inside = (np.abs(centres[:, None] - thing.y) < reach) & (
+                    np.abs(centres[None, :] - thing.x) < reach
+                )
+                shape[item, rows, columns][inside] = SHAPES.index(thing.thing.shape) + 1
+                colour[item, rows, columns][inside] = COLOURS.index(thing.thing.colour) + 1
+        captions.append(caption.removeprefix("a video of "))
+        labels.append(label)
+    return {
+        "strips": torch.from_numpy(np.stack(strips)),
+        "captions": captions,
+        "labels": torch.tensor(labels),
+        "shape": torch.from_numpy(shape).flatten(1),
+        "colour": torch.from_numpy(colour).flatten(1),
+    }
+
+
+def pretrain_blip(args: argparse.Namespace) -> None:
+    """Train the micro BLIP and write its transformers folder."""
+    folder = Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+    model, processor = blip_parts(folder)
+    teacher = BlipTeacher()
+    weight = torch.ones(len(SHAPES) + 1)
+    weight[0] = 0.1
+
+    def losses(step: int) -> dict[str, torch.Tensor]:
+        batch = blip_batch(args.seed, step, args.batch)
+        pixels = (batch["strips"].permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
+        words = processor.tokenizer(batch["captions"], padding=True, return_tensors="pt")
+        # The decoder starts from [DEC] and ends with [SEP], as generate() does.
+        ids = words["input_ids"].clone()
+        ids[:, 0] = model.config.text_config.bos_token_id
+        targets = ids.masked_fill(words["attention_mask"] == 0, -100)
+        targets[:, 0] = -100
+        states = model.vision_model(pixel_values=pixels).last_hidden_state
+        out = model.text_decoder(
+            input_ids=ids,
+            attention_mask=words["attention_mask"],
+            encoder_hidden_states=states,
+            return_dict=True,
+        )
+        caption = F.cross_entropy(
+            out.logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten(), ignore_index=-100
+        )
+        first, patches = states[:, 0], states[:, 1:]
+        action, colour, shape = batch["labels"].T
+        return {
+            "caption": caption,
+            "action": 0.5 * F.cross_entropy(teacher.action(first), action),
+            "colour": 0.25 * F.cross_entropy(teacher.colour(first), colour),
+            "shape": 0.25 * F.cross_entropy(teacher.shape(first), shape),
+            "patch_shape": 0.5 * F.cross_entropy(
+                teacher.patch_shape(patches).flatten(0, 1), batch["shape"].flatten(), weight
+            ),
+            "patch_colour": 0.5 * F.cross_entropy(
+                teacher.patch_colour(patches).flatten(0, 1),
+                batch["colour"].flatten(),
+                weight[: len(COLOURS) + 1],
+            ),
+        }
+
+    fit(nn.ModuleDict({"model": model, "teacher": teacher}), losses, args)
+    model.half().save_pretrained(folder, safe_serialization=True)
+    write_text(
+        folder / "README.md",
+        "# micro BLIP\n\nA small captioner for 2x2 strips of microworld frames "
+        f"(`scripts/pretrain_micro.py blip --steps {args.steps} --seed {args.seed}`).\n"
+        "It understands microworld and nothing else. Apache-2.0.\n",
+    )
+
+
+# --- training loop ---------------------------------------------------------------------------
+
+
+def fit(modules: nn.ModuleDict, losses, args: argparse.Namespace) -> None:
+    """AdamW with warm-up and cosine decay; checkpoints every few minutes; resumes by itself."""
+    work = Path(args.work or f"{args.out}.work")
+    work.mkdir(parents=True, exist_ok=True)
+    parameters = [p for p in modules.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=args.lr, weight_decay=0.02, betas=(0.9, 0.98))
+    first, spent = resume(work, modules, optimizer)
+    saved = started = time.monotonic()
+    sums: dict[str, float] = {}
+    modules.train()
+    for step in range(first, args.steps):
+        warm = min(1.0, (step + 1) / 150)
+        decay = 0.5 * (1 + math.cos(math.pi * step / args.steps))
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * warm * (0.02 + 0.98 * decay)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):
+            parts = losses(step)
+            loss = torch.stack(list(parts.values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + value.item()
+        if (step + 1) % 25 == 0:
+            line = {k: round(v / 25, 3) for k, v in sums.items()}
+            minutes = (spent + time.monotonic() - started) / 60
+            print(json.dumps({"step": step + 1, "minutes": round(minutes, 1), **line}), flush=True)
+            sums = {}
+        if time.monotonic() - saved > 180 or step + 1 == args.steps:
+            saved = time.monotonic()
+            save(work, modules, optimizer, step + 1, spent + saved - started)
+
+
+def save(work: Path, modules: nn.ModuleDict, optimizer, step: int, spent: float) -> None:
+    """Write weights and optimizer moments, then the pointer to them."""
+    tensors = {f"weight.{k}": v.contiguous() for k, v in modules.state_dict().items()}
+    names = [n for n, p in modules.named_parameters() if p.requires_grad]
+    for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
+        state = optimizer.state.get(parameter)
+        if state:
+            tensors[f"first.{name}"] = state["exp_avg"]
+            tensors[f"second.{name}"] = state["exp_avg_sq"]
+    unique = {k: v.clone() for k, v in tensors.items()}  # tied weights may not share storage
+    with atomic_path(work / "state.safetensors") as temporary:
+        save_file(unique, temporary, {"progress": json.dumps({"step": step, "seconds": spent})})
+
+
+def resume(work: Path, modules: nn.ModuleDict, optimizer) -> tuple[int, float]:
+    """Load the last checkpoint, if any; return the step to go on from and the seconds spent."""
+    path = work / "state.safetensors"
+    if not path.exists():
+        return 0, 0.0
+    from safetensors import safe_open
+
+    tensors = load_file(path)
+    modules.load_state_dict(
+        {k.removeprefix("weight."): v for k, v in tensors.items() if k.startswith("weight.")}
+    )
+    with safe_open(path, "pt") as handle:
+        progress = json.loads(handle.metadata()["progress"])
+    names = [n for n, p in modules.named_parameters() if p.requires_grad]
+    for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
+        if f"first.{name}" in tensors:
+            optimizer.state[parameter] = {
+                "step": torch.tensor(float(progress["step"])),
+                "exp_avg": tensors[f"first.{name}"],
+                "exp_avg_sq": tensors[f"second.{name}"],
+            }
+    return int(progress["step"]), float(progress["seconds"])
+
+
+def main() -> None:
+    """Parse the command line and train one backbone."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("which", choices=("clip", "blip"))
+    parser.add_argument("--out", required=True, help="folder of the finished backbone")
+    parser.add_argument("--work", help="folder of the checkpoint (default: OUT.work)")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=None, help="events per step")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.batch = args.batch or {"clip": 20, "blip": 40}[args.which]
+    {"clip": pretrain_clip, "blip": pretrain_blip}[args.which](args)
+
+
+if __name__ == "__main__":
+    main()
+

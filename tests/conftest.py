@@ -1,0 +1,150 @@
+"""Shared fixtures: a tiny random CLIP folder, a small video, and the real test videos."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+VOCABULARY = """
+a an the of in on to with and is are video photo picture person man woman child dog cat ball
+red green blue yellow white black purple orange circle square triangle star shape scene
+moves stands appears grows shrinks turns left right up down from off then while
+opens closes sits walks runs throws holds puts takes door fridge table chair cup book who
+"""
+
+
+def write_tiny_tokenizer(folder: Path) -> int:
+    """Write a word-level tokenizer whose end token has the highest id; return its size."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<unk>", *VOCABULARY.split(), "<start>", "<end>"]
+    ids = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocab=ids, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>",
+        special_tokens=[("<start>", ids["<start>"]), ("<end>", ids["<end>"])],
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<start>",
+        eos_token="<end>",
+    ).save_pretrained(folder)
+    return len(words)
+
+
+def write_tiny_clip(folder: Path, seed: int = 0) -> Path:
+    """Write an open_clip `local-dir:` folder of seeded random weights, about 0.5 MB.
+
+    Matrices are scaled by their fan-in, so that the outputs do depend on pixels and words;
+    open_clip's own initialisation of so small a model makes all pictures look alike.
+    """
+    import torch
+    from open_clip.model import CustomTextCLIP
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model_config = {
+        "embed_dim": 32,
+        "vision_cfg": {
+            "image_size": 32,
+            "patch_size": 8,
+            "width": 48,
+            "layers": 3,
+            "head_width": 16,
+        },
+        "text_cfg": {
+            "context_length": 24,
+            "vocab_size": write_tiny_tokenizer(folder),
+            "width": 32,
+            "layers": 3,
+            "heads": 2,
+            "hf_tokenizer_name": "in-this-folder",
+        },
+    }
+    generator = torch.Generator().manual_seed(seed)
+    model = CustomTextCLIP(**model_config)
+    tensors = {}
+    for name, value in sorted(model.state_dict().items()):
+        if name == "logit_scale":
+            tensors[name] = value
+        elif value.ndim >= 2:
+            fan_in = value[0].numel() if value.ndim > 2 else value.shape[-1]
+            scale = 1.0 if "embedding" in name else 1.5 * fan_in**-0.5
+            tensors[name] = torch.randn(value.shape, generator=generator) * scale
+        elif name.endswith("weight"):  # layer norms
+            tensors[name] = torch.ones_like(value)
+        else:
+            tensors[name] = torch.randn(value.shape, generator=generator) * 0.02
+    save_file(tensors, folder / "open_clip_model.safetensors")
+    config = {
+        "model_cfg": model_config,
+        "preprocess_cfg": {
+            "mean": [0.48145466, 0.4578275, 0.40821073],
+            "std": [0.26862954, 0.26130258, 0.27577711],
+            "interpolation": "bicubic",
+            "resize_mode": "shortest",
+        },
+    }
+    (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def encode_video(path: Path, frames: np.ndarray, times: list[float] | None = None, fps: int = 10):
+    """Write (n, H, W, 3) uint8 frames as H.264 with the given presentation times in seconds."""
+    from fractions import Fraction
+
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "10", "threads": "1", "bf": "0"}
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for index, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame.pts = round(1000 * (index / fps if times is None else times[index]))
+            frame.time_base = Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def coloured_frames(count: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """Return (count, height, width, 3) uint8 frames that get brighter, with a moving bar."""
+    frames = np.zeros((count, height, width, 3), np.uint8)
+    for index in range(count):
+        frames[index] = 20 + (200 * index) // max(count - 1, 1)
+        left = (index * 4) % max(width - 8, 1)
+        frames[index, :, left : left + 8] = (220, 30, 30)
+    return frames
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An open_clip folder (32 px, patch 8, 3+3 layers, 32 dimensions): use `local-dir:{folder}`."""
+    return write_tiny_clip(tmp_path_factory.mktemp("backbones") / "tiny-clip")
+
+
+@pytest.fixture(scope="session")
+def small_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 4 s, 64x48, 10 fps H.264 mp4 that gets brighter over time."""
+    return encode_video(tmp_path_factory.mktemp("videos") / "small.mp4", coloured_frames(40))
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real test data; tests that need it are skipped when it is not there."""
+    folder = os.environ.get("ZSVG_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("set ZSVG_TEST_DATA to the folder of test data")
+    return Path(folder)

@@ -1,0 +1,135 @@
+"""Answers that need neither the video nor the query: the numbers every method must beat.
+
+Each function looks only at qid, query, vid and duration of the annotations it answers; the truth is
+used by `fit_fixed_window` alone, and there it is the labels given for fitting.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from zsvg.metrics import best_overlaps
+from zsvg.records import Annotation, Prediction
+
+
+def whole_video(annotations: Iterable[Annotation]) -> list[Prediction]:
+    """Answer every query with the whole video."""
+    return fixed_window(annotations, 0.0, 1.0)
+
+
+def fixed_window(annotations: Iterable[Annotation], a: float, b: float) -> list[Prediction]:
+    """Answer every query with the window [a, b) of its video, as fractions of the duration.
+
+    Raises:
+        ValueError: not 0 <= a < b <= 1.
+    """
+    if not 0.0 <= a < b <= 1.0:
+        raise ValueError(f"window [{a}, {b}] must have 0 <= a < b <= 1 (fractions of the video)")
+    return [_prediction(record, [(a, b)]) for record in annotations]
+
+
+def uniform_part(
+    annotations: Iterable[Annotation], *, parts: int = 3, index: int | None = None, seed: int = 0
+) -> list[Prediction]:
+    """Cut each video into equal parts; answer with one of them, then with the others.
+
+    Args:
+        annotations: The queries to answer.
+        parts: Number of equal parts.
+        index: The part to put first (0 is the start of the video), the others following in order;
+            None draws the order of the parts at random for each query.
+        seed: Seed of that draw. A query's answer depends on the seed and its qid only.
+
+    Raises:
+        ValueError: `parts` is below 1, or there is no part `index`.
+    """
+    if parts < 1:
+        raise ValueError(f"parts {parts} must be 1 or more")
+    if index is not None and not 0 <= index < parts:
+        raise ValueError(f"index {index} is not one of the {parts} parts (0 to {parts - 1})")
+    answers = []
+    for record in annotations:
+        order = list(range(parts))
+        if index is None:
+            _random(record, seed).shuffle(order)
+        else:
+            order.sort(key=lambda part: part != index)
+        windows = [(part / parts, (part + 1) / parts) for part in order]
+        answers.append(_prediction(record, windows))
+    return answers
+
+
+def random_windows(
+    annotations: Iterable[Annotation], seed: int, *, count: int = 5
+) -> list[Prediction]:
+    """Answer with windows between two points drawn uniformly from the video.
+
+    Args:
+        annotations: The queries to answer.
+        seed: Seed of the draw. A query's answers depend on the seed and its qid only.
+        count: Number of answers per query, in the order drawn.
+
+    Raises:
+        ValueError: `count` is below 1.
+    """
+    if count < 1:
+        raise ValueError(f"count {count} must be 1 or more")
+    answers = []
+    for record in annotations:
+        generator = _random(record, seed)
+        windows: list[tuple[float, float]] = []
+        while len(windows) < count:
+            start, end = sorted((generator.random(), generator.random()))
+            if start < end:
+                windows.append((start, end))
+        answers.append(_prediction(record, windows))
+    return answers
+
+
+def fit_fixed_window(annotations: Iterable[Annotation], *, steps: int = 20) -> tuple[float, float]:
+    """Find the fixed window with the best mean IoU on labels, over a grid of fractions.
+
+    Args:
+        annotations: Labels or pseudo labels for fitting, never those that are evaluated.
+        steps: The grid has borders at 0, 1/steps, ..., 1; 20 gives steps of 0.05.
+
+    Returns:
+        (a, b) with 0 <= a < b <= 1, for `fixed_window`; among equals the first, by a and then b.
+
+    Raises:
+        ValueError: there are no labels, or one has no window.
+    """
+    labels = list(annotations)
+    if not labels or any(not record.relevant_windows for record in labels):
+        raise ValueError("fitting a window needs labels, each with at least one relevant window")
+    grid = [(i / steps, j / steps) for i in range(steps) for j in range(i + 1, steps + 1)]
+    total = np.zeros(len(grid))
+    block = 2000  # bounds the (labels, windows, truths) array to some tens of megabytes
+    for first in range(0, len(labels), block):
+        some = labels[first : first + block]
+        answers = [[(a * r.duration, b * r.duration) for a, b in grid] for r in some]
+        overlaps, _ = best_overlaps(answers, [r.relevant_windows for r in some], len(grid))
+        total += overlaps.sum(axis=0)
+    return grid[int(np.argmax(total))]
+
+
+def _random(record: Annotation, seed: int) -> random.Random:
+    # Seeded by name, so that a subset or another order of the queries gives the same answers.
+    return random.Random(f"{seed}:{record.qid!r}")
+
+
+def _prediction(record: Annotation, fractions: Sequence[tuple[float, float]]) -> Prediction:
+    """Turn windows in fractions of the video into a prediction with falling scores in (0, 1]."""
+    count = len(fractions)
+    return Prediction(
+        qid=record.qid,
+        query=record.query,
+        vid=record.vid,
+        pred_relevant_windows=tuple(
+            (a * record.duration, b * record.duration, 1.0 - rank / count)
+            for rank, (a, b) in enumerate(fractions)
+        ),
+    )

@@ -1,0 +1,320 @@
+"""Attention regression head: where to look, then where it starts and ends.
+
+The class of ABLR, LGI and PSVL: cross-modal attention, temporal attention over frames, regression
+of (start, end). A plain weighted mean falls between two places that both attract attention, so
+the moment is read from one run of frames at a time; further runs give further answers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zsvg.heads import HeadOutput
+from zsvg.heads.training_free import best_segment
+from zsvg.losses import attention_guidance_loss, inside_loss, span_loss
+
+_TIME_OCTAVES = 4
+# Frames this far (in target lengths) around the true moment may take part while training.
+_DILATION = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionRegressionConfig:
+    """Shape and loss weights of an `AttentionRegressionHead`.
+
+    Attributes:
+        dim: width D of frame and text features.
+        hidden: width inside the head; a multiple of `attention_heads`.
+        layers: blocks of temporal convolution and cross-attention.
+        attention_heads: heads of every attention.
+        dropout: probability, in [0, 1).
+        answers: how many moments to return per query.
+        guidance_weight: weight of the temporal attention guidance loss.
+        inside_weight: weight of the per-frame cross-entropy.
+    """
+
+    dim: int
+    hidden: int = 128
+    layers: int = 2
+    attention_heads: int = 4
+    dropout: float = 0.1
+    answers: int = 5
+    guidance_weight: float = 1.0
+    inside_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "hidden", "layers", "attention_heads", "answers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.hidden % self.attention_heads:
+            raise ValueError(
+                f"hidden {self.hidden} must be a multiple of attention_heads {self.attention_heads}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout {self.dropout} must lie in [0, 1)")
+
+
+class AttentionRegressionHead(nn.Module):
+    """Predicts moments from frozen or prompted CLIP features (METHODS 4.3).
+
+    Before training its frame logits are the standardised CLIP relevance minus half a standard
+    deviation, so that its first answer starts from the training-free maximum-sum segment.
+    """
+
+    def __init__(self, config: AttentionRegressionConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, hidden = config.dim, config.hidden
+        self.frame_in = nn.Linear(2 * dim + 2 + 2 * _TIME_OCTAVES, hidden)
+        self.token_in = nn.Linear(dim, hidden)
+        self.pooled_in = nn.Linear(dim, hidden)
+        self.blocks = nn.ModuleList(_Block(config, 2**i) for i in range(config.layers))
+        self.non_local = _Attention(config)
+        self.norm = nn.LayerNorm(hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.attend = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        self.relevance_gain = nn.Parameter(torch.tensor(1.0))
+        self.refine = nn.Sequential(
+            nn.Linear(2 * hidden + 2, hidden), nn.GELU(), nn.Linear(hidden, 2)
+        )
+        # Step 0 is the training-free answer: no correction of the curve, none of the span.
+        for last, bias in ((self.attend[-1], -0.5), (self.refine[-1], 0.0)):
+            nn.init.normal_(last.weight, std=1e-3)
+            nn.init.constant_(last.bias, bias)
+
+    def forward(
+        self,
+        frames: Tensor,
+        frame_mask: Tensor,
+        centres: Tensor,
+        tokens: Tensor,
+        token_mask: Tensor,
+        pooled: Tensor,
+        *,
+        target: Tensor | None = None,
+    ) -> HeadOutput:
+        """Answer a batch (shapes in `zsvg.heads.HeadInputs`).
+
+        Args:
+            frames: (B, T, D) L2-normalised.
+            frame_mask: (B, T) bool, real frames first.
+            centres: (B, T) clip centres in [0, 1].
+            tokens: (B, L, D) query token states.
+            token_mask: (B, L) bool.
+            pooled: (B, D) L2-normalised query.
+            target: (B, 2) true moments: regression then looks around them (teacher forcing) and
+                returns that one moment. Leave out to predict.
+
+        Returns:
+            Moments (B, answers, 2), or (B, 1, 2) with a target.
+        """
+        frame_mask, token_mask = frame_mask.bool(), token_mask.bool()
+        real = frame_mask[..., None]
+        frames = frames.masked_fill(~real, 0.0)
+        centres = centres.masked_fill(~frame_mask, 0.0).float()
+        relevance = _standardise(torch.einsum("btd,bd->bt", frames.float(), pooled.float()), real)
+        x = self.dropout(self.frame_in(self._channels(frames, centres, relevance, real)))
+        query = self.pooled_in(pooled * math.sqrt(self.config.dim))
+        words = self.token_in(tokens * math.sqrt(self.config.dim)) + query[:, None]
+        for block in self.blocks:
+            x, words = block(x, words, frame_mask, token_mask)
+        x = self.norm(x + self.non_local(x, x, frame_mask))
+        logits = self.attend(torch.cat((x, x * query[:, None]), -1)).squeeze(-1).float()
+        logits = logits + self.relevance_gain * relevance[..., 1]
+        probability = logits.sigmoid() * frame_mask
+        if target is None:
+            moments, scores = self._predict(x, query, logits, probability, centres, frame_mask)
+        else:
+            run = _around(target, centres, frame_mask)
+            moments = self._read(x, query, logits, run, centres, frame_mask)[:, None]
+            scores = torch.ones_like(moments[..., 0])
+        return HeadOutput(
+            moments=moments,
+            scores=scores,
+            relevance=probability,
+            logits=logits,
+            frame_mask=frame_mask,
+            centres=centres,
+        )
+
+    def loss(
+        self,
+        output: HeadOutput,
+        target: Tensor,
+        inside: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Span regression, attention guidance and per-frame cross-entropy.
+
+        Args:
+            output: of a forward call with the same target.
+            target: (B, 2) true moments in [0, 1].
+            inside: (B, T) bool frames of any true moment; taken from `target` when left out.
+            weight: (B,) sample weights, mean about 1.
+
+        Returns:
+            Scalars "span", "guidance" and "inside", already weighted; minimise their sum.
+        """
+        mask = output.frame_mask
+        if inside is None:
+            inside = _around(target, output.centres, mask, dilation=0.0)
+        return {
+            "span": span_loss(output.moments[:, 0], target, weight=weight),
+            "guidance": self.config.guidance_weight
+            * attention_guidance_loss(output.logits, mask, inside, weight=weight),
+            "inside": self.config.inside_weight
+            * inside_loss(output.logits, mask, inside, weight=weight),
+        }
+
+    def _channels(self, frames: Tensor, centres: Tensor, relevance: Tensor, real: Tensor) -> Tensor:
+        """Frame features, their differences (motion; stills have none), relevance and time."""
+        octaves = 2.0 ** torch.arange(_TIME_OCTAVES, device=frames.device) * math.pi
+        phase = centres[..., None] * octaves
+        motion = F.pad(frames[:, 1:] - frames[:, :-1], (0, 0, 1, 0))
+        # L2-normalised features have entries of about 1 / sqrt(D); layers expect about 1.
+        scale = math.sqrt(self.config.dim)
+        parts = (frames * scale, motion * scale, relevance, phase.sin(), phase.cos())
+        return torch.cat([p.to(frames.dtype) for p in parts], -1) * real
+
+    def _read(
+        self,
+        x: Tensor,
+        query: Tensor,
+        logits: Tensor,
+        run: Tensor,
+        centres: Tensor,
+        frame_mask: Tensor,
+    ) -> Tensor:
+        """Start and end (B, 2) of the moment in `run` (B, T) bool."""
+        width = _clip_width(centres, frame_mask)
+        weights = logits.sigmoid().clamp(min=1e-6) * run
+        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-12)
+        mean = (weights * centres).sum(-1, keepdim=True)
+        variance = (weights * (centres - mean) ** 2).sum(-1, keepdim=True)
+        # sqrt(3) standard deviations are half of a uniform density; a clip is uniform itself.
+        half = (3 * variance + width**2 / 4).sqrt()
+        pooled = torch.einsum("bt,bth->bh", weights.to(x.dtype), x)
+        facts = torch.cat((pooled, query, mean.to(x.dtype), half.to(x.dtype)), -1)
+        grow = self.refine(facts).float().tanh().exp()
+        return torch.cat((mean - half * grow[:, :1], mean + half * grow[:, 1:]), -1)
+
+    def _predict(
+        self,
+        x: Tensor,
+        query: Tensor,
+        logits: Tensor,
+        probability: Tensor,
+        centres: Tensor,
+        frame_mask: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Read one moment per maximum-sum run of the logits, runs already used cut out."""
+        attention = logits.masked_fill(~frame_mask, float("-inf")).softmax(-1)
+        free, moments, scores = frame_mask, [], []
+        for _ in range(self.config.answers):
+            run = best_run(logits, free)
+            moments.append(self._read(x, query, logits, run, centres, frame_mask).clamp(0, 1))
+            scores.append((attention * run).sum(-1))
+            free = free & ~run
+        order = torch.stack(scores, 1).sort(dim=1, descending=True, stable=True)
+        best = torch.stack(moments, 1).gather(1, order.indices[..., None].expand(-1, -1, 2))
+        return best, order.values
+
+
+class _Block(nn.Module):
+    """Temporal convolution over frames, then frames and query words look at each other."""
+
+    def __init__(self, config: AttentionRegressionConfig, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.norm = nn.LayerNorm(config.hidden)
+        self.mix = nn.Linear(3 * config.hidden, config.hidden)
+        self.out = nn.Linear(config.hidden, config.hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.to_frames = _Attention(config)
+        self.to_words = _Attention(config)
+
+    def forward(
+        self, x: Tensor, words: Tensor, frame_mask: Tensor, token_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        length, step = x.shape[1], self.dilation
+        # Zeros beyond the last real frame, as beyond the last frame of an unpadded video.
+        padded = F.pad(self.norm(x) * frame_mask[..., None], (0, 0, step, step))
+        near = torch.cat([padded[:, i * step : i * step + length] for i in range(3)], -1)
+        x = x + self.dropout(self.out(F.gelu(self.mix(near))))
+        frames = x
+        x = x + self.to_frames(x, words, token_mask)
+        return x, words + self.to_words(words, frames, frame_mask)
+
+
+class _Attention(nn.Module):
+    """Multi-head attention from `x` to the real entries of `memory`, layer norms first."""
+
+    def __init__(self, config: AttentionRegressionConfig) -> None:
+        super().__init__()
+        hidden = config.hidden
+        self.heads, self.rate = config.attention_heads, config.dropout
+        self.norm, self.norm_memory = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.query, self.memory = nn.Linear(hidden, hidden), nn.Linear(hidden, 2 * hidden)
+        self.out = nn.Linear(hidden, hidden)
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        query = self.query(self.norm(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        key, value = (
+            self.memory(self.norm_memory(memory)).unflatten(-1, (2, self.heads, -1)).unbind(2)
+        )
+        seen = F.scaled_dot_product_attention(
+            query, key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None, :]
+        )
+        out = self.out(seen.transpose(1, 2).flatten(2))
+        return F.dropout(out, self.rate, self.training)
+
+
+def best_run(values: Tensor, free: Tensor) -> Tensor:
+    """Mark the maximum-sum run among the `free` frames of every row; not differentiable.
+
+    Args:
+        values: (B, T) frame values.
+        free: (B, T) bool, frames that a run may contain.
+
+    Returns:
+        (B, T) bool, one run per row; empty where no frame is free.
+    """
+    known = values.detach().double().cpu()
+    wall = -(known.abs() * free.cpu()).sum(-1, keepdim=True) - 1.0
+    start, stop, _ = best_segment(torch.where(free.cpu(), known, wall).numpy())
+    index = torch.arange(values.shape[1])
+    run = (index >= torch.from_numpy(start)[:, None]) & (index < torch.from_numpy(stop)[:, None])
+    return run.to(values.device) & free
+
+
+def _standardise(raw: Tensor, real: Tensor) -> Tensor:
+    """Stack a curve (B, T) with its z-scores over the real frames: (B, T, 2), 0 at padding."""
+    mask = real.squeeze(-1)
+    count = mask.sum(-1, keepdim=True).clamp(min=1)
+    centred = (raw - (raw * mask).sum(-1, keepdim=True) / count) * mask
+    deviation = (centred.square().sum(-1, keepdim=True) / count + 1e-10).sqrt()
+    return torch.stack((raw * mask, centred / deviation), -1)
+
+
+def _clip_width(centres: Tensor, frame_mask: Tensor) -> Tensor:
+    """Mean distance of neighbouring clips (B, 1); a single clip is the whole video."""
+    count = frame_mask.sum(-1, keepdim=True)
+    last = centres.max(-1, keepdim=True).values
+    return torch.where(count > 1, (last - centres[:, :1]) / (count - 1).clamp(min=1), 1.0)
+
+
+def _around(
+    target: Tensor, centres: Tensor, frame_mask: Tensor, dilation: float = _DILATION
+) -> Tensor:
+    """Frames (B, T) within `dilation` lengths of the target, and always the nearest one."""
+    start, end = target[:, :1].float(), target[:, 1:].float()
+    margin = dilation * (end - start)
+    inside = (centres >= start - margin) & (centres < end + margin) & frame_mask
+    distance = (centres - (start + end) / 2).abs().masked_fill(~frame_mask, float("inf"))
+    nearest = F.one_hot(distance.argmin(-1), centres.shape[1]).bool()
+    return inside | nearest

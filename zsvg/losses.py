@@ -1,0 +1,64 @@
+"""Losses of the trained heads, on times normalised by the video's duration.
+
+Each returns one scalar: the mean over the batch of per-sample losses times `weight` (B,), which is
+1 for every sample when not given. Weights are not renormalised, so that gradient accumulation and
+several processes sum up to the same gradient as one large batch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def span_loss(moments: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+    """SmoothL1 on start plus SmoothL1 on end (PSVL, LGI; METHODS: "regression loss").
+
+    The published form has its knee at 1, where it is quadratic for every possible error of a time
+    in [0, 1] and nearly blind to errors of a few per cent. The knee here is at 0.1.
+
+    Args:
+        moments: (B, 2) predicted start and end, fractions of the duration.
+        target: (B, 2) true start and end.
+        weight: (B,) sample weights.
+    """
+    return _mean(F.smooth_l1_loss(moments, target, beta=0.1, reduction="none").sum(-1), weight)
+
+
+def attention_guidance_loss(
+    logits: Tensor, frame_mask: Tensor, inside: Tensor, *, weight: Tensor | None = None
+) -> Tensor:
+    """Temporal attention guidance, -sum(m_i log o_i) / sum(m_i) (ABLR; also LGI and PSVL).
+
+    Args:
+        logits: (B, T) attention logits; o is their softmax over real frames.
+        frame_mask: (B, T) bool, True for real frames.
+        inside: (B, T) bool m, True inside the moment; a row without any contributes 0.
+        weight: (B,) sample weights.
+    """
+    masked = logits.masked_fill(~frame_mask, float("-inf"))
+    # Padding would be 0 * -inf; it carries no mass, so any finite value will do.
+    attention = masked.log_softmax(-1).masked_fill(~frame_mask, 0.0)
+    chosen = (inside & frame_mask).to(logits.dtype)
+    return _mean(-(chosen * attention).sum(-1) / chosen.sum(-1).clamp(min=1), weight)
+
+
+def inside_loss(
+    logits: Tensor, frame_mask: Tensor, inside: Tensor, *, weight: Tensor | None = None
+) -> Tensor:
+    """Binary cross-entropy of "this frame is inside the moment", averaged over real frames.
+
+    Args:
+        logits: (B, T) frame logits.
+        frame_mask: (B, T) bool, True for real frames.
+        inside: (B, T) bool targets.
+        weight: (B,) sample weights.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, inside.to(logits.dtype), reduction="none")
+    real = frame_mask.to(logits.dtype)
+    return _mean((loss * real).sum(-1) / real.sum(-1).clamp(min=1), weight)
+
+
+def _mean(per_sample: Tensor, weight: Tensor | None) -> Tensor:
+    return torch.mean(per_sample if weight is None else per_sample * weight)

@@ -1,0 +1,310 @@
+"""Says in words what happens in a microworld script: queries, and captions for pre-training.
+
+Every word of every domain is here and is used in pre-training; a domain only prefers some of the
+synonyms and has its own phrasing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from zsvg.microworld.script import DIGITS, IN_PLACE, Distractor, Event, Scene, Thing
+
+COLOUR_WORDS: dict[str, tuple[str, ...]] = {
+    "red": ("red", "crimson"),
+    "green": ("green", "emerald"),
+    "blue": ("blue", "navy"),
+    "yellow": ("yellow", "golden"),
+    "purple": ("purple", "violet"),
+    "orange": ("orange", "amber"),
+}
+SHAPE_WORDS: dict[str, tuple[str, ...]] = {
+    "circle": ("circle", "disc"),
+    "square": ("square", "box"),
+    "triangle": ("triangle", "wedge"),
+    "star": ("star", "asterisk"),
+    "cross": ("cross", "plus"),
+    "ring": ("ring", "hoop"),
+    "diamond": ("diamond", "rhombus"),
+    **{digit: (f"digit {digit}", f"number {digit}") for digit in DIGITS},
+}
+SIZE_WORDS: dict[str, tuple[str, ...]] = {
+    "small": ("small", "little", "tiny"),
+    "large": ("large", "big", "huge"),
+}
+# Each synonym as (third person, -ing form).
+ACTION_WORDS: dict[str, tuple[tuple[str, str], ...]] = {
+    "stay": (("stays still", "staying still"), ("rests", "resting"), ("waits", "waiting")),
+    "spin": (("spins", "spinning"), ("rotates", "rotating"), ("turns around", "turning around")),
+    "grow": (("grows", "growing"), ("gets bigger", "getting bigger"), ("expands", "expanding")),
+    "shrink": (
+        ("shrinks", "shrinking"),
+        ("gets smaller", "getting smaller"),
+        ("contracts", "contracting"),
+    ),
+    "blink": (("blinks", "blinking"), ("flashes", "flashing"), ("flickers", "flickering")),
+    "bounce": (("bounces", "bouncing"), ("hops", "hopping"), ("jumps", "jumping")),
+    "enter": (("enters", "entering"), ("comes in", "coming in"), ("arrives", "arriving")),
+    "leave": (("leaves", "leaving"), ("goes away", "going away"), ("exits", "exiting")),
+    **{
+        way: (
+            (f"moves {where}", f"moving {where}"),
+            (f"slides {where}", f"sliding {where}"),
+            (f"drifts {where}", f"drifting {where}"),
+        )
+        for way, where in (
+            ("left", "to the left"),
+            ("right", "to the right"),
+            ("up", "upwards"),
+            ("down", "downwards"),
+        )
+    },
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wording:
+    """How a domain speaks.
+
+    Attributes:
+        sentences: Patterns of action sentences; {np} noun phrase, {third} / {ing} the verb.
+        phrases: Patterns of sentences without a verb.
+        synonym: Preferred synonym (index), used with probability `habit`; others share the rest.
+    """
+
+    sentences: tuple[str, ...]
+    phrases: tuple[str, ...]
+    synonym: int
+    habit: float
+    articles: tuple[str, ...] = ("a", "the")
+
+
+WORDINGS: dict[str, Wording] = {
+    "studio": Wording(
+        sentences=("{np} {third}", "{np} is {ing}"),
+        phrases=("{np}", "there is {np}"),
+        synonym=0,
+        habit=0.7,
+    ),
+    "chalk": Wording(
+        sentences=("we see {np} that {third}", "{np} {third}", "{np} {ing} on the board"),
+        phrases=("we see {np}", "{np} on the board"),
+        synonym=1,
+        habit=0.5,
+    ),
+    "paper": Wording(
+        sentences=("the drawing of {np} {third}", "{np} {third}", "look , {np} {ing}"),
+        phrases=("the drawing of {np}", "look , {np}"),
+        synonym=1,
+        habit=0.6,
+    ),
+    "night": Wording(
+        sentences=("{np} {third} on camera", "{np} {third}", "the moment when {np} is {ing}"),
+        phrases=("{np} on camera", "the moment with {np}"),
+        synonym=0,
+        habit=0.5,
+    ),
+    "fabric": Wording(
+        sentences=("find {np} while it {third}", "{np} {third}", "show me {np} {ing}"),
+        phrases=("find {np}", "show me {np}"),
+        synonym=2,
+        habit=0.5,
+        articles=("the", "one"),
+    ),
+}
+# What a plain template says; prompts start from it, so the tokenizer must know its words.
+TEMPLATE_WORDS = "a video of"
+
+
+def _choose(rng: np.random.Generator, words: tuple[str, ...], wording: Wording) -> str:
+    if rng.random() < wording.habit:
+        return words[min(wording.synonym, len(words) - 1)]
+    return str(rng.choice(words))
+
+
+def object_phrase(thing: Thing) -> str:
+    """Return colour and shape in canonical words; two things with the same phrase look alike."""
+    return f"{thing.colour} {SHAPE_WORDS[thing.shape][0]}"
+
+
+def place_words(x: float, y: float) -> str:
+    """Name a place of the frame by thirds, e.g. `at the top left`."""
+    across = "left" if x < 0.4 else "right" if x > 0.6 else ""
+    down = "top" if y < 0.4 else "bottom" if y > 0.6 else ""
+    if down:
+        return f"at the {down} {across}".strip()
+    return f"on the {across}" if across else "in the middle"
+
+
+def noun_phrase(
+    rng: np.random.Generator, thing: Thing, wording: Wording, size: str | None = None
+) -> str:
+    """Return e.g. `the tiny red circle`."""
+    words = [str(rng.choice(wording.articles))]
+    if size:
+        words.append(_choose(rng, SIZE_WORDS[size], wording))
+    words.append(_choose(rng, COLOUR_WORDS[thing.colour], wording))
+    words.append(_choose(rng, SHAPE_WORDS[thing.shape], wording))
+    text = " ".join(words)
+    return text.replace("a orange", "an orange").replace("a emerald", "an emerald").replace(
+        "a amber", "an amber"
+    )
+
+
+def action_sentence(
+    rng: np.random.Generator, noun: str, action: str, wording: Wording, tail: str = ""
+) -> str:
+    """Return a sentence such as `the red circle spins at the top left`."""
+    words = ACTION_WORDS[action]
+    index = min(wording.synonym, len(words) - 1)
+    if rng.random() >= wording.habit:
+        index = int(rng.integers(len(words)))
+    third, ing = words[index]
+    pattern = str(rng.choice(wording.sentences))
+    return f"{pattern.format(np=noun, third=third, ing=ing)} {tail}".strip()
+
+
+def phrase_sentence(rng: np.random.Generator, noun: str, wording: Wording, tail: str = "") -> str:
+    """Return a sentence without an action, such as `there is the red circle`."""
+    return f"{str(rng.choice(wording.phrases)).format(np=noun)} {tail}".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """A sentence, the event it means, its kind and whether the object phrase fits elsewhere too."""
+
+    text: str
+    event: int
+    kind: str
+    ambiguous_object: bool
+
+
+def _relation(event: Event, other: Distractor) -> str | None:
+    """Name the side of `other` on which the event's thing keeps, if it is clear."""
+    dx, dy = event.x - other.x, event.y - other.y
+    if max(abs(dx), abs(dy)) < 0.22 or min(abs(dx), abs(dy)) > 0.6 * max(abs(dx), abs(dy)):
+        return None
+    if abs(dx) > abs(dy):
+        return "left of" if dx < 0 else "right of"
+    return "above" if dy < 0 else "below"
+
+
+def scene_queries(rng: np.random.Generator, scene: Scene, wording: Wording) -> list[Query]:
+    """Word one or two unambiguous queries per event, each in one of the kinds that fit it.
+
+    `object`: the object phrase alone. `attribute`: the size decides. `action`: the action decides
+    (or describes). `relation`: the place, a distractor's side, or what came before decides.
+    """
+    queries: list[Query] = []
+    for index, event in enumerate(scene.events):
+        twins = [e for i, e in enumerate(scene.events) if i != index and e.thing == event.thing]
+        kinds = ["action"]
+        if not twins:
+            kinds += ["object"]
+        elif all(e.size != event.size for e in twins):
+            kinds += ["attribute"]
+        tails = _tails(rng, scene, index, twins, wording)
+        if tails:
+            kinds += ["relation"]
+        chosen = [str(kind) for kind in rng.permutation(kinds)]
+        for kind in chosen[: 1 + int(rng.random() < 0.35)]:
+            size = event.size if kind == "attribute" or rng.random() < 0.2 else None
+            noun = noun_phrase(rng, event.thing, wording, size)
+            if kind == "action":
+                text = action_sentence(rng, noun, event.action, wording)
+            elif kind == "relation":
+                text = phrase_sentence(rng, noun, wording, str(rng.choice(tails)))
+            else:
+                text = phrase_sentence(rng, noun, wording)
+            queries.append(
+                Query(text=text, event=index, kind=kind, ambiguous_object=bool(twins))
+            )
+    return queries
+
+
+def _tails(
+    rng: np.random.Generator, scene: Scene, index: int, twins: list[Event], wording: Wording
+) -> list[str]:
+    """Endings of a sentence that tell this event from the other events of the same thing."""
+    event = scene.events[index]
+    tails: list[str] = []
+    if event.action in IN_PLACE:
+        here = place_words(event.x, event.y)
+        still = all(e.action in IN_PLACE for e in twins)
+        if still and all(place_words(e.x, e.y) != here for e in twins):
+            tails.append(here)
+        for other in scene.distractors:
+            side = _relation(event, other)
+            if side and still and all(_relation(e, other) != side for e in twins):
+                tails.append(f"{side} {noun_phrase(rng, other.thing, wording)}")
+    for other_index in (index - 1, index + 1):
+        if not twins or not 0 <= other_index < len(scene.events):
+            continue
+        other_event = scene.events[other_index]
+        before = other_index > index
+        alone = sum(e.thing == other_event.thing for e in scene.events) == 1
+        same_side = [e for e in twins if (e.start < other_event.start) == before]
+        if alone and not same_side:
+            word = "before" if before else "after"
+            tails.append(f"{word} {noun_phrase(rng, other_event.thing, wording)}")
+    return tails
+
+
+def frame_caption(rng: np.random.Generator, scene: Scene, visible: list[tuple[Thing, float, float, str | None]]) -> str:
+    """Describe one frame for pre-training, in any domain's words.
+
+    Args:
+        rng: Source of the wording.
+        scene: The script (unused parts of it stay unsaid).
+        visible: What is seen: thing, x, y and, when it is told, the size.
+    """
+    wording = WORDINGS[str(rng.choice(list(WORDINGS)))]
+    if not visible:
+        return phrase_sentence(rng, str(rng.choice(("nothing", "an empty scene"))), wording)
+    order = rng.permutation(len(visible))
+    thing, x, y, size = visible[int(order[0])]
+    noun = noun_phrase(rng, thing, wording, size if rng.random() < 0.4 else None)
+    tail = ""
+    roll = rng.random()
+    if len(order) > 1 and roll < 0.45:
+        other, ox, oy, _ = visible[int(order[1])]
+        second = noun_phrase(rng, other, wording)
+        dx, dy = x - ox, y - oy
+        if roll < 0.2:
+            tail = f"and {second}"
+        elif abs(dx) > abs(dy):
+            tail = f"{'left of' if dx < 0 else 'right of'} {second}"
+        else:
+            tail = f"{'above' if dy < 0 else 'below'} {second}"
+    elif roll < 0.85:
+        tail = place_words(x, y)
+    text = phrase_sentence(rng, noun, wording, tail)
+    return f"{TEMPLATE_WORDS} {text}" if rng.random() < 0.3 else text
+
+
+def event_caption(rng: np.random.Generator, scene: Scene, event: Event) -> str:
+    """Describe one event for pre-training, in any domain's words."""
+    wording = WORDINGS[str(rng.choice(list(WORDINGS)))]
+    size = event.size if rng.random() < 0.35 else None
+    noun = noun_phrase(rng, event.thing, wording, size)
+    tail = ""
+    if event.action in IN_PLACE and rng.random() < 0.35:
+        tail = place_words(event.x, event.y)
+    text = action_sentence(rng, noun, event.action, wording, tail)
+    return f"{TEMPLATE_WORDS} {text}" if rng.random() < 0.2 else text
+
+
+def vocabulary() -> list[str]:
+    """Return every word of every domain, sorted."""
+    texts = [TEMPLATE_WORDS, "an one nothing empty scene and before after above below left right of"]
+    for group in (COLOUR_WORDS, SHAPE_WORDS, SIZE_WORDS):
+        texts += [word for words in group.values() for word in words]
+    texts += [form for words in ACTION_WORDS.values() for pair in words for form in pair]
+    for wording in WORDINGS.values():
+        texts += [*wording.sentences, *wording.phrases, *wording.articles]
+    texts += [place_words(x, y) for x in (0.1, 0.5, 0.9) for y in (0.1, 0.5, 0.9)]
+    words = set(re.findall(r"[a-z]+|,", re.sub(r"\{\w+\}", " ", " ".join(texts))))
+    return sorted(words)

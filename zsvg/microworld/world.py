@@ -1,0 +1,132 @@
+"""Writes a split of a microworld domain to disk: mp4 files, annotations and scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+
+from zsvg.errors import ZsvgError
+from zsvg.files import write_text
+from zsvg.microworld.domains import look
+from zsvg.microworld.language import WORDINGS, scene_queries
+from zsvg.microworld.render import Renderer
+from zsvg.microworld.script import SPLITS, Scene, generator, sample_scene
+from zsvg.records import Annotation, write_annotations
+
+FPS = 10
+
+
+def plan_video(
+    domain: str, split: str, seed: int, index: int
+) -> tuple[Scene, list[Annotation]]:
+    """Return the script and the annotations of one video, without drawing it."""
+    rng = generator(domain, split, seed, index)
+    scene = sample_scene(rng, vid=f"{domain}-{split}-{seed}-{index:04d}", domain=domain)
+    annotations = []
+    for number, query in enumerate(scene_queries(rng, scene, WORDINGS[look(domain).wording])):
+        event = scene.events[query.event]
+        annotations.append(
+            Annotation(
+                qid=f"{scene.vid}-{number}",
+                query=query.text,
+                vid=scene.vid,
+                duration=scene.duration,
+                relevant_windows=((event.start, event.end),),
+                extra={
+                    "kind": query.kind,
+                    "event": query.event,
+                    "ambiguous_object": query.ambiguous_object,
+                },
+            )
+        )
+    return scene, annotations
+
+
+def write_video_file(scene: Scene, path: Path) -> None:
+    """Render a script to an H.264 mp4 at 10 frames per second."""
+    from zsvg.video import write_video
+
+    renderer = Renderer(scene)
+    frames = (renderer.frame(k / FPS) for k in range(round(scene.duration * FPS)))
+    write_video(path, frames, fps=FPS)
+
+
+def _render_one(job: tuple[str, str, int, int, str]) -> str:
+    domain, split, seed, index, folder = job
+    scene, _ = plan_video(domain, split, seed, index)
+    path = Path(folder) / f"{scene.vid}.mp4"
+    if not path.exists():
+        write_video_file(scene, path)
+    return scene.vid
+
+
+def write_world(
+    folder: str | Path,
+    *,
+    domain: str,
+    videos: int,
+    split: str = "train",
+    seed: int = 0,
+    annotations: bool = True,
+    workers: int = 2,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Render `videos` videos into `folder`/videos; write annotations.jsonl and scenes.jsonl.
+
+    Finished videos are kept, so an interrupted call continues. With `annotations=False` only the
+    videos are written: what a user with unlabelled footage has.
+
+    Args:
+        folder: Where to write.
+        domain: A name of `zsvg.microworld.domains.LOOKS`.
+        videos: How many videos.
+        split: `train`, `val` or `test`; splits never share a random stream.
+        seed: Seed of the split.
+        annotations: Write the truth beside the videos.
+        workers: Rendering processes.
+        on_progress: Called with (done, total) after each video.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ZsvgError: Unknown domain or split, or a number that makes no sense.
+    """
+    look(domain)
+    if split not in SPLITS:
+        raise ZsvgError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+    if videos < 1:
+        raise ZsvgError(f"--videos {videos}: at least one video is needed")
+    folder = Path(folder)
+    clips = folder / "videos"
+    clips.mkdir(parents=True, exist_ok=True)
+    jobs = [(domain, split, seed, index, str(clips)) for index in range(videos)]
+    if workers > 1 and videos > 1:
+        # `spawn`: forking a process that has started threads (torch) can hang.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            for done, _ in enumerate(pool.map(_render_one, jobs), 1):
+                if on_progress:
+                    on_progress(done, videos)
+    else:
+        for done, job in enumerate(jobs, 1):
+            _render_one(job)
+            if on_progress:
+                on_progress(done, videos)
+    if annotations:
+        plans = [plan_video(domain, split, seed, index) for index in range(videos)]
+        write_annotations(folder / "annotations.jsonl", [a for _, many in plans for a in many])
+        lines = (json.dumps(scene.to_json(), sort_keys=True) for scene, _ in plans)
+        write_text(folder / "scenes.jsonl", "\n".join(lines) + "\n")
+    return folder
+
+
+def truth(domain: str, split: str, seed: int, videos: int) -> list[Annotation]:
+    """Return the annotations of a split without writing or drawing anything."""
+    return [a for index in range(videos) for a in plan_video(domain, split, seed, index)[1]]
+
+
+__all__ = ["FPS", "plan_video", "truth", "write_video_file", "write_world"]

@@ -1,0 +1,148 @@
+"""Arithmetic of moments: spans as (n, 2) float64 seconds, half-open [start, end).
+
+Two spans that only touch share no time, so their IoU is 0; a span whose end is not after its start
+is empty and overlaps nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Spans = NDArray[np.float64]
+
+
+def as_spans(values: ArrayLike) -> Spans:
+    """Return spans as a float64 array of shape (n, 2); an empty input gives (0, 2).
+
+    Raises:
+        ValueError: the values do not have the shape (n, 2), or are not all finite.
+    """
+    spans = np.asarray(values, dtype=np.float64)
+    if spans.size == 0 and spans.ndim <= 2:
+        return np.zeros((0, 2))
+    if spans.ndim != 2 or spans.shape[1] != 2:
+        raise ValueError(f"spans have the shape (n, 2), but these have {spans.shape}")
+    if not np.isfinite(spans).all():
+        raise ValueError("spans must be finite numbers of seconds")
+    return spans
+
+
+def iou(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+    """Temporal intersection over union of every span in `a` with every span in `b`.
+
+    Args:
+        a: (n, 2) spans in seconds.
+        b: (m, 2) spans in seconds.
+
+    Returns:
+        (n, m) float64 in [0, 1]: intersection divided by union without an epsilon, 0 where either
+        span is empty.
+    """
+    return paired_iou(as_spans(a)[:, None, :], as_spans(b)[None, :, :])
+
+
+def paired_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU of arrays of spans that broadcast together: (..., 2) and (..., 2) give (...)."""
+    intersection = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
+    intersection = np.maximum(intersection, 0.0)
+    length_a = np.maximum(a[..., 1] - a[..., 0], 0.0)
+    length_b = np.maximum(b[..., 1] - b[..., 0], 0.0)
+    union = length_a + length_b - intersection
+    overlap = np.zeros(union.shape)
+    np.divide(intersection, union, out=overlap, where=union > 0)
+    return overlap
+
+
+def nms(
+    moments: ArrayLike, scores: ArrayLike, threshold: float, top_k: int | None = None
+) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression.
+
+    Args:
+        moments: (n, 2) spans in seconds.
+        scores: (n,) finite scores; higher is better. Ties keep the order of the input.
+        threshold: a moment is dropped when its IoU with a kept, better one is above this value.
+        top_k: stop after so many moments; None keeps all that survive.
+
+    Returns:
+        Indices of the kept moments into the input, best first.
+
+    Raises:
+        ValueError: shapes disagree, a score is not finite, or `threshold` is outside [0, 1].
+    """
+    spans = as_spans(moments)
+    values = np.asarray(scores, dtype=np.float64)
+    if values.shape != (len(spans),):
+        raise ValueError(f"{len(spans)} moments need {len(spans)} scores, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError("scores must be finite: non-maximum suppression orders by them")
+    if not 0.0 <= threshold <= 1.0:
+        raise ValueError(f"threshold {threshold} is not an IoU; give a value in [0, 1]")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k {top_k} keeps nothing; give at least 1, or None for all")
+    waiting = np.argsort(-values, kind="stable").astype(np.int64)
+    kept: list[int] = []
+    while len(waiting) and (top_k is None or len(kept) < top_k):
+        best, waiting = int(waiting[0]), waiting[1:]
+        kept.append(best)
+        waiting = waiting[iou(spans[best : best + 1], spans[waiting])[0] <= threshold]
+    return np.array(kept, dtype=np.int64)
+
+
+def merge(spans: ArrayLike, gap: float = 0.0) -> Spans:
+    """Unite spans that overlap, touch, or lie at most `gap` seconds apart.
+
+    Empty spans are dropped. Returns (k, 2) disjoint spans sorted by start, more than `gap` apart.
+
+    Raises:
+        ValueError: `gap` is negative or not finite.
+    """
+    if not (np.isfinite(gap) and gap >= 0.0):
+        raise ValueError(f"gap {gap} must be a number of seconds, 0 or more")
+    given = as_spans(spans)
+    given = given[given[:, 1] > given[:, 0]]
+    if not len(given):
+        return given
+    given = given[np.lexsort((given[:, 1], given[:, 0]))]
+    reach = np.maximum.accumulate(given[:, 1])
+    # A new group starts where the next span lies beyond everything seen so far.
+    first = np.concatenate(([True], given[1:, 0] - reach[:-1] > gap))
+    last = np.concatenate((first[1:], [True]))
+    return np.stack((given[first, 0], reach[last]), axis=1)
+
+
+def mask_to_spans(mask: ArrayLike, edges: ArrayLike) -> Spans:
+    """Turn runs of True clips into spans.
+
+    Args:
+        mask: (T,) bool, one value per clip.
+        edges: (T + 1,) clip borders in seconds; clip i covers [edges[i], edges[i + 1]).
+
+    Returns:
+        (k, 2) spans sorted by start, one per run.
+    """
+    chosen = np.asarray(mask, dtype=bool)
+    borders = np.asarray(edges, dtype=np.float64)
+    if chosen.ndim != 1 or borders.shape != (len(chosen) + 1,):
+        raise ValueError(f"a mask of shape {chosen.shape} needs T + 1 edges, got {borders.shape}")
+    steps = np.diff(np.concatenate(([0], chosen.astype(np.int8), [0])))
+    return np.stack((borders[np.flatnonzero(steps == 1)], borders[np.flatnonzero(steps == -1)]), 1)
+
+
+def spans_to_mask(spans: ArrayLike, centres: ArrayLike) -> NDArray[np.bool_]:
+    """Mark the clips whose centre lies inside a span.
+
+    Args:
+        spans: (n, 2) spans in seconds.
+        centres: (T,) clip centres in seconds.
+
+    Returns:
+        (T,) bool.
+    """
+    given = as_spans(spans)
+    times = np.asarray(centres, dtype=np.float64)
+    if times.ndim != 1:
+        raise ValueError(f"centres have the shape (T,), but these have {times.shape}")
+    inside = (given[:, :1] <= times) & (times < given[:, 1:])
+    return np.asarray(inside.any(axis=0), dtype=bool)

@@ -1,0 +1,1 @@
+"""Pseudo labels without annotations: where (proposals), what (queries), and both (label)."""

@@ -1,0 +1,157 @@
+"""The config of the prompt tuner: CoOp, CoCoOp, VPT and MaPLe are points of it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from peft import PeftConfig
+
+from zsvg.errors import BackboneError, RecipeError
+
+
+class PromptType(str, enum.Enum):
+    """The PEFT type of `PromptConfig`; name and value are equal, so it hashes like its string."""
+
+    ZSVG_PROMPT = "ZSVG_PROMPT"
+
+
+@dataclass
+class PromptConfig(PeftConfig):
+    """Which prompts to learn in which tower of a CLIP model.
+
+    | method | text_tokens | text_depth | vision_tokens | vision_depth | coupled | conditional |
+    |---|---|---|---|---|---|---|
+    | CoOp (2109.01134) | 4 or 16 | 1 | 0 | 1 | | |
+    | CoCoOp (2203.05557) | 4 | 1 | 0 | 1 | | yes |
+    | VPT shallow, deep (2203.12119) | 0 | 1 | 8 | 1, "all" | | |
+    | independent V-L prompts | 2 | 9 | 2 | 9 | | |
+    | MaPLe (2210.03117) | 2 | 9 | 2 | 9 | yes | |
+
+    It is mutable, unlike the other options of this package, because PEFT writes to its configs.
+
+    Attributes:
+        text_tokens: Context tokens, which overwrite the tokens 1 to n after the start token. The
+            caller tokenises `f"{template} {query}"`, where the template has n tokens. 0: none.
+        text_depth: Text blocks with prompts of their own, from the first: 1 is the token
+            embedding alone. "all": every block; the number is filled in.
+        vision_tokens: Prompts appended to the patches. 0: none.
+        vision_depth: Vision blocks with prompts of their own, from the first, or "all". The
+            prompts of the last such block ride along to the end of the tower.
+        coupled: The vision prompts are linear images of the text prompts of the same depth.
+        conditional: A small network adds an image-dependent bias to the context tokens; encode
+            text inside `condition_on(image_features)`. Its last layer starts at zero.
+        init: The template text whose embeddings the context starts from. None: N(0, 0.02).
+        init_ids: The token ids of `init`; `prompt_config_for` fills both in.
+        seed: Seed of every random initial value; the global random state is not touched.
+        target_modules: Filled in by the tuner: a regular expression of the wrapped modules.
+        towers: Filled in by the tuner: widths and depths of the towers it was made for. Loading
+            onto other towers raises `ModelFolderError`.
+
+    Raises:
+        RecipeError: An option is out of range or contradicts another one.
+    """
+
+    text_tokens: int = 0
+    text_depth: int | Literal["all"] = 1
+    vision_tokens: int = 0
+    vision_depth: int | Literal["all"] = 1
+    coupled: bool = False
+    conditional: bool = False
+    init: str | None = None
+    init_ids: list[int] | None = None
+    seed: int = 0
+    target_modules: str | None = None
+    towers: dict[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options against each other (what needs the backbone is checked on wrapping)."""
+        super().__post_init__()
+        self.peft_type = PromptType.ZSVG_PROMPT
+        for side in ("text", "vision"):
+            self._check_side(side)
+        if not self.text_tokens and not self.vision_tokens:
+            raise RecipeError("no prompt to learn: set text_tokens or vision_tokens above 0")
+        if self.coupled and (self.text_tokens, self.text_depth) != (
+            self.vision_tokens,
+            self.vision_depth,
+        ):
+            raise RecipeError(
+                "coupled prompts need text_tokens == vision_tokens and text_depth == vision_depth, "
+                f"got {self.text_tokens} and {self.vision_tokens}, "
+                f"{self.text_depth!r} and {self.vision_depth!r}"
+            )
+        if self.conditional and (self.coupled or not self.text_tokens):
+            raise RecipeError("conditional=True needs text_tokens above 0 and coupled=False")
+        if (self.init is None) != (self.init_ids is None):
+            raise RecipeError(
+                f"init={self.init!r} and init_ids={self.init_ids!r} belong together: "
+                "use prompt_config_for(tokenizer, template), which sets both"
+            )
+        if self.init_ids is not None and len(self.init_ids) != self.text_tokens:
+            raise RecipeError(
+                f"init={self.init!r} has {len(self.init_ids)} tokens but text_tokens is "
+                f"{self.text_tokens}; they must be equal"
+            )
+
+    def _check_side(self, side: str) -> None:
+        tokens, depth = getattr(self, f"{side}_tokens"), getattr(self, f"{side}_depth")
+        if not isinstance(tokens, int) or tokens < 0:
+            raise RecipeError(f"{side}_tokens={tokens!r} must be an integer, 0 or more")
+        if depth != "all" and (not isinstance(depth, int) or depth < 1):
+            raise RecipeError(f'{side}_depth={depth!r} must be an integer, 1 or more, or "all"')
+        if not tokens and depth != 1:
+            raise RecipeError(f"{side}_depth={depth!r} without {side}_tokens has no effect")
+
+
+def prompt_config_for(
+    tokenizer: Callable[[list[str]], torch.Tensor],
+    template: str,
+    *,
+    random: bool = False,
+    **options: Any,
+) -> PromptConfig:
+    """Return a config with one context token for every token of a hand-written template.
+
+    Args:
+        tokenizer: Texts to (B, L) int64 ids (an open_clip tokenizer, or `ClipBackbone.tokenize`).
+        template: The words that will precede every query, such as "a video of".
+        random: Start from N(0, 0.02) instead of the template's embeddings; the template then only
+            reserves the places ("X X X X" is CoOp's choice).
+        **options: The other fields of `PromptConfig`.
+
+    Raises:
+        RecipeError: The template is empty, does not fit, or contradicts `options`.
+        BackboneError: The tokenizer has no single start token, or splits the template differently
+            when a query follows.
+    """
+    for name in ("text_tokens", "init", "init_ids"):
+        if name in options:
+            raise RecipeError(f"{name} follows from the template; leave it out")
+    empty, alone, followed = tokenizer(["", template, f"{template} person"]).tolist()
+    differing = (i for i, pair in enumerate(zip(empty, alone, strict=True)) if len(set(pair)) == 2)
+    start = next(differing, None)
+    if start is None:
+        raise RecipeError(f"the template {template!r} has no tokens")
+    if start != 1:
+        raise BackboneError(
+            f"the tokenizer puts {start} tokens before a text; context tokens need exactly one"
+        )
+    end_token = empty[start]
+    end = alone.index(end_token) if end_token in alone else len(alone)
+    ids = alone[start:end]
+    if end + 1 >= len(alone):
+        raise RecipeError(
+            f"the template {template!r} fills all {len(alone)} tokens and leaves none for a query"
+        )
+    if followed[start:end] != ids:
+        raise BackboneError(
+            f"the tokenizer splits {template!r} differently when a query follows; "
+            "end the template with a whole word"
+        )
+    if random:
+        return PromptConfig(text_tokens=len(ids), **options)
+    return PromptConfig(text_tokens=len(ids), init=template, init_ids=ids, **options)

@@ -1,0 +1,181 @@
+"""The wrapper around a token embedding or a transformer block that inserts learned prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+Place = Literal["embedding", "text", "vision"]
+
+# A context variable, not an attribute: threads that share the model do not see each other's images.
+_condition: ContextVar[Tensor | None] = ContextVar("zsvg_prompt_condition", default=None)
+
+
+@contextmanager
+def condition_on(image_features: Tensor) -> Iterator[None]:
+    """Set what conditional (CoCoOp) context tokens depend on, for this thread and this block.
+
+    Args:
+        image_features: (D,) for all texts, or (B, D) for B texts; L2-normalised features of the
+            joint space. One text pass per image: prefer a video's mean over its single frames.
+    """
+    token = _condition.set(image_features)
+    try:
+        yield
+    finally:
+        _condition.reset(token)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """What one adapter does at one wrapped module.
+
+    Attributes:
+        tokens: How many prompts.
+        own: The adapter has prompts of its own here (otherwise it only drops earlier ones).
+        drop: Vision only: the prompts leave the sequence after this block.
+        ids: Embedding only: the token ids that the prompts may overwrite; None: any.
+        template: The text of `ids`, for the error message.
+    """
+
+    tokens: int
+    own: bool = True
+    drop: bool = False
+    ids: tuple[int, ...] | None = None
+    template: str | None = None
+
+
+class PromptLayer(nn.Module, BaseTunerLayer):
+    """Wraps one module of a CLIP tower; without an active adapter it is that module.
+
+    - embedding: token ids (B, L) -> (B, L, d); the positions 1..n are overwritten (CoOp).
+    - text: the positions 1..n of a block's input are overwritten (deep text prompts).
+    - vision: n tokens are appended to a block's input (B, T, d), and removed afterwards unless
+      they ride along. Nothing outside the tower's blocks changes, so every pooling works.
+
+    Depth rule of the papers, for J prompted blocks of L: blocks 0..J-2 append, run and drop; block
+    J-1 appends, runs and keeps; block L-1 drops.
+    """
+
+    adapter_layer_names = (
+        "prompt_tokens",
+        "prompt_coupling",
+        "prompt_meta_down",
+        "prompt_meta_up",
+    )
+    other_param_names = ("slots", "sources")
+
+    def __init__(self, base_layer: nn.Module, place: Place, pre_norm: nn.Module | None = None):
+        super().__init__()
+        self.base_layer = base_layer
+        self.training = base_layer.training
+        self.place = place
+        # In a list, or else the tower's own norm would be registered a second time.
+        self._pre_norm = [] if pre_norm is None else [pre_norm]
+        self.prompt_tokens = nn.ParameterDict()  # (n, d)
+        self.prompt_coupling = nn.ModuleDict()  # Linear: text width -> vision width
+        # Two dictionaries, because PEFT finds an adapter's name only right before the last part of
+        # a parameter's name.
+        self.prompt_meta_down = nn.ModuleDict()  # Linear: D -> D / 16
+        self.prompt_meta_up = nn.ModuleDict()  # Linear: D / 16 -> text width
+        self.slots: dict[str, Slot] = {}
+        self.sources: dict[str, PromptLayer] = {}  # coupled adapters: the layer to project from
+        self.merged_adapters: list[str] = []
+        self._disable_adapters = False
+        self._active_adapter: str | list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        """Forward what is unknown to the wrapped module: open_clip asks blocks for their dtype."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("base_layer"), name)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Run the wrapped module with the active adapter's prompts.
+
+        Raises:
+            ValueError: The ids have no room for the context or not the template in its place, a
+                conditional adapter has no condition, or two active adapters meet here.
+        """
+        adapter = self._adapter_here()
+        if adapter is None:
+            return self.base_layer(x, *args, **kwargs)
+        slot = self.slots[adapter]
+        if self.place == "embedding":
+            self._check_ids(x, slot)
+            return _overwrite(self.base_layer(x, *args, **kwargs), self._prompts(adapter))
+        if self.place == "text":
+            return self.base_layer(_overwrite(x, self._prompts(adapter)), *args, **kwargs)
+        if slot.own:
+            prompts = self._prompts(adapter).to(x.dtype)
+            for norm in self._pre_norm:  # the papers add the first prompts in front of `ln_pre`
+                prompts = norm(prompts)
+            x = torch.cat([x, prompts.expand(x.shape[0], -1, -1)], dim=1)
+        x = self.base_layer(x, *args, **kwargs)
+        return x[:, : -slot.tokens] if slot.drop else x
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Refuse: there is no weight that prompts could be merged into."""
+        raise NotImplementedError("prompts are inputs and cannot be merged; use unload()")
+
+    def unmerge(self) -> None:
+        """Do nothing: prompts are never merged."""
+
+    def _adapter_here(self) -> str | None:
+        if self.disable_adapters:
+            return None
+        here = [name for name in self.active_adapters if name in self.slots]
+        if len(here) > 1:
+            raise ValueError(
+                f"the adapters {here} prompt the same {self.place} layer; activate one"
+            )
+        return here[0] if here else None
+
+    def _prompts(self, adapter: str) -> Tensor:
+        """Return (n, d) prompts, or (B, n, d) when they depend on B images."""
+        if adapter in self.sources:
+            text_prompts = self.sources[adapter].prompt_tokens[adapter]
+            return self.prompt_coupling[adapter](text_prompts)
+        prompts = self.prompt_tokens[adapter]
+        if adapter not in self.prompt_meta_down:
+            return prompts
+        features = _condition.get()
+        if features is None:
+            raise ValueError(
+                f"the adapter {adapter!r} depends on an image: "
+                "encode text inside `with zsvg.tuners.condition_on(image_features):`"
+            )
+        down, up = self.prompt_meta_down[adapter], self.prompt_meta_up[adapter]
+        bias = up(torch.relu(down(features.to(prompts.dtype))))
+        return prompts + bias.unsqueeze(-2)
+
+    @staticmethod
+    def _check_ids(ids: Tensor, slot: Slot) -> None:
+        if ids.shape[1] < slot.tokens + 2:
+            raise ValueError(
+                f"texts of {ids.shape[1]} tokens have no room for {slot.tokens} context tokens "
+                "between start and end"
+            )
+        if slot.ids is None:
+            return
+        expected = torch.tensor(slot.ids, device=ids.device)
+        if not torch.equal(ids[:, 1 : 1 + slot.tokens], expected.expand(ids.shape[0], -1)):
+            # Without the template the context would silently overwrite the query's own words.
+            raise ValueError(
+                f"every text must begin with the adapter's template: "
+                f'tokenise f"{slot.template} {{query}}"'
+            )
+
+
+def _overwrite(x: Tensor, prompts: Tensor) -> Tensor:
+    """Replace the positions 1..n of x (B, L, d) by prompts (n, d) or (B, n, d)."""
+    prompts = prompts.to(x.dtype).expand(x.shape[0], -1, -1)
+    return torch.cat([x[:, :1], prompts, x[:, 1 + prompts.shape[1] :]], dim=1)

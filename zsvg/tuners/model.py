@@ -1,0 +1,244 @@
+"""The PEFT tuner: which modules get prompts, how prompts start, what PEFT needs to know."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTuner
+from torch import Tensor, nn
+
+from zsvg.errors import BackboneError, ModelFolderError, RecipeError
+from zsvg.tuners.config import PromptConfig
+from zsvg.tuners.layer import Place, PromptLayer, Slot
+from zsvg.tuners.towers import TextTower, text_tower, vision_tower
+
+
+class PromptModel(BaseTuner):
+    """Injects `PromptLayer`s as a `PromptConfig` says; use it through `get_peft_model`.
+
+    A second adapter with `PeftModel.add_adapter` may differ in every option.
+    """
+
+    prefix = "prompt_"
+    tuner_layer_cls = PromptLayer
+    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012 (PEFT's attribute)
+
+    def inject_adapter(
+        self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Wrap the modules, then tie the vision prompts of a coupled adapter to its text prompts.
+
+        The tie comes last because `named_modules` lists the vision tower before the text tower.
+        """
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        config: PromptConfig = self.peft_config[adapter_name]
+        if config.coupled:
+            text = text_tower(model)
+            sources = (text.embedding, *text.blocks[1 : int(config.text_depth)])
+            for source, block in zip(sources, vision_tower(model).blocks, strict=False):
+                layer: Any = model.get_submodule(block)
+                layer.sources[adapter_name] = model.get_submodule(source)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Delete an adapter; if it was active, the first of the others by name becomes active.
+
+        PEFT lets every layer choose for itself, which goes wrong when adapters prompt different
+        layers, so the choice is made here before anything is deleted.
+        """
+        if adapter_name in self.active_adapters and adapter_name in self.peft_config:
+            others = [name for name in self.active_adapters if name != adapter_name]
+            others = others or sorted(set(self.peft_config) - {adapter_name})[:1]
+            frozen = any(self.peft_config[name].inference_mode for name in others)
+            self.set_adapter(others, inference_mode=frozen)
+        super().delete_adapter(adapter_name)
+
+    def forward_intermediates(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the backbone's method, unless riding prompts would spoil the feature maps.
+
+        Raises:
+            ValueError: An enabled adapter prompts some but not all vision blocks.
+        """
+        for module in self.model.modules():
+            if isinstance(module, PromptLayer) and module.place == "vision":
+                adapter = module._adapter_here()
+                if adapter is not None and not module.slots[adapter].drop:
+                    raise ValueError(
+                        f"forward_intermediates is wrong with vision_depth="
+                        f"{self.peft_config[adapter].vision_depth}: prompts stay between the "
+                        'patches of later blocks; use vision_depth="all"'
+                    )
+        return self.model.forward_intermediates(*args, **kwargs)
+
+    def _prepare_adapter_config(
+        self, peft_config: PromptConfig, model_config: dict[str, Any]
+    ) -> PromptConfig:
+        """Check the config against the towers and fill in what depends on them.
+
+        All checks are here, before the first module is touched, so a refusal leaves the model as
+        it was.
+        """
+        towers: dict[str, int] = {}
+        targets: list[str] = []
+        if peft_config.text_tokens:
+            text = text_tower(self.model)
+            towers |= {"text_width": text.width, "text_layers": len(text.blocks)}
+            if peft_config.conditional:
+                towers["joint_width"] = text.joint_width
+        if peft_config.vision_tokens:
+            vision = vision_tower(self.model)
+            towers |= {"vision_width": vision.width, "vision_layers": len(vision.blocks)}
+        if peft_config.towers is not None and peft_config.towers != towers:
+            raise ModelFolderError(
+                f"these prompts were made for towers of {_sizes(peft_config.towers)}; this "
+                f"backbone has {_sizes(towers)}: load the backbone they name, or make new prompts"
+            )
+        if peft_config.text_tokens:
+            _check_text(peft_config, text)
+            depth = _depth("text_depth", peft_config.text_depth, len(text.blocks))
+            peft_config.text_depth = depth
+            targets += [text.embedding, *text.blocks[1:depth]]
+        if peft_config.vision_tokens:
+            layers = len(vision.blocks)
+            depth = _depth("vision_depth", peft_config.vision_depth, layers)
+            peft_config.vision_depth = depth
+            # The last block is always wrapped: it drops prompts that ride along.
+            targets += [*vision.blocks[:depth], *vision.blocks[max(depth, layers - 1) :]]
+        peft_config.towers = towers
+        # A string, because PEFT turns long lists into sets, and sets are saved in hash order.
+        peft_config.target_modules = "|".join(re.escape(name) for name in targets)
+        return peft_config
+
+    def _create_and_replace(
+        self,
+        peft_config: PromptConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        """Wrap one module, or reuse its wrapper, and give the adapter its initial prompts."""
+        place, index = self._site(peft_config, current_key)
+        if isinstance(target, PromptLayer):
+            layer = target
+        else:
+            first = place == "vision" and index == 0
+            layer = PromptLayer(target, place, vision_tower(self.model).pre_norm if first else None)
+            self._replace_module(parent, target_name, layer, target)
+        random = _generator(peft_config.seed, place, index)
+        if place == "vision":
+            self._fill_vision(peft_config, adapter_name, layer, index, random)
+        else:
+            self._fill_text(peft_config, adapter_name, layer, random)
+
+    def _site(self, config: PromptConfig, key: str) -> tuple[Place, int]:
+        if config.text_tokens:
+            text = text_tower(self.model)
+            if key == text.embedding:
+                return "embedding", 0
+            if key in text.blocks:
+                return "text", text.blocks.index(key)
+        return "vision", vision_tower(self.model).blocks.index(key)
+
+    def _fill_text(
+        self, config: PromptConfig, adapter: str, layer: PromptLayer, random: torch.Generator
+    ) -> None:
+        text = text_tower(self.model)
+        device = next(layer.base_layer.parameters()).device
+        at_embedding = layer.place == "embedding"
+        if at_embedding and config.init_ids is not None:
+            ids = tuple(config.init_ids)
+            layer.slots[adapter] = Slot(tokens=len(ids), ids=ids, template=config.init)
+            tokens = layer.weight.detach()[list(ids)].clone()
+        else:
+            layer.slots[adapter] = Slot(tokens=config.text_tokens)
+            tokens = torch.empty(config.text_tokens, text.width)
+            tokens.normal_(std=0.02, generator=random)
+        # float32 on any backbone: bfloat16 is too coarse for the optimiser's small steps.
+        layer.prompt_tokens[adapter] = nn.Parameter(tokens.to(device, torch.float32))
+        if at_embedding and config.conditional:
+            hidden = max(text.joint_width // 16, 1)
+            down = _linear(text.joint_width, hidden, random)
+            # Zeros, unlike CoCoOp: an untrained adapter of any kind equals zero-shot.
+            up = _linear(hidden, text.width, random, zero=True)
+            layer.prompt_meta_down[adapter] = down.to(device)
+            layer.prompt_meta_up[adapter] = up.to(device)
+
+    def _fill_vision(
+        self,
+        config: PromptConfig,
+        adapter: str,
+        layer: PromptLayer,
+        index: int,
+        random: torch.Generator,
+    ) -> None:
+        vision = vision_tower(self.model)
+        device = next(layer.base_layer.parameters()).device
+        depth, last = int(config.vision_depth), len(vision.blocks) - 1
+        own = index < depth
+        layer.slots[adapter] = Slot(
+            tokens=config.vision_tokens, own=own, drop=index < depth - 1 or index == last
+        )
+        if own and config.coupled:
+            linear = _linear(text_tower(self.model).width, vision.width, random)
+            layer.prompt_coupling[adapter] = linear.to(device)
+        elif own:
+            # VPT's range: Xavier's for a convolution from RGB patches to the width.
+            limit = (6 / (3 * vision.patch_area + vision.width)) ** 0.5
+            tokens = torch.empty(config.vision_tokens, vision.width)
+            tokens.uniform_(-limit, limit, generator=random)
+            layer.prompt_tokens[adapter] = nn.Parameter(tokens.to(device))
+
+    def _replace_module(
+        self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
+    ) -> None:
+        """Replace a submodule; PEFT's version copies `weight`, which a block does not have."""
+        setattr(parent, child_name, new_module)
+
+
+def _check_text(config: PromptConfig, text: TextTower) -> None:
+    room = text.context_length - 2
+    if config.text_tokens > room:
+        raise RecipeError(
+            f"text_tokens={config.text_tokens} does not fit: the text tower has room for {room} "
+            "tokens between start and end"
+        )
+    if config.init_ids is not None and not all(0 <= i < text.vocabulary for i in config.init_ids):
+        raise BackboneError(
+            f"the ids {config.init_ids} of init={config.init!r} are not in the backbone's "
+            f"vocabulary of {text.vocabulary}; use the backbone's own tokenizer"
+        )
+
+
+def _depth(name: str, depth: int | str, layers: int) -> int:
+    if isinstance(depth, str):  # "all"
+        return layers
+    if depth > layers:
+        raise RecipeError(
+            f'{name}={depth} is more than the tower\'s {layers} blocks; use at most that, or "all"'
+        )
+    return depth
+
+
+def _generator(seed: int, *key: object) -> torch.Generator:
+    """Return a generator of its own for every place, so that options do not shift each other."""
+    digest = hashlib.sha256(repr((seed, *key)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def _linear(inputs: int, outputs: int, random: torch.Generator, zero: bool = False) -> nn.Linear:
+    """Return PyTorch's usual linear layer, drawn from `random` instead of the global state."""
+    layer = nn.Linear(inputs, outputs, device="meta")
+    limit = 0.0 if zero else inputs**-0.5
+    for name, shape in (("weight", (outputs, inputs)), ("bias", (outputs,))):
+        value = torch.empty(shape).uniform_(-limit, limit, generator=random)
+        setattr(layer, name, nn.Parameter(value))
+    return layer
+
+
+def _sizes(towers: dict[str, int]) -> str:
+    return ", ".join(f"{name} {size}" for name, size in sorted(towers.items())) or "no such tower"

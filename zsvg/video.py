@@ -1,0 +1,390 @@
+"""Video files: probe, sample frames at exact presentation times, and write, all in bounded memory.
+
+Times are seconds on the file's own timeline, as its frames carry them: a first frame at 0.033 s
+stays at 0.033 s. Of several video streams the first one flagged as default is read (cover pictures
+are not video), else the one that FFmpeg calls best. Rotation is applied, so a portrait phone video
+comes out upright; non-square pixels are not corrected, as in CLIP's own data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+from PIL import Image
+
+from zsvg.decoding import REENCODE, TIME_TOLERANCE, Cursor, Reader, VideoInfo
+from zsvg.errors import VideoError
+from zsvg.files import atomic_path, sha256_file
+
+__all__ = [
+    "FrameSampler",
+    "Framing",
+    "VideoInfo",
+    "clip_count",
+    "cut",
+    "decode_summary",
+    "find_videos",
+    "load_frames_at",
+    "probe",
+    "resize",
+    "sample_frames",
+    "video_hash",
+    "write_video",
+]
+
+Framing = Literal["crop", "pad", "squash"]
+
+VIDEO_SUFFIXES = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+
+
+def find_videos(folder_or_file: str | Path) -> dict[str, Path]:
+    """Map video names (file stems, sorted) to paths; sub-folders are not searched.
+
+    Raises:
+        VideoError: Nothing there, no video in the folder, or two files share one stem.
+    """
+    path = Path(folder_or_file)
+    if path.is_file():
+        return {path.stem: path}
+    if not path.is_dir():
+        raise VideoError(f"{path}: no such file or folder; give a video or a folder of videos")
+    found: dict[str, Path] = {}
+    for file in sorted(path.iterdir()):
+        if file.name.startswith(".") or file.suffix.lower() not in VIDEO_SUFFIXES:
+            continue
+        if file.stem in found:
+            raise VideoError(
+                f"{found[file.stem]} and {file} would both be called {file.stem!r}; rename one"
+            )
+        if file.is_file():
+            found[file.stem] = file
+    if not found:
+        raise VideoError(f"{path}: no video in this folder (.mp4, .mkv, .webm, .avi, .mov, ...)")
+    return dict(sorted(found.items()))
+
+
+def video_hash(path: str | Path) -> str:
+    """Return the hexadecimal SHA-256 of the file's content.
+
+    Raises:
+        VideoError: The file cannot be read.
+    """
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def clip_count(duration: float, fps: float) -> int:
+    """Return how many clips of 1/fps seconds cover `duration` seconds, at least one."""
+    return max(1, math.ceil(duration * fps - TIME_TOLERANCE))
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Describe a video after decoding one frame.
+
+    A header without a duration costs a pass over the packets, still without decoding.
+
+    Raises:
+        VideoError: The file is missing, empty, not a video, a still image, or has no frame.
+    """
+    with Reader(path) as reader:
+        next(reader.frames(allow_truncated=True))
+        info = replace(reader.info(), last_frame_time=None, frames=None)
+        if info.header_duration is None:
+            reader.reopen()
+            end = reader.end
+            try:
+                for packet in reader.container.demux(reader.stream):
+                    ticks = packet.dts if packet.pts is None else packet.pts
+                    if ticks is not None:
+                        ticks += packet.duration or 0
+                        end = max(end, float(ticks * packet.time_base) - reader.offset)
+            except (FFmpegError, OSError):
+                pass  # the readable part counts; sampling reports the damage
+            info = replace(info, duration=end)
+        return info
+
+
+def decode_summary(path: str | Path, *, allow_truncated: bool = False) -> VideoInfo:
+    """Decode every frame (without converting any) and describe the video exactly.
+
+    Raises:
+        TruncatedVideoError: The file ends early and `allow_truncated` is False.
+        VideoError: As in `probe`.
+    """
+    with Reader(path) as reader:
+        for _ in reader.frames(allow_truncated):
+            pass
+        return reader.info()
+
+
+class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
+    """The iterator that `sample_frames` returns.
+
+    Attributes:
+        info: None at first; the decoded video's `VideoInfo` once the last frame has been yielded.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        fps: float,
+        size: int | None,
+        framing: Framing = "crop",
+        allow_truncated: bool = False,
+    ) -> None:
+        if not (math.isfinite(fps) and fps > 0):
+            raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
+        _check_framing(size, framing)
+        self.info: VideoInfo | None = None
+        self._frames = self._sample(path, fps, size, framing, allow_truncated)
+
+    def __next__(self) -> tuple[float, NDArray[np.uint8]]:
+        return next(self._frames)
+
+    def close(self) -> None:
+        """Close the file without reading on."""
+        self._frames.close()
+
+    def _sample(
+        self, path: str | Path, fps: float, size: int | None, framing: Framing, truncated: bool
+    ) -> Any:
+        with Reader(path) as reader:
+            header = reader.header_duration
+            total = math.inf if header is None else clip_count(header, fps)
+            clip = 0
+            shown: tuple[float, Any] | None = None
+            pixels: NDArray[np.uint8] | None = None
+            for time, frame in reader.frames(truncated):
+                while (
+                    shown is not None
+                    and clip < total
+                    and (clip + 0.5) / fps < time - TIME_TOLERANCE
+                ):
+                    if pixels is None:
+                        pixels = _render(shown[1], reader.rotation, size, framing)
+                    yield shown[0], pixels
+                    clip += 1
+                shown, pixels = (time, frame), None
+            info = reader.info()
+            if shown is None:
+                raise VideoError(f"{path}: not one frame can be decoded; {REENCODE}")
+            if pixels is None and clip < clip_count(info.duration, fps):
+                pixels = _render(shown[1], reader.rotation, size, framing)
+            while pixels is not None and clip < clip_count(info.duration, fps):
+                yield shown[0], pixels
+                clip += 1
+            self.info = info
+
+
+def sample_frames(
+    path: str | Path,
+    *,
+    fps: float,
+    size: int | None,
+    framing: Framing = "crop",
+    allow_truncated: bool = False,
+) -> FrameSampler:
+    """Yield the frame on display at the centre of each clip of 1/fps seconds.
+
+    Clip k covers [k/fps, (k+1)/fps) of [0, duration). Its frame is the last one whose presentation
+    time is not after the clip's centre, or the first frame when there is none yet. Every clip has a
+    frame, so a video slower than `fps` repeats frames and the shortest video yields one.
+
+    Args:
+        path: The video.
+        fps: Clips per second, positive.
+        size: Side of the square pictures in pixels; None keeps the native size.
+        framing: "crop" resizes the short side and takes the centre square (CLIP's preprocessing),
+            "pad" fits the whole picture between black bars, "squash" ignores the aspect ratio.
+        allow_truncated: Keep the readable part of a damaged file instead of raising.
+
+    Returns:
+        An iterator of (presentation time in seconds, (size, size, 3) uint8 RGB); memory does not
+        grow with the length. Afterwards its `info` describes the video.
+
+    Raises:
+        TruncatedVideoError: While iterating; the message names the time reached.
+        VideoError: On the first step, when the file is not a usable video.
+        ValueError: An option is out of range.
+    """
+    return FrameSampler(path, fps=fps, size=size, framing=framing, allow_truncated=allow_truncated)
+
+
+def load_frames_at(
+    path: str | Path,
+    times: Sequence[float] | NDArray[np.floating[Any]],
+    size: int | None,
+    framing: Framing = "crop",
+    *,
+    allow_truncated: bool = False,
+) -> NDArray[np.uint8]:
+    """Return the frames on display at `times` (seconds, any order) as (n, size, size, 3) uint8.
+
+    Times before the first frame give the first frame, times after the last the last. Distant times
+    are reached by seeking, so a damaged end goes unnoticed unless a time lies there.
+
+    Raises:
+        TruncatedVideoError: A time lies behind the readable part, unless `allow_truncated`.
+        VideoError: As in `probe`.
+        ValueError: No time is given, or one is not finite.
+    """
+    _check_framing(size, framing)
+    wanted = np.asarray(times, dtype=np.float64)
+    if wanted.ndim != 1 or not len(wanted) or not np.isfinite(wanted).all():
+        raise ValueError(f"times must be a non-empty list of finite seconds, got {times!r}")
+    pictures: dict[int, NDArray[np.uint8]] = {}
+    with Reader(path) as reader:
+        cursor = Cursor(reader, allow_truncated)
+        for index in np.argsort(wanted, kind="stable"):
+            _, frame = cursor.at(float(wanted[index]))
+            pictures[int(index)] = _render(frame, reader.rotation, size, framing)
+    return np.stack([pictures[index] for index in range(len(wanted))])
+
+
+def write_video(path: str | Path, frames: Iterable[NDArray[np.uint8]], fps: float) -> None:
+    """Write (H, W, 3) uint8 RGB frames as an H.264 mp4; the same frames give the same bytes.
+
+    Raises:
+        ValueError: No frame, a frame of another shape or type, or an odd width or height.
+    """
+    if not (math.isfinite(fps) and fps > 0):
+        raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
+    stills = ((index / fps, 1 / fps, _to_frame(pixels)) for index, pixels in enumerate(frames))
+    _encode(path, stills, fps)
+
+
+def cut(path: str | Path, start: float, end: float, out: str | Path) -> None:
+    """Save the moment [start, end) seconds of a video as an H.264 mp4 that begins at 0.
+
+    Pictures only, upright, in their own size (rounded down to even) and with their own times.
+
+    Raises:
+        VideoError: The video cannot be read, or `start` is not inside it.
+        ValueError: `start` is negative or not before `end`.
+    """
+    if not (0 <= start < end and math.isfinite(end)):
+        raise ValueError(f"a moment needs 0 <= start < end in seconds, got {start} to {end}")
+    with Reader(path) as reader:
+        cursor = Cursor(reader, allow_truncated=True)
+        cursor.at(start)
+        known_end = reader.header_duration or math.inf
+        if cursor.next is None:
+            known_end = max(min(known_end, reader.info().duration), reader.end)
+        if start >= known_end:
+            raise VideoError(f"{path}: a moment at {start} s lies after the end; choose an earlier")
+
+        def pieces() -> Iterator[tuple[float, float, Any]]:
+            while cursor.current[0] < end:
+                time, frame = cursor.current
+                following = cursor.advance()
+                until = min(end, reader.end if following is None else following[0])
+                if until > max(time, start):
+                    pixels = _even(_render(frame, reader.rotation, None, "squash"))
+                    yield max(time - start, 0.0), until - max(time, start), _to_frame(pixels)
+                if following is None:
+                    return
+
+        _encode(out, pieces(), reader.fps or 25.0)
+
+
+def _even(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Crop the last row and column of odd pictures; repeat them where there is but one."""
+    height, width = pixels.shape[:2]
+    if height < 2 or width < 2:
+        missing = ((0, max(0, 2 - height)), (0, max(0, 2 - width)), (0, 0))
+        return _even(np.pad(pixels, missing, mode="edge"))
+    return pixels[: height // 2 * 2, : width // 2 * 2]
+
+
+def _encode(path: str | Path, stills: Iterable[tuple[float, float, Any]], fps: float) -> None:
+    """Encode (time, duration, rgb frame) with one thread, which makes libx264 reproducible."""
+    base = Fraction(1, 90_000)
+    with atomic_path(path) as temporary, av.open(f"file:{temporary}", "w", format="mp4") as sink:
+        stream: Any = None
+        shape, ticks = (0, 0), -1
+        for time, duration, frame in stills:
+            if stream is None:
+                shape = (frame.width, frame.height)
+                if shape[0] % 2 or shape[1] % 2:
+                    raise ValueError(f"H.264 needs an even width and height, got {shape}")
+                rate = Fraction(fps).limit_denominator(10_000)
+                options = {"crf": "18", "preset": "medium", "threads": "1"}
+                stream = sink.add_stream("libx264", rate=rate, options=options)
+                stream.width, stream.height = shape
+                stream.pix_fmt = "yuv420p"
+                stream.codec_context.thread_count = 1
+                stream.codec_context.time_base = base
+            if (frame.width, frame.height) != shape:
+                raise ValueError(
+                    f"frames must share one size: {shape}, then {(frame.width, frame.height)}"
+                )
+            frame = frame.reformat(format="yuv420p", threads=1)
+            ticks = max(round(time / base), ticks + 1)  # two frames never share a time
+            frame.pts, frame.time_base = ticks, base
+            frame.duration = max(round(duration / base), 1)
+            sink.mux(stream.encode(frame))
+        if stream is None:
+            raise ValueError(f"{path}: there is no frame to write")
+        sink.mux(stream.encode(None))
+
+
+def _to_frame(pixels: NDArray[np.uint8]) -> Any:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(f"a frame is (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}")
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+
+
+def _check_framing(size: int | None, framing: str) -> None:
+    if framing not in get_args(Framing):
+        raise ValueError(f"framing must be one of {', '.join(get_args(Framing))}, got {framing!r}")
+    if size is not None and size < 1:
+        raise ValueError(f"size must be a positive number of pixels or None, got {size}")
+
+
+def _render(frame: Any, rotation: int, size: int | None, framing: Framing) -> NDArray[np.uint8]:
+    """Turn a decoded frame into upright RGB of the wanted size."""
+    pixels = frame.reformat(format="rgb24", threads=1).to_ndarray()
+    if rotation:
+        pixels = np.rot90(pixels, rotation // 90)
+    pixels = np.ascontiguousarray(pixels)
+    return pixels if size is None else resize(pixels, size, framing)
+
+
+def resize(pixels: NDArray[np.uint8], size: int, framing: Framing = "crop") -> NDArray[np.uint8]:
+    """Resize an (H, W, 3) uint8 picture to (size, size, 3) with Pillow's antialiased bicubic.
+
+    "crop" gives exactly the pixels of open_clip's own preprocessing (same rounding of the long side
+    and of the crop); see `sample_frames` for the others.
+    """
+    _check_framing(size, framing)
+    height, width = pixels.shape[:2]
+    image = Image.fromarray(pixels)
+    if framing == "squash":
+        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    short, long = min(height, width), max(height, width)
+    if framing == "crop":
+        scaled = (size, int(size * long / short))
+        shape = scaled if width <= height else scaled[::-1]
+        image = image.resize(shape, Image.Resampling.BICUBIC)
+        left, top = (round((side - size) / 2.0) for side in image.size)
+        return np.asarray(image.crop((left, top, left + size, top + size)))
+    scaled = (max(1, round(size * short / long)), size)
+    image = image.resize(scaled if width <= height else scaled[::-1], Image.Resampling.BICUBIC)
+    canvas = Image.new("RGB", (size, size))
+    canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+    return np.asarray(canvas)

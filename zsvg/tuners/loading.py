@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from peft import PeftConfig, PeftModel, get_peft_model_state_dict
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
@@ -43,10 +44,10 @@ def load_adapter(
         raise ModelFolderError(f"{folder}: a {config.peft_type} adapter, not prompts of zsvg")
     config.inference_mode = not trainable
     beside = isinstance(model, PeftModel)
+    peft_model: Any = model
     try:
         if beside:
-            model.add_adapter(adapter_name, config)
-            peft_model = model
+            peft_model.add_adapter(adapter_name, config)
         else:
             peft_model = PeftModel(model, config, adapter_name)
     except (BackboneError, ModelFolderError, RecipeError) as error:

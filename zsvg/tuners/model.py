@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTuner
-from torch import Tensor, nn
+from torch import nn
 
 from zsvg.errors import BackboneError, ModelFolderError, RecipeError
 from zsvg.tuners.config import PromptConfig
@@ -162,11 +162,11 @@ class PromptModel(BaseTuner):
         layer.prompt_tokens[adapter] = nn.Parameter(tokens.to(device, torch.float32))
         if at_embedding and config.conditional:
             hidden = max(text.joint_width // 16, 1)
-            down = _linear(text.joint_width, hidden, random)
+            down = _linear(text.joint_width, hidden, random, device)
             # Zeros, unlike CoCoOp: an untrained adapter of any kind equals zero-shot.
-            up = _linear(hidden, text.width, random, zero=True)
-            layer.prompt_meta_down[adapter] = down.to(device)
-            layer.prompt_meta_up[adapter] = up.to(device)
+            up = _linear(hidden, text.width, random, device, zero=True)
+            layer.prompt_meta_down[adapter] = down
+            layer.prompt_meta_up[adapter] = up
 
     def _fill_vision(
         self,
@@ -184,8 +184,8 @@ class PromptModel(BaseTuner):
             tokens=config.vision_tokens, own=own, drop=index < depth - 1 or index == last
         )
         if own and config.coupled:
-            linear = _linear(text_tower(self.model).width, vision.width, random)
-            layer.prompt_coupling[adapter] = linear.to(device)
+            width = text_tower(self.model).width
+            layer.prompt_coupling[adapter] = _linear(width, vision.width, random, device)
         elif own:
             # VPT's range: Xavier's for a convolution from RGB patches to the width.
             limit = (6 / (3 * vision.patch_area + vision.width)) ** 0.5
@@ -230,13 +230,19 @@ def _generator(seed: int, *key: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def _linear(inputs: int, outputs: int, random: torch.Generator, zero: bool = False) -> nn.Linear:
+def _linear(
+    inputs: int,
+    outputs: int,
+    random: torch.Generator,
+    device: torch.device,
+    zero: bool = False,
+) -> nn.Linear:
     """Return PyTorch's usual linear layer, drawn from `random` instead of the global state."""
     layer = nn.Linear(inputs, outputs, device="meta")
     limit = 0.0 if zero else inputs**-0.5
     for name, shape in (("weight", (outputs, inputs)), ("bias", (outputs,))):
         value = torch.empty(shape).uniform_(-limit, limit, generator=random)
-        setattr(layer, name, nn.Parameter(value))
+        setattr(layer, name, nn.Parameter(value.to(device)))
     return layer
 
 

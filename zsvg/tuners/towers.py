@@ -1,4 +1,4 @@
-"""Where prompts can go in an open_clip model; another family of backbones would be described here."""
+"""Where prompts can go in an open_clip model; other families of backbones would be added here."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def vision_tower(model: Any) -> VisionTower:
     Raises:
         BackboneError: The model has another kind of vision tower (a ResNet, a timm model).
     """
-    visual = getattr(model, "visual", None)
+    visual: Any = getattr(model, "visual", None)
     if not hasattr(getattr(visual, "transformer", None), "resblocks"):
         raise BackboneError(
             f"vision prompts need an open_clip vision transformer, not {type(visual).__name__}"

@@ -1,0 +1,369 @@
+"""Backbone + adapter + head: encode a video once, then ask it as many sentences as you like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zsvg.backbones.clip import ClipBackbone, TextStates, load_backbone
+from zsvg.errors import ModelFolderError
+from zsvg.features import FrameFeatures, extract
+from zsvg.files import sha256_file
+from zsvg.heads.training_free import ScorerOptions, find_moments
+from zsvg.video import Framing
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from zsvg.heads.regression import AttentionRegressionHead
+
+FORMAT_VERSION = 1
+MANIFEST = "zsvg.json"
+ADAPTER_FILE = "adapter_model.safetensors"
+HEAD_FILE = "head.safetensors"
+TEMPLATE = "a video of"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """One answer: seconds from the start of the video, and a score (higher is better)."""
+
+    start: float
+    end: float
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedVideo:
+    """A video that is ready for questions; cheap to keep, safe to share between threads.
+
+    Attributes:
+        vid: The video's name.
+        frames: Its frame features.
+        encoder: Identity of what encoded it (backbone and visual prompts). Another model that sees
+            frames differently refuses it.
+    """
+
+    vid: str
+    frames: FrameFeatures
+    encoder: str
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self.frames.duration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grounding:
+    """The answer to one sentence.
+
+    Attributes:
+        query: The sentence.
+        vid: The video's name.
+        moments: Answers, best first.
+        curve: (T,) float32 relevance of each clip to the sentence.
+        centres: (T,) middle of each clip, seconds.
+    """
+
+    query: str
+    vid: str
+    moments: tuple[Moment, ...]
+    curve: NDArray[np.float32]
+    centres: NDArray[np.float64]
+
+
+class Grounder:
+    """Finds moments by sentence; make one with `zsvg.load`.
+
+    Attributes:
+        backbone: The frozen CLIP; several grounders may share one.
+        adapter: Name of its prompts in `backbone.adapters`, None without prompts.
+        head: Trained head; None grounds without training, by similarity alone.
+        fps: Clips per second.
+        framing: How pictures become square.
+        manifest: The model folder's `zsvg.json`; empty without one.
+    """
+
+    def __init__(
+        self,
+        backbone: ClipBackbone,
+        *,
+        adapter: str | None = None,
+        head: AttentionRegressionHead | None = None,
+        template: str = TEMPLATE,
+        fps: float = 2.0,
+        framing: Framing = "crop",
+        scorer: ScorerOptions | None = None,
+        manifest: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.adapter = adapter
+        self.head = head
+        self.template = template
+        self.fps = fps
+        self.framing: Framing = framing
+        self.scorer = scorer or ScorerOptions()
+        self.manifest = dict(manifest or {})
+
+    @property
+    def sees_prompts(self) -> bool:
+        """Whether the adapter changes how frames are encoded."""
+        if self.adapter is None or self.backbone.adapters is None:
+            return False
+        return bool(self.backbone.adapters.peft_config[self.adapter].vision_tokens)
+
+    @property
+    def encoder(self) -> str:
+        """Identity of the frame encoder: the backbone's, with the adapter's if it sees frames."""
+        suffix = f"+{self.adapter}" if self.sees_prompts else ""
+        return self.backbone.fingerprint + suffix
+
+    @contextmanager
+    def active(self) -> Iterator[Any]:
+        """Yield the backbone's module with this grounder's prompts, and nobody else's, at work."""
+        with self.backbone.lock:
+            adapters: PeftModel | None = self.backbone.adapters
+            if adapters is None:
+                yield self.backbone.model
+            elif self.adapter is None:
+                with adapters.disable_adapter():
+                    yield adapters
+            else:
+                adapters.set_adapter(self.adapter, inference_mode=True)
+                yield adapters
+
+    def encode(
+        self,
+        video: str | Path,
+        *,
+        cache: str | Path | None = None,
+        allow_truncated: bool = False,
+    ) -> EncodedVideo:
+        """Encode a video's frames.
+
+        Args:
+            video: A file.
+            cache: Folder of cached features; None neither reads nor writes one.
+            allow_truncated: Keep the readable part of a damaged file instead of raising.
+
+        Raises:
+            VideoError: The file is not a usable video.
+        """
+        with self.active() as model:
+            encoder: Any = self.backbone
+            if self.sees_prompts:
+                encoder = _PromptedEncoder(self.backbone, model, self.encoder)
+            frames = extract(
+                video,
+                encoder,
+                fps=self.fps,
+                framing=self.framing,
+                cache=cache,
+                allow_truncated=allow_truncated,
+            )
+        return EncodedVideo(vid=frames.vid, frames=frames, encoder=self.encoder)
+
+    def encode_query(self, query: str) -> TextStates:
+        """Encode a sentence behind the template, with this grounder's prompts."""
+        ids = self.backbone.tokenize([f"{self.template} {query}".strip()])
+        with self.active() as model, torch.no_grad():
+            return self.backbone.encode_tokens(ids, model=model)
+
+    def ground(self, video: EncodedVideo | str | Path, query: str, top_k: int = 5) -> Grounding:
+        """Find the moments that a sentence describes.
+
+        Args:
+            video: An encoded video, or a file (then it is encoded first).
+            query: The sentence.
+            top_k: Most answers to return, at least 1.
+
+        Raises:
+            ValueError: The video was encoded by another model, the sentence is empty, or `top_k`
+                is below 1.
+        """
+        if not query.strip():
+            raise ValueError("the query is empty; describe the moment in a few words")
+        if top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {top_k}")
+        if not isinstance(video, EncodedVideo):
+            video = self.encode(video)
+        if video.encoder != self.encoder:
+            raise ValueError(
+                f"{video.vid} was encoded by another model ({video.encoder[:12]}, this one is "
+                f"{self.encoder[:12]}); encode it with this model"
+            )
+        text = self.encode_query(query)
+        if self.head is None:
+            moments, curve = self._by_similarity(video.frames, text, top_k)
+        else:
+            moments, curve = self._by_head(self.head, video.frames, text, top_k)
+        return Grounding(
+            query=query,
+            vid=video.vid,
+            moments=moments,
+            curve=curve,
+            centres=video.frames.centres,
+        )
+
+    def _by_similarity(
+        self, frames: FrameFeatures, text: TextStates, top_k: int
+    ) -> tuple[tuple[Moment, ...], NDArray[np.float32]]:
+        curve = frames.features @ text.pooled[0].cpu().numpy()
+        spans, scores = find_moments(curve, frames.edges, self.scorer)
+        return tuple(
+            Moment(start=float(s), end=float(e), score=float(p))
+            for (s, e), p in zip(spans[:top_k], scores[:top_k], strict=True)
+        ), curve
+
+    def _by_head(
+        self, head: AttentionRegressionHead, frames: FrameFeatures, text: TextStates, top_k: int
+    ) -> tuple[tuple[Moment, ...], NDArray[np.float32]]:
+        device = self.backbone.device
+        rows = torch.from_numpy(frames.features)[None].to(device)
+        centres = torch.from_numpy(frames.centres / frames.duration).float()[None].to(device)
+        with torch.no_grad():
+            output = head(
+                frames=rows,
+                frame_mask=torch.ones_like(centres, dtype=torch.bool),
+                centres=centres,
+                tokens=text.tokens,
+                token_mask=text.mask,
+                pooled=text.pooled,
+            )
+        spans = (output.moments[0].float().clamp(0, 1) * frames.duration).cpu().numpy()
+        scores = output.scores[0].float().cpu().numpy()
+        moments = tuple(
+            Moment(start=float(s), end=float(e), score=float(p))
+            for (s, e), p in zip(spans, scores, strict=True)
+            if e > s and (p > 0 or p == scores[0])
+        )
+        return moments[:top_k], output.relevance[0].float().cpu().numpy()
+
+
+class _PromptedEncoder:
+    """What `features.extract` needs of a backbone, with visual prompts at work."""
+
+    def __init__(self, backbone: ClipBackbone, model: Any, identity: str) -> None:
+        self.name = backbone.name
+        self.fingerprint = identity
+        self.precision = backbone.precision
+        self.image_size = backbone.image_size
+        self.embed_dim = backbone.embed_dim
+        self.encode_frames = lambda frames: backbone.encode_frames(frames, model=model)
+
+
+def load(
+    model_or_backbone: str | Path | None,
+    device: str | None = None,
+    *,
+    backbone: ClipBackbone | None = None,
+) -> Grounder:
+    """Load a tuned model folder, or a bare backbone for training-free grounding.
+
+    Args:
+        model_or_backbone: A folder written by `zsvg tune`, or a backbone name such as `micro`.
+        device: "cpu", "cuda", ...; the best available by default.
+        backbone: An already loaded backbone to put the model's prompts on. Several models can
+            share one; each is switched to when it is asked.
+
+    Raises:
+        BackboneError: The backbone cannot be loaded.
+        ModelFolderError: The folder is incomplete, or was made for another backbone.
+    """
+    folder = Path(model_or_backbone) if model_or_backbone is not None else None
+    if folder is None or not (folder / MANIFEST).is_file():
+        if folder is not None and folder.is_dir():
+            raise ModelFolderError(f"{folder}: there is no {MANIFEST}; is this a zsvg model folder?")
+        name = None if model_or_backbone is None else str(model_or_backbone)
+        return Grounder(backbone or load_backbone(name, device))
+    manifest = read_manifest(folder)
+    wanted = manifest["backbone"]
+    backbone = backbone or load_backbone(wanted["name"], device)
+    if backbone.fingerprint != wanted["fingerprint"]:
+        raise ModelFolderError(
+            f"{folder}: made for {wanted['name']} ({wanted['fingerprint'][:12]}), but "
+            f"{backbone.name} is {backbone.fingerprint[:12]}; load it onto the backbone it names"
+        )
+    adapter = None
+    if (folder / ADAPTER_FILE).is_file():
+        adapter = attach_adapter(backbone, folder)
+    return Grounder(
+        backbone,
+        adapter=adapter,
+        head=_load_head(folder, manifest["head"], backbone),
+        template=manifest["template"],
+        fps=manifest["sampling"]["fps"],
+        framing=manifest["sampling"]["framing"],
+        manifest=manifest,
+    )
+
+
+def attach_adapter(backbone: ClipBackbone, folder: Path) -> str:
+    """Put a folder's prompts on a backbone beside the others; return their name there."""
+    from zsvg.tuners import load_adapter
+
+    # Named by content (and its config), so that loading a folder twice keeps one copy.
+    config = sha256_file(folder / "adapter_config.json")
+    name = f"a{sha256_file(folder / ADAPTER_FILE)[:16]}{config[:8]}"
+    with backbone.lock:
+        present = backbone.adapters
+        if present is None:
+            backbone.adapters = load_adapter(backbone.model, folder, name)
+        elif name not in present.peft_config:
+            load_adapter(present, folder, name)
+        backbone.adapters.requires_grad_(False)
+        backbone.adapters.eval()
+    return name
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read and check a model folder's `zsvg.json`.
+
+    Raises:
+        ModelFolderError: It is not JSON, lacks a key, or is of a newer format.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        version = manifest["format_version"]
+        missing = {"backbone", "head", "template", "sampling"} - set(manifest)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFolderError(f"{folder / MANIFEST}: cannot be read ({error})") from error
+    if missing:
+        raise ModelFolderError(f"{folder / MANIFEST}: lacks {', '.join(sorted(missing))}")
+    if version != FORMAT_VERSION:
+        raise ModelFolderError(
+            f"{folder / MANIFEST}: format {version}, this zsvg reads {FORMAT_VERSION}; "
+            "update zsvg or tune again"
+        )
+    return dict(manifest)
+
+
+def _load_head(
+    folder: Path, described: Mapping[str, Any], backbone: ClipBackbone
+) -> AttentionRegressionHead:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
+
+    try:
+        head = AttentionRegressionHead(AttentionRegressionConfig(**described["config"]))
+        head.load_state_dict(load_file(folder / HEAD_FILE))
+    except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelFolderError(f"{folder / HEAD_FILE}: cannot be loaded ({reason})") from error
+    return head.requires_grad_(False).eval().to(backbone.device)
+
+
+def describe_head(head: AttentionRegressionHead) -> dict[str, Any]:
+    """Return the manifest's entry for a head."""
+    return {"kind": "attention-regression", "config": asdict(head.config)}

@@ -1,0 +1,96 @@
+"""Tuning recipes: small YAML files whose every key is checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from zsvg.errors import RecipeError
+from zsvg.resources import shipped
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Prompts(_Strict):
+    """Which prompts to learn; the text context takes the template's places."""
+
+    text: bool = True
+    text_depth: int | Literal["all"] = 1
+    random: bool = False
+    vision_tokens: int = Field(0, ge=0)
+    vision_depth: int | Literal["all"] = 1
+    coupled: bool = False
+
+
+class HeadRecipe(_Strict):
+    """Shape of the attention-regression head."""
+
+    hidden: int = Field(128, ge=4)
+    layers: int = Field(2, ge=1)
+    attention_heads: int = Field(4, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    guidance_weight: float = Field(1.0, ge=0)
+    inside_weight: float = Field(1.0, ge=0)
+
+
+class Training(_Strict):
+    """How long and how fast; see `zsvg.training.TrainingOptions`."""
+
+    steps: int = Field(600, ge=1)
+    batch_size: int = Field(32, ge=1)
+    prompt_learning_rate: float = Field(2e-3, gt=0)
+    head_learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    warmup: int = Field(50, ge=0)
+    validate_every: int = Field(50, ge=1)
+    accumulation: int = Field(1, ge=1)
+
+
+class Recipe(_Strict):
+    """Everything `zsvg tune` needs beside the labels and the videos."""
+
+    name: str
+    source: str = ""
+    template: str = "a video of"
+    prompts: Prompts = Prompts()
+    head: HeadRecipe = HeadRecipe()
+    training: Training = Training()
+    held_out: float = Field(0.15, gt=0, lt=1)
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that ship with zsvg."""
+    return sorted(path.stem for path in (shipped("prompts") / "recipes").glob("*.yaml"))
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read a shipped recipe by name, or any YAML file by path.
+
+    Raises:
+        RecipeError: No such recipe, an unknown key, or a value out of range.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        if name_or_path not in recipe_names():
+            known = ", ".join(recipe_names())
+            raise RecipeError(f"unknown recipe {name_or_path!r}; choose one of {known}, or a .yaml")
+        path = shipped("prompts") / "recipes" / f"{name_or_path}.yaml"
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such recipe file")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
+    try:
+        return Recipe.model_validate({"name": path.stem, **(values or {})})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"{path}: {where}: {first['msg']}") from error
+    except TypeError as error:
+        raise RecipeError(f"{path}: a recipe is a mapping of keys to values") from error

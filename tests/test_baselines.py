@@ -39,11 +39,8 @@ def test_windows_that_are_the_same_for_every_query() -> None:
 def test_uniform_parts() -> None:
     assert pairs(uniform_part(QUERIES[:1], parts=3, index=1)[0]) == [(10, 20), (0, 10), (20, 30)]
     drawn = uniform_part(QUERIES, parts=3)
-    assert {pairs(p)[0][0] / q.duration for p, q in zip(drawn, QUERIES, strict=True)} == {
-        0.0,
-        pytest.approx(1 / 3),
-        pytest.approx(2 / 3),
-    }
+    first = [pairs(p)[0][0] / q.duration for p, q in zip(drawn, QUERIES, strict=True)]
+    assert {round(start, 6) for start in first} == {0.0, 0.333333, 0.666667}
     for prediction, query in zip(drawn, QUERIES, strict=True):
         covered = sorted(pairs(prediction))
         assert covered[0][0] == 0

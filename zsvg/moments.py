@@ -45,12 +45,10 @@ def iou(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
 def paired_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """IoU of arrays of spans that broadcast together: (..., 2) and (..., 2) give (...)."""
     intersection = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
-    intersection = np.maximum(intersection, 0.0)
-    length_a = np.maximum(a[..., 1] - a[..., 0], 0.0)
-    length_b = np.maximum(b[..., 1] - b[..., 0], 0.0)
-    union = length_a + length_b - intersection
+    # Where two spans overlap, their union is their hull: fewer roundings than adding the lengths.
+    union = np.maximum(a[..., 1], b[..., 1]) - np.minimum(a[..., 0], b[..., 0])
     overlap = np.zeros(union.shape)
-    np.divide(intersection, union, out=overlap, where=union > 0)
+    np.divide(intersection, union, out=overlap, where=intersection > 0)
     return overlap
 
 

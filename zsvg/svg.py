@@ -1,0 +1,109 @@
+"""Drawing in SVG: scales, axes, lines, text and embedded pictures, as strings.
+
+Colours come from the classes of `report.css`, so that one drawing reads on light and dark pages.
+Numbers are printed with fixed digits: equal data gives equal text.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Scale = Callable[[float], float]
+"""Turns a value into a position; values outside its range stay at its ends."""
+
+
+def drawing(width: float, height: float, label: str, parts: Sequence[str]) -> str:
+    """Return an SVG element of fixed size; `label` is what a screen reader says."""
+    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+    content = "\n".join(parts)
+    return f'<svg {size} role="img" aria-label="{escape(label)}">\n{content}\n</svg>'
+
+
+def text(x: float, y: float, words: str, style: str = "", anchor: str = "start") -> str:
+    """Return escaped words whose start, middle or end is at (x, y) on the base line."""
+    attributes = f' class="{style}"' if style else ""
+    attributes += f' text-anchor="{anchor}"' if anchor != "start" else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}"{attributes}>{escape(words)}</text>'
+
+
+def scale(low: float, high: float, first: float, last: float) -> Scale:
+    """Map [low, high] to positions from `first` to `last`."""
+
+    def place(value: float) -> float:
+        return float(first + (min(max(value, low), high) - low) / (high - low) * (last - first))
+
+    return place
+
+
+def value_range(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Lowest and highest finite value, kept apart where all are equal."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    return (low, high) if high - low > 1e-9 else (low - 0.5, high + 0.5)
+
+
+def line(
+    xs: NDArray[np.float64], ys: NDArray[np.float64], place: Scale, height: Scale, style: str
+) -> str:
+    """Draw a line through points in the order given; it breaks where a value is not finite."""
+    commands, pen = [], "M"
+    for x, y in zip(xs, ys, strict=True):
+        if np.isfinite(y):
+            commands.append(f"{pen}{place(x):.1f} {height(y):.1f}")
+        pen = "L" if np.isfinite(y) else "M"
+    return f'<path d="{"".join(commands)}" class="{style}"/>'
+
+
+def value_axis(
+    values: NDArray[np.float64], height: Scale, left: float, right: float, digits: int
+) -> list[str]:
+    """Draw a rule and its number at the lowest and at the highest value."""
+    parts = []
+    for value in value_range(values):
+        y = height(value)
+        parts.append(f'<path d="M{left:.1f} {y:.1f}H{right:.1f}" class="rule"/>')
+        parts.append(text(left - 6, y + 4, f"{value:.{digits}f}", "small", "end"))
+    return parts
+
+
+def time_axis(duration: float, place: Scale, top: float, bottom: float) -> list[str]:
+    """Draw upright rules at round seconds, with their times below."""
+    parts = []
+    for seconds in ticks(duration):
+        x = place(seconds)
+        parts.append(f'<path d="M{x:.1f} {top:.1f}V{bottom:.1f}" class="rule"/>')
+        parts.append(text(x, bottom + 15, clock(seconds, duration), "small", "middle"))
+    return parts
+
+
+def ticks(last: float, most: int = 9) -> list[float]:
+    """Round values from 0 to `last`, at most `most` of them."""
+    base = 10.0 ** np.floor(np.log10(last / most))
+    step = next(base * f for f in (1, 2, 5, 10, 20) if last / (base * f) <= most - 1)
+    return [float(step * i) for i in range(int(last / step + 1e-9) + 1)]
+
+
+def clock(seconds: float, duration: float) -> str:
+    """Print a time as "12 s", or as "1:30" in a long video."""
+    if duration >= 100:
+        return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    return f"{seconds:g} s"
+
+
+def png(pixels: NDArray[np.uint8], longest: int | None = None) -> str:
+    """Return an RGB picture as a data address; the longest side is cut down to `longest`."""
+    image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
+    if longest is not None:
+        image.thumbnail((longest, longest), Image.Resampling.BOX)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

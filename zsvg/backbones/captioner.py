@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import transformers
 from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
+from zsvg.backbones.clip import pick_device
 from zsvg.errors import BackboneError
 
 MICRO = Path(__file__).parent / "micro" / "blip"
@@ -57,7 +58,7 @@ class Captioner:
         name: As given to `load_captioner`.
         fingerprint: SHA-256 of weights, processor and tokenizer; the device does not change it.
         options: How captions are decoded.
-        image_size: Side of the square that the model sees, pixels (224 where it has none).
+        image_size: Side of the square that the model sees, pixels (448 where it has none).
         device: Where the model is.
     """
 
@@ -185,7 +186,7 @@ def load_captioner(
     Args:
         name: "micro" (embedded, understands only microworld), a folder (with or without the prefix
             "local-dir:"), or an ORG/NAME of the Hugging Face Hub, which is downloaded once.
-        device: As torch names it; None takes CUDA if there is one, else the CPU.
+        device: As torch names it; None chooses as for backbones, see `pick_device`.
         options: How captions are decoded.
 
     Raises:
@@ -196,8 +197,9 @@ def load_captioner(
             f"no captioner named; try {SUGGESTION} (download about 990 MB), or micro, which is "
             "embedded and understands only microworld"
         )
-    folder = MICRO if name == "micro" else Path(name.removeprefix("local-dir:")).expanduser()
-    local = folder.is_dir()
+    bare = name.removeprefix("local-dir:")
+    folder = MICRO if name == "micro" else Path(bare).expanduser()
+    local = bool(bare) and folder.is_dir()
     if name == "micro" and not local:
         raise BackboneError("captioner 'micro' is missing from this installation; reinstall zsvg")
     hub = name.count("/") == 1 and not name.startswith(("local-dir:", "/", ".", "~"))
@@ -233,8 +235,7 @@ def load_captioner(
             f"captioner {name!r} has no processor for both images and text, only a "
             f"{type(processor).__name__}"
         )
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Captioner(name, model, processor, device=device, options=options)
+    return Captioner(name, model, processor, device=device or pick_device(), options=options)
 
 
 def strip(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -293,8 +294,13 @@ def _fingerprint(model: Any, processor: Any) -> str:
 
 
 def _image_size(processor: Any) -> int:
-    """Return the side of the square that the processor resizes to, or 224."""
-    size = processor.image_processor.size
-    size = dict(size) if size else {}
-    side = size.get("height") or size.get("shortest_edge") or 224
-    return int(side)
+    """Return the side of the square that the processor resizes or crops to, or 448.
+
+    Not `shortest_edge`: for some models that is a number of pixels, not a side.
+    """
+    images = processor.image_processor
+    for name in ("crop_size", "size"):
+        size = dict(getattr(images, name, None) or {})
+        if size.get("height") and size.get("height") == size.get("width"):
+            return int(size["height"])
+    return 448

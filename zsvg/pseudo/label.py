@@ -19,12 +19,12 @@ import numpy as np
 from zsvg.backbones.captioner import Captioner
 from zsvg.backbones.clip import ClipBackbone
 from zsvg.errors import VideoError
-from zsvg.features import Framing, extract
+from zsvg.features import extract
 from zsvg.files import sha256_json, write_json
 from zsvg.pseudo.proposals import ProposalOptions, atomic_events, composites
 from zsvg.pseudo.queries import QueryOptions, caption_events, choose, view_times
 from zsvg.records import Annotation
-from zsvg.video import load_frames_at, video_hash
+from zsvg.video import Framing, load_frames_at, video_hash
 
 # Raise it when the same options begin to give other labels; old parts are then left alone.
 _FORMAT = 1
@@ -82,7 +82,7 @@ def pseudo_label(
         options: What to propose and which sentences to keep.
         seed: Of k-means, the choice of composite events and sampled captions. Each video draws
             from its own stream (seed, content).
-        cache: Folder of frame features; None for the default one.
+        cache: Folder of frame features; None neither reads nor writes one.
         work_dir: Folder of finished videos, one JSON file each. A later call with the same
             settings skips them. None keeps nothing.
         framing: How frames become squares: "crop", "pad" or "squash".
@@ -105,6 +105,7 @@ def pseudo_label(
         "backbone": backbone.fingerprint,
         "captioner": captioner.fingerprint,
     }
+    source = {"proposals": "psvl", "backbone": backbone.name, "captioner": captioner.name}
     labels: list[Annotation] = []
     failures: dict[str, str] = {}
     silent: list[str] = []
@@ -136,7 +137,7 @@ def pseudo_label(
             # Outside the `try`: a full disk is no property of this video, and ends the run.
             if fresh and part_path is not None:
                 write_json(part_path, part)
-            labels += _annotations(vid, part)
+            labels += _annotations(vid, part, source)
             if not part["labels"]:
                 silent.append(vid)
         if on_progress is not None:
@@ -172,7 +173,7 @@ def _label_video(
     times = view_times(atoms, queries.view)
     # Two frames side by side then fill the captioner's square without another resize.
     size = captioner.image_size // 2 if queries.view == "strip" else captioner.image_size
-    frames = load_frames_at(path, times.ravel(), size=size, framing=framing)
+    frames = load_frames_at(path, times.ravel(), size, framing, allow_truncated=allow_truncated)
     views = frames.reshape(*times.shape, *frames.shape[1:])
     captions = caption_events(views, captioner, samples=queries.samples, seed=seed)
     texts = sorted({text for event in captions for text in event})
@@ -201,12 +202,11 @@ def _label_video(
             }
             for query in chosen
         ],
-        "source": {"proposals": "psvl", "captioner": captioner.name, "backbone": backbone.name},
     }
 
 
-def _annotations(vid: str, part: Mapping[str, Any]) -> list[Annotation]:
-    """Return a finished video's labels under the name that it has now."""
+def _annotations(vid: str, part: Mapping[str, Any], source: Mapping[str, str]) -> list[Annotation]:
+    """Return a finished video's labels under the names that it and the models have now."""
     return [
         Annotation(
             qid=f"{vid}-{index}",
@@ -216,7 +216,7 @@ def _annotations(vid: str, part: Mapping[str, Any]) -> list[Annotation]:
             relevant_windows=(tuple(label["window"]),),
             extra={
                 "source": {
-                    **part["source"],
+                    **source,
                     "caption": label["query"],
                     "score": label["score"],
                     "atoms": label["atoms"],

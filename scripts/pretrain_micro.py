@@ -1,11 +1,13 @@
 """Pre-train the two micro backbones on microworld's `studio` domain.
 
-    python scripts/pretrain_micro.py clip  --out zsvg/backbones/micro/clip
-    python scripts/pretrain_micro.py blip  --out zsvg/backbones/micro/blip
+    python scripts/pretrain_micro.py trunk --out runs/trunk
+    python scripts/pretrain_micro.py clip --trunk runs/trunk --out zsvg/backbones/micro/clip
+    python scripts/pretrain_micro.py blip --trunk runs/trunk --out zsvg/backbones/micro/blip
 
-Each takes about 45 minutes on one CPU core; run both at once on two cores. Data are rendered as
-they are needed from (seed, step), so the run repeats exactly and resumes after an interruption.
-Only `studio` pictures are seen; the sentences use every word of every domain.
+The trunk is an image tower that learns shapes and colours from small windows of patches, four
+times cheaper than whole frames; both backbones start from it. Data are rendered as they are needed
+from (seed, step), so a run repeats exactly and resumes after an interruption. Only `studio`
+pictures are seen; the sentences use every word of every domain.
 """
 
 from __future__ import annotations
@@ -27,14 +29,11 @@ from torch import nn
 from zsvg.files import atomic_path, write_json, write_text
 from zsvg.microworld.domains import PRETRAINING
 from zsvg.microworld.language import (
-    ACTION_WORDS,
-    COLOUR_WORDS,
-    SHAPE_WORDS,
     event_caption,
     frame_caption,
     vocabulary,
 )
-from zsvg.microworld.render import SIZE, Renderer
+from zsvg.microworld.render import RADIUS, Renderer
 from zsvg.microworld.script import (
     ACTIONS,
     COLOURS,
@@ -48,7 +47,7 @@ from zsvg.microworld.script import (
 )
 
 CLIP_IMAGE, PATCH, WIDTH, EMBED, CONTEXT = 64, 8, 144, 128, 24
-BLIP_IMAGE, BLIP_WIDTH = 96, 144
+BLIP_IMAGE, BLIP_WIDTH = 112, 144
 GRID = CLIP_IMAGE // PATCH
 SHOWN = 6  # frames of one event that CLIP sees per step
 
@@ -71,9 +70,9 @@ def visible(scene: Scene, time_: float) -> list[Seen]:
         if event.start <= time_ < event.end:
             at = pose(event, time_)
             if at.opacity > 0.5 and -0.02 < at.x < 1.02 and -0.02 < at.y < 1.02:
-                half = {"small": 0.105, "large": 0.165}[event.size] * at.scale
+                half = RADIUS[event.size] * at.scale
                 seen.append(Seen(event.thing, at.x, at.y, half, event.size))
-    seen += [Seen(d.thing, d.x, d.y, 0.105, None) for d in scene.distractors]
+    seen += [Seen(d.thing, d.x, d.y, RADIUS["small"], None) for d in scene.distractors]
     return seen
 
 
@@ -84,7 +83,7 @@ def training_scene(seed: int, step: int, item: int) -> tuple[np.random.Generator
 
 
 def jitter(rng: np.random.Generator, picture: np.ndarray, strength: float) -> np.ndarray:
-    """Photometric augmentation of (H, W, 3) uint8: gain, offset, colour cast, blur, edges, noise."""
+    """Photometric augmentation of (H, W, 3) uint8: gain, offset, cast, blur, edges, noise."""
     image = picture.astype(np.float32)
     if strength > 0.5 and rng.random() < 0.3:
         source = Image.fromarray(picture)
@@ -102,6 +101,173 @@ def jitter(rng: np.random.Generator, picture: np.ndarray, strength: float) -> np
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
+# --- trunk -----------------------------------------------------------------------------------
+
+WINDOW = 4  # patches: a window is 4 x 4 of the 8 x 8 patches of a frame
+
+
+class Trunk(nn.Module):
+    """The image tower with what teaches it about one thing in a window of patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from open_clip.transformer import VisionTransformer
+
+        self.visual = VisionTransformer(
+            image_size=CLIP_IMAGE,
+            patch_size=PATCH,
+            width=WIDTH,
+            layers=5,
+            heads=4,
+            mlp_ratio=4.0,
+            output_dim=EMBED,
+            no_ln_pre=True,
+        )
+        with torch.no_grad():  # neighbours should look alike from the start
+            self.visual.positional_embedding[1:] = sincos(GRID, WIDTH)
+        self.patch_shape = nn.Linear(WIDTH, len(SHAPES) + 1)
+        self.patch_colour = nn.Linear(WIDTH, len(COLOURS) + 1)
+        self.shape = nn.Linear(WIDTH, len(SHAPES))
+        self.colour = nn.Linear(WIDTH, len(COLOURS))
+        self.box = nn.Linear(WIDTH, 3)
+
+    def forward(self, pixels: torch.Tensor, window: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Encode only the patches in `window` (B, n); return class token and patch states."""
+        v = self.visual
+        x = v.conv1(pixels).flatten(2).transpose(1, 2)
+        x = x + v.positional_embedding[1:]
+        x = torch.gather(x, 1, window[..., None].expand(-1, -1, x.shape[-1]))
+        first = (v.class_embedding + v.positional_embedding[0]).expand(len(x), 1, -1)
+        x = v.ln_post(v.transformer(torch.cat([first, x], 1)))
+        return x[:, 0], x[:, 1:]
+
+
+def sincos(grid: int, width: int, scale: float = 0.25) -> torch.Tensor:
+    """Return (grid * grid, width) two-dimensional sine-cosine position embeddings."""
+    ys, xs = np.mgrid[0:grid, 0:grid]
+    rates = 1 / 100 ** (np.arange(width // 4) / (width // 4))
+    waves = [f(v.reshape(-1, 1) * rates) for v in (xs, ys) for f in (np.sin, np.cos)]
+    return torch.tensor(scale * np.concatenate(waves, 1), dtype=torch.float32)
+
+
+class TrunkData(torch.utils.data.Dataset):
+    """One item is one whole batch of windows around things, a function of (seed, step)."""
+
+    def __init__(self, seed: int, first: int, steps: int, size: int) -> None:
+        self.seed, self.first, self.steps, self.size = seed, first, steps, size
+
+    def __len__(self) -> int:
+        return self.steps - self.first
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        frames, windows, shapes, colours, things, boxes = [], [], [], [], [], []
+        item = 0
+        while len(frames) < self.size:
+            rng, scene = training_scene(self.seed + 3, self.first + index, item)
+            item += 1
+            renderer = Renderer(scene)
+            for event in scene.events:
+                instant = float(rng.uniform(event.start, event.end - 0.05))
+                seen = [
+                    s for s in visible(scene, instant) if min(s.x, s.y, 1 - s.x, 1 - s.y) > 0.04
+                ]
+                if not seen or len(frames) >= self.size:
+                    continue
+                picture = Image.fromarray(renderer.frame(instant)).resize(
+                    (CLIP_IMAGE, CLIP_IMAGE), Image.Resampling.BICUBIC
+                )
+                frames.append(jitter(rng, np.asarray(picture), float(rng.uniform(0, 1))))
+                thing = seen[0] if rng.random() < 0.75 else seen[-1]
+                row, column = (
+                    int(np.clip(round(v * GRID - rng.uniform(1, 3)), 0, GRID - WINDOW))
+                    for v in (thing.y, thing.x)
+                )
+                cells = (np.arange(row, row + WINDOW)[:, None] * GRID
+                         + np.arange(column, column + WINDOW)[None, :]).ravel()  # fmt: skip
+                shape, colour = np.zeros((GRID, GRID), np.int64), np.zeros((GRID, GRID), np.int64)
+                paint(shape, colour, seen)
+                windows.append(cells)
+                shapes.append(shape.ravel()[cells])
+                colours.append(colour.ravel()[cells])
+                names = (SHAPES.index(thing.thing.shape), COLOURS.index(thing.thing.colour))
+                things.append(names)
+                boxes.append((thing.x, thing.y, 4 * thing.half))
+        return {
+            "frames": torch.from_numpy(np.stack(frames)),
+            "window": torch.from_numpy(np.stack(windows)),
+            "shape": torch.from_numpy(np.stack(shapes)),
+            "colour": torch.from_numpy(np.stack(colours)),
+            "thing": torch.tensor(things),
+            "box": torch.tensor(boxes, dtype=torch.float32),
+        }
+
+
+def paint(shape: np.ndarray, colour: np.ndarray, seen: list[Seen]) -> None:
+    """Write shape and colour numbers (0: none) into the patches that things cover."""
+    grid = len(shape)
+    centres = (np.arange(grid) + 0.5) / grid
+    for thing in seen:
+        reach = max(0.8 * thing.half, 0.5 / grid)
+        inside = (np.abs(centres[:, None] - thing.y) < reach) & (
+            np.abs(centres[None, :] - thing.x) < reach
+        )
+        shape[inside] = SHAPES.index(thing.thing.shape) + 1
+        colour[inside] = COLOURS.index(thing.thing.colour) + 1
+
+
+def as_pixels(frames: torch.Tensor) -> torch.Tensor:
+    """(B, H, W, 3) uint8 to (B, 3, H, W) float32 with the micro models' mean and deviation."""
+    return (frames.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
+
+
+def none_weight(classes: int) -> torch.Tensor:
+    """Class weights with little weight on patches that show nothing."""
+    weight = torch.ones(classes)
+    weight[0] = 0.1
+    return weight
+
+
+def pretrain_trunk(args: argparse.Namespace) -> None:
+    """Train the shared image tower."""
+    torch.manual_seed(args.seed)
+    trunk = Trunk()
+
+    def batches(first: int):
+        data = TrunkData(args.seed, first, args.steps, args.batch)
+        # One process renders while this one learns; the order of batches stays the same.
+        return iter(torch.utils.data.DataLoader(data, batch_size=None, num_workers=args.workers))
+
+    def losses(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        first, patches = trunk(as_pixels(batch["frames"]), batch["window"])
+        shape, colour = batch["thing"].T
+        return {
+            "patch_shape": F.cross_entropy(
+                trunk.patch_shape(patches).flatten(0, 1),
+                batch["shape"].flatten(),
+                none_weight(len(SHAPES) + 1),
+            ),
+            "patch_colour": F.cross_entropy(
+                trunk.patch_colour(patches).flatten(0, 1),
+                batch["colour"].flatten(),
+                none_weight(len(COLOURS) + 1),
+            ),
+            "shape": F.cross_entropy(trunk.shape(first), shape),
+            "colour": F.cross_entropy(trunk.colour(first), colour),
+            "box": 4 * F.smooth_l1_loss(trunk.box(first), batch["box"]),
+        }
+
+    fit(nn.ModuleDict({"trunk": trunk}), losses, args, batches)
+    with atomic_path(Path(args.out) / "trunk.safetensors") as temporary:
+        save_file({k: v.contiguous() for k, v in trunk.visual.state_dict().items()}, temporary)
+
+
+def trunk_weights(folder: str) -> dict[str, torch.Tensor]:
+    """Return the trained trunk without its projection."""
+    state = load_file(Path(folder) / "trunk.safetensors")
+    state.pop("proj")
+    return state
+
+
 # --- CLIP ------------------------------------------------------------------------------------
 
 
@@ -117,6 +283,7 @@ def clip_config(words: int) -> dict[str, object]:
                 "layers": 5,
                 "head_width": 36,
                 "mlp_ratio": 4.0,
+                "no_ln_pre": True,
             },
             "text_cfg": {
                 "context_length": CONTEXT,
@@ -192,7 +359,6 @@ def clip_batch(seed: int, step: int, clips: int, strength: float) -> dict[str, o
     colour = np.zeros_like(shape)
     pair = np.zeros((clips * SHOWN, len(SHAPES), len(COLOURS)), np.float32)
     where = np.zeros((clips * SHOWN, len(COLOURS), 4, 4), np.float32)
-    centres = (np.arange(GRID) + 0.5) / GRID
     for item in range(clips):
         rng, scene = training_scene(seed, step, item)
         event = scene.events[int(rng.integers(len(scene.events)))]
@@ -210,20 +376,16 @@ def clip_batch(seed: int, step: int, clips: int, strength: float) -> dict[str, o
             small = np.asarray(picture.resize((CLIP_IMAGE, CLIP_IMAGE), Image.Resampling.BICUBIC))
             frames.append(jitter(np.random.default_rng(augment), small, strength))
             seen = visible(scene, float(instant))
+            paint(shape[n], colour[n], seen)
             for thing in seen:
                 s, c = SHAPES.index(thing.thing.shape), COLOURS.index(thing.thing.colour)
-                inside = (
-                    (np.abs(centres[:, None] - thing.y) < max(0.8 * thing.half, 0.5 / GRID))
-                    & (np.abs(centres[None, :] - thing.x) < max(0.8 * thing.half, 0.5 / GRID))
-                )
-                shape[n][inside], colour[n][inside] = s + 1, c + 1
                 pair[n, s, c] = 1
                 row, column = (int(np.clip(4 * v, 0, 3)) for v in (thing.y, thing.x))
                 where[n, c, row, column] = 1
             order = seen if rng.random() < 0.65 else seen[::-1]
             if number % 2 == 0:
                 listed = [(s.thing, s.x, s.y, s.size) for s in order]
-                captions.append(_ordered_caption(rng, scene, listed))
+                captions.append(frame_caption(rng, scene, listed))
         sentences.append(event_caption(rng, scene, event))
         actions.append(ACTIONS.index(event.action))
     return {
@@ -238,15 +400,9 @@ def clip_batch(seed: int, step: int, clips: int, strength: float) -> dict[str, o
     }
 
 
-def _ordered_caption(
-    rng: np.random.Generator,
-    scene: Scene,
-    listed: list[tuple[Thing, float, float, str | None]],
-) -> str:
-    return frame_caption(rng, scene, listed)
-
-
-def contrast(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+def contrast(
+    a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor, group: torch.Tensor
+) -> torch.Tensor:
     """Symmetric InfoNCE; pairs of the same group other than the diagonal are not negatives."""
     logits = scale.exp().clamp(max=100) * F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
     same = group[:, None] == group[None, :]
@@ -262,15 +418,12 @@ def caption_groups(texts: list[str]) -> torch.Tensor:
     return torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts])
 
 
-def clip_loss(model: nn.Module, teacher: ClipTeacher, tokenizer, batch, mean, std) -> dict[str, torch.Tensor]:
+def clip_loss(model, teacher: ClipTeacher, tokenizer, batch) -> dict[str, torch.Tensor]:
     """Return the losses of one CLIP step."""
-    pixels = (batch["frames"].permute(0, 3, 1, 2).float() / 255 - mean) / std
-    pooled, tokens = model.visual(pixels)
+    pooled, tokens = model.visual(as_pixels(batch["frames"]))
     texts = [*batch["captions"], *batch["sentences"]]
     text = model.encode_text(tokenizer(texts, context_length=CONTEXT))
     caption, sentence = text[: len(batch["captions"])], text[len(batch["captions"]) :]
-    weight = torch.ones(len(SHAPES) + 1)
-    weight[0] = 0.1
     video = teacher.temporal(pooled.view(-1, SHOWN, EMBED) + teacher.position).mean(1)
     present = batch["pair"]
     return {
@@ -283,12 +436,14 @@ def clip_loss(model: nn.Module, teacher: ClipTeacher, tokenizer, batch, mean, st
         "clip": contrast(video, sentence, teacher.clip_scale, caption_groups(batch["sentences"])),
         "action": 0.5 * F.cross_entropy(teacher.action(video), batch["actions"]),
         "shape": F.cross_entropy(
-            teacher.patch_shape(tokens).flatten(0, 1), batch["shape"].flatten(), weight
+            teacher.patch_shape(tokens).flatten(0, 1),
+            batch["shape"].flatten(),
+            none_weight(len(SHAPES) + 1),
         ),
         "colour": F.cross_entropy(
             teacher.patch_colour(tokens).flatten(0, 1),
             batch["colour"].flatten(),
-            weight[: len(COLOURS) + 1],
+            none_weight(len(COLOURS) + 1),
         ),
         "pair": 10 * F.binary_cross_entropy_with_logits(teacher.pair(pooled), present),
         "where": 5 * F.binary_cross_entropy_with_logits(teacher.where(pooled), batch["where"]),
@@ -309,16 +464,19 @@ def pretrain_clip(args: argparse.Namespace) -> None:
     settings = dict(config["model_cfg"])  # type: ignore[call-overload]
     model = CustomTextCLIP(**settings)
     model.visual.output_tokens = True
+    model.visual.load_state_dict(trunk_weights(args.trunk), strict=False)
     teacher = ClipTeacher()
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-    mean = torch.tensor([0.5] * 3).view(1, 3, 1, 1)
-    std = torch.tensor([0.25] * 3).view(1, 3, 1, 1)
 
-    def losses(step: int) -> dict[str, torch.Tensor]:
-        batch = clip_batch(args.seed, step, args.batch, 0.25)
-        return clip_loss(model, teacher, tokenizer, batch, mean, std)
+    def batches(first: int):
+        return (
+            (clip_batch(args.seed, step, args.batch, 0.25)) for step in range(first, args.steps)
+        )
 
-    fit(nn.ModuleDict({"model": model, "teacher": teacher}), losses, args)
+    def losses(batch):
+        return clip_loss(model, teacher, tokenizer, batch)
+
+    fit(nn.ModuleDict({"model": model, "teacher": teacher}), losses, args, batches)
     half = {k: v.half().contiguous() for k, v in model.state_dict().items()}
     with atomic_path(folder / "open_clip_model.safetensors") as temporary:
         save_file(half, temporary)
@@ -391,6 +549,40 @@ def blip_parts(folder: Path):
     return model, processor
 
 
+def load_trunk_into_blip(model, state: dict[str, torch.Tensor]) -> None:
+    """Start the captioner's image tower from the trunk; each quarter of the strip is a frame."""
+    target = model.vision_model
+    quarter = BLIP_IMAGE // PATCH // 2
+    with torch.no_grad():
+        target.embeddings.patch_embedding.weight.copy_(state["conv1.weight"])
+        target.embeddings.patch_embedding.bias.zero_()
+        target.embeddings.class_embedding.copy_(state["class_embedding"].view(1, 1, -1))
+        places = state["positional_embedding"]
+        grid = places[1:].T.reshape(1, -1, GRID, GRID)
+        grid = F.interpolate(grid, (quarter, quarter), mode="bicubic", align_corners=False)
+        grid = grid[0].repeat(1, 2, 2)
+        which = 0.1 * torch.randn(grid.shape[0], 2, 2)  # tells the four frames apart
+        grid = grid + which.repeat_interleave(quarter, 1).repeat_interleave(quarter, 2)
+        target.embeddings.position_embedding[0, 0] = places[0]
+        target.embeddings.position_embedding[0, 1:] = grid.flatten(1).T
+        for index, layer in enumerate(target.encoder.layers):
+            prefix = f"transformer.resblocks.{index}."
+            for ours, theirs in (
+                ("layer_norm1", "ln_1"),
+                ("layer_norm2", "ln_2"),
+                ("self_attn.projection", "attn.out_proj"),
+                ("mlp.fc1", "mlp.c_fc"),
+                ("mlp.fc2", "mlp.c_proj"),
+            ):
+                module = layer.get_submodule(ours)
+                module.weight.copy_(state[f"{prefix}{theirs}.weight"])
+                module.bias.copy_(state[f"{prefix}{theirs}.bias"])
+            layer.self_attn.qkv.weight.copy_(state[f"{prefix}attn.in_proj_weight"])
+            layer.self_attn.qkv.bias.copy_(state[f"{prefix}attn.in_proj_bias"])
+        target.post_layernorm.weight.copy_(state["ln_post.weight"])
+        target.post_layernorm.bias.copy_(state["ln_post.bias"])
+
+
 class BlipTeacher(nn.Module):
     """Names action, colour and shape from the strip's class token, and colours of its patches."""
 
@@ -417,7 +609,6 @@ def blip_batch(seed: int, step: int, items: int) -> dict[str, object]:
     half_grid = grid // 2
     shape = np.zeros((items, grid, grid), np.int64)
     colour = np.zeros_like(shape)
-    centres = (np.arange(half_grid) + 0.5) / half_grid
     for item in range(items):
         rng, scene = training_scene(seed + 7, step, item)
         index = int(rng.integers(len(scene.events)))
@@ -434,7 +625,9 @@ def blip_batch(seed: int, step: int, items: int) -> dict[str, object]:
         )
         if rng.random() < 0.06:
             start = event.end
-            following = scene.events[index + 1].start if index + 1 < len(scene.events) else scene.duration
+            following = (
+                scene.events[index + 1].start if index + 1 < len(scene.events) else scene.duration
+            )
             end, caption, label = following, "an empty scene", (-100, -100, -100)
         strip, times = strip_of(renderer, max(0.0, start), min(scene.duration, end))
         image = Image.fromarray(strip).resize((BLIP_IMAGE, BLIP_IMAGE), Image.Resampling.BICUBIC)
@@ -442,13 +635,7 @@ def blip_batch(seed: int, step: int, items: int) -> dict[str, object]:
         for k, instant in enumerate(times):
             rows = slice((k // 2) * half_grid, (k // 2 + 1) * half_grid)
             columns = slice((k % 2) * half_grid, (k % 2 + 1) * half_grid)
-            for thing in visible(scene, instant):
-                reach = max(0.8 * thing.half, 0.5 / half_grid)
-                inside = (np.abs(centres[:, None] - thing.y) < reach) & (
-                    np.abs(centres[None, :] - thing.x) < reach
-                )
-                shape[item, rows, columns][inside] = SHAPES.index(thing.thing.shape) + 1
-                colour[item, rows, columns][inside] = COLOURS.index(thing.thing.colour) + 1
+            paint(shape[item, rows, columns], colour[item, rows, columns], visible(scene, instant))
         captions.append(caption.removeprefix("a video of "))
         labels.append(label)
     return {
@@ -466,13 +653,14 @@ def pretrain_blip(args: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
     model, processor = blip_parts(folder)
+    load_trunk_into_blip(model, trunk_weights(args.trunk))
     teacher = BlipTeacher()
-    weight = torch.ones(len(SHAPES) + 1)
-    weight[0] = 0.1
 
-    def losses(step: int) -> dict[str, torch.Tensor]:
-        batch = blip_batch(args.seed, step, args.batch)
-        pixels = (batch["strips"].permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
+    def batches(first: int):
+        return (blip_batch(args.seed, step, args.batch) for step in range(first, args.steps))
+
+    def losses(batch) -> dict[str, torch.Tensor]:
+        pixels = as_pixels(batch["strips"])
         words = processor.tokenizer(batch["captions"], padding=True, return_tensors="pt")
         # The decoder starts from [DEC] and ends with [SEP], as generate() does.
         ids = words["input_ids"].clone()
@@ -496,17 +684,21 @@ def pretrain_blip(args: argparse.Namespace) -> None:
             "action": 0.5 * F.cross_entropy(teacher.action(first), action),
             "colour": 0.25 * F.cross_entropy(teacher.colour(first), colour),
             "shape": 0.25 * F.cross_entropy(teacher.shape(first), shape),
-            "patch_shape": 0.5 * F.cross_entropy(
-                teacher.patch_shape(patches).flatten(0, 1), batch["shape"].flatten(), weight
+            "patch_shape": 0.5
+            * F.cross_entropy(
+                teacher.patch_shape(patches).flatten(0, 1),
+                batch["shape"].flatten(),
+                none_weight(len(SHAPES) + 1),
             ),
-            "patch_colour": 0.5 * F.cross_entropy(
+            "patch_colour": 0.5
+            * F.cross_entropy(
                 teacher.patch_colour(patches).flatten(0, 1),
                 batch["colour"].flatten(),
-                weight[: len(COLOURS) + 1],
+                none_weight(len(COLOURS) + 1),
             ),
         }
 
-    fit(nn.ModuleDict({"model": model, "teacher": teacher}), losses, args)
+    fit(nn.ModuleDict({"model": model, "teacher": teacher}), losses, args, batches)
     model.half().save_pretrained(folder, safe_serialization=True)
     write_text(
         folder / "README.md",
@@ -519,7 +711,7 @@ def pretrain_blip(args: argparse.Namespace) -> None:
 # --- training loop ---------------------------------------------------------------------------
 
 
-def fit(modules: nn.ModuleDict, losses, args: argparse.Namespace) -> None:
+def fit(modules: nn.ModuleDict, losses, args: argparse.Namespace, batches) -> None:
     """AdamW with warm-up and cosine decay; checkpoints every few minutes; resumes by itself."""
     work = Path(args.work or f"{args.out}.work")
     work.mkdir(parents=True, exist_ok=True)
@@ -529,13 +721,13 @@ def fit(modules: nn.ModuleDict, losses, args: argparse.Namespace) -> None:
     saved = started = time.monotonic()
     sums: dict[str, float] = {}
     modules.train()
-    for step in range(first, args.steps):
+    for step, batch in enumerate(batches(first), first):
         warm = min(1.0, (step + 1) / 150)
         decay = 0.5 * (1 + math.cos(math.pi * step / args.steps))
         for group in optimizer.param_groups:
             group["lr"] = args.lr * warm * (0.02 + 0.98 * decay)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):
-            parts = losses(step)
+            parts = losses(batch)
             loss = torch.stack(list(parts.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -594,21 +786,23 @@ def resume(work: Path, modules: nn.ModuleDict, optimizer) -> tuple[int, float]:
 def main() -> None:
     """Parse the command line and train one backbone."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("which", choices=("clip", "blip"))
+    parser.add_argument("which", choices=("trunk", "clip", "blip"))
     parser.add_argument("--out", required=True, help="folder of the finished backbone")
     parser.add_argument("--work", help="folder of the checkpoint (default: OUT.work)")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--trunk", help="folder of the trained trunk")
+    parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--batch", type=int, default=None, help="events per step")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="rendering processes (trunk)")
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    args.batch = args.batch or {"clip": 20, "blip": 40}[args.which]
-    {"clip": pretrain_clip, "blip": pretrain_blip}[args.which](args)
+    args.batch = args.batch or {"trunk": 256, "clip": 20, "blip": 32}[args.which]
+    run = {"trunk": pretrain_trunk, "clip": pretrain_clip, "blip": pretrain_blip}[args.which]
+    run(args)
 
 
 if __name__ == "__main__":
     main()
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -116,7 +116,12 @@ def features(
             else:
                 first, last = video.times[0], video.times[-1]
                 rows.append(
-                    (vid, f"{video.duration:.2f}", str(len(video.times)), f"{first:.3f} to {last:.3f}")
+                    (
+                        vid,
+                        f"{video.duration:.2f}",
+                        str(len(video.times)),
+                        f"{first:.3f} to {last:.3f}",
+                    )
                 )
             advance(done)
     _table(("video", "seconds", "frames", "frame times"), rows)
@@ -183,7 +188,8 @@ def pseudo_label(
         )
     write_annotations(output, report.labels)
     _remove_parts(work)
-    _say(f"{len(report.labels)} pseudo labels of {len(found) - len(report.failures)} videos: {output}")
+    done = len(found) - len(report.failures)
+    _say(f"{len(report.labels)} pseudo labels of {done} videos: {output}")
     if report.silent:
         _say(f"no event found a sentence in: {', '.join(report.silent)}")
     _finish(list(report.failures.values()))
@@ -232,7 +238,7 @@ def tune(
         seed=seed,
         fps=fps,
         framing=framing,  # type: ignore[arg-type]
-        mixed_precision=mixed_precision,
+        mixed_precision=mixed_precision,  # type: ignore[arg-type]
         allow_truncated=allow_truncated,
     )
     found = find_videos(videos)
@@ -455,7 +461,7 @@ def _say(text: str) -> None:
     _console().print(escape(text))
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]], title: str | None = None) -> None:
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     from rich import box
     from rich.markup import escape
     from rich.table import Table

@@ -161,10 +161,20 @@ class Reader(AbstractContextManager["Reader"]):
             TruncatedVideoError: Decoding failed, or the file ends well before its header says.
             VideoError: Not one frame could be decoded.
         """
-        failure: list[BaseException] = []
+        failure: Exception | None = None
         previous: float | None = None
         step = 1.0 / (self.fps or 25.0)
-        for frame in self._decode(failure):
+        decoded = self.container.decode(self.stream)
+        while True:
+            # Decoder threads report an error in its turn, after the frames before it, so where a
+            # file breaks does not depend on their number; what they hold back after it would.
+            try:
+                frame = next(decoded)
+            except StopIteration:
+                break
+            except (FFmpegError, OSError, ValueError) as error:
+                failure = error
+                break
             time = self._time(frame, None if previous is None else previous + step)
             if previous is not None:
                 time = max(time, previous)
@@ -179,7 +189,7 @@ class Reader(AbstractContextManager["Reader"]):
             self.end = time + shown
             yield time, frame
         if self.first is None:
-            detail = f" ({reason(failure[0])})" if failure else ""
+            detail = f" ({reason(failure)})" if failure else ""
             raise VideoError(f"{self.path}: not one frame can be decoded{detail}; {REENCODE}")
         expected = self.expected_end()
         short = expected is not None and expected - self.end > max(1.0, 0.05 * expected)
@@ -187,26 +197,11 @@ class Reader(AbstractContextManager["Reader"]):
             self.truncated_at = self.end
             if not allow_truncated:
                 of = "" if expected is None else f" of {expected:.2f} s"
-                how = f"decoding fails ({reason(failure[0])})" if failure else "the file ends"
+                how = f"decoding fails ({reason(failure)})" if failure else "the file ends"
                 raise TruncatedVideoError(
                     f"{self.path}: {how} at {self.end:.2f} s{of}; copy the file again, or keep "
                     "this part with allow_truncated=True (--allow-truncated)"
-                ) from (failure[0] if failure else None)
-
-    def _decode(self, failure: list[BaseException]) -> Iterator[Any]:
-        """Yield frames; on an error note it, and still yield what the decoder holds back.
-
-        Decoder threads hold back a frame each, and where a file breaks must not depend on them.
-        """
-        try:
-            for packet in self.container.demux(self.stream):
-                yield from packet.decode()
-        except (FFmpegError, OSError, ValueError) as error:
-            failure.append(error)
-            try:
-                yield from self.stream.codec_context.decode(None)
-            except (FFmpegError, OSError, ValueError):
-                return
+                ) from failure
 
     def _time(self, frame: Any, guess: float | None) -> float:
         # AVI stores only decoding times; FFmpeg's made-up presentation times jump back and forth
@@ -285,7 +280,8 @@ class Cursor:
         frames = self.reader.frames(self.allow_truncated)
         try:
             landed = next(frames, None)
-            if landed is None or landed[0] > time + TIME_TOLERANCE:
+            # Indices lie: some phone files call every frame a key frame.
+            if landed is None or landed[0] > time + TIME_TOLERANCE or not landed[1].key_frame:
                 return False
             self.frames, self.current, self.next = frames, landed, next(frames, None)
         except TruncatedVideoError:

@@ -30,6 +30,7 @@ MANIFEST = "zsvg.json"
 ADAPTER_FILE = "adapter_model.safetensors"
 HEAD_FILE = "head.safetensors"
 TEMPLATE = "a video of"
+BLIND_QUERY = "something"  # what a query-blind control reads instead of every sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +202,7 @@ class Grounder:
                 f"{video.vid} was encoded by another model ({video.encoder[:12]}, this one is "
                 f"{self.encoder[:12]}); encode it with this model"
             )
-        text = self.encode_query(query)
+        text = self.encode_query(BLIND_QUERY if self.manifest.get("query_blind") else query)
         if self.head is None:
             moments, curve = self._by_similarity(video.frames, text, top_k)
         else:
@@ -282,7 +283,9 @@ def load(
     folder = Path(model_or_backbone) if model_or_backbone is not None else None
     if folder is None or not (folder / MANIFEST).is_file():
         if folder is not None and folder.is_dir():
-            raise ModelFolderError(f"{folder}: there is no {MANIFEST}; is this a zsvg model folder?")
+            raise ModelFolderError(
+                f"{folder}: there is no {MANIFEST}; is this a zsvg model folder?"
+            )
         name = None if model_or_backbone is None else str(model_or_backbone)
         return Grounder(backbone or load_backbone(name, device))
     manifest = read_manifest(folder)
@@ -323,6 +326,14 @@ def attach_adapter(backbone: ClipBackbone, folder: Path) -> str:
         backbone.adapters.requires_grad_(False)
         backbone.adapters.eval()
     return name
+
+
+def detach_adapters(backbone: ClipBackbone) -> None:
+    """Take all prompts off a backbone; grounders that used them must be loaded again."""
+    with backbone.lock:
+        if backbone.adapters is not None:
+            backbone.adapters.unload()
+            backbone.adapters = None
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from zsvg.errors import ZsvgError
+from zsvg.errors import VideoError, ZsvgError
 from zsvg.grounder import EncodedVideo, Grounder
 from zsvg.records import Annotation, Prediction
 
@@ -42,26 +42,28 @@ def predict_all(
     failures: dict[str, str] = {}
     done = 0
     for vid, indices in by_video.items():
-        encoded: EncodedVideo | None = None
-        if vid not in videos:
-            failures[vid] = f"{vid}: no such video in the folder, but a query asks for it"
+        try:
+            if vid not in videos:
+                raise VideoError(f"{vid}: no such video in the folder, but a query asks for it")
+            video = grounder.encode(videos[vid], cache=cache, allow_truncated=allow_truncated)
+        except ZsvgError as error:
+            failures[vid] = str(error)
         else:
-            try:
-                encoded = grounder.encode(videos[vid], cache=cache, allow_truncated=allow_truncated)
-            except ZsvgError as error:
-                failures[vid] = str(error)
-        for index in indices if encoded is not None else ():
-            record = records[index]
-            moments = grounder.ground(encoded, record.query, top_k=top_k).moments
-            found[index] = Prediction(
-                qid=record.qid,
-                query=record.query,
-                vid=vid,
-                pred_relevant_windows=tuple(
-                    (round(m.start, 3), round(m.end, 3), round(m.score, 6)) for m in moments
-                ),
-            )
+            for index in indices:
+                found[index] = _predict(grounder, video, records[index], top_k)
         done += len(indices)
         if on_progress:
             on_progress(done)
     return [found[i] for i in sorted(found)], failures
+
+
+def _predict(grounder: Grounder, video: EncodedVideo, record: Annotation, top_k: int) -> Prediction:
+    moments = grounder.ground(video, record.query, top_k=top_k).moments
+    return Prediction(
+        qid=record.qid,
+        query=record.query,
+        vid=record.vid,
+        pred_relevant_windows=tuple(
+            (round(m.start, 3), round(m.end, 3), round(m.score, 6)) for m in moments
+        ),
+    )

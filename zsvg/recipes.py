@@ -22,7 +22,7 @@ class Prompts(_Strict):
     text: bool = True
     text_depth: int | Literal["all"] = 1
     random: bool = False
-    vision_tokens: int = Field(0, ge=0)
+    vision_tokens: int = Field(default=0, ge=0)
     vision_depth: int | Literal["all"] = 1
     coupled: bool = False
 
@@ -30,25 +30,25 @@ class Prompts(_Strict):
 class HeadRecipe(_Strict):
     """Shape of the attention-regression head."""
 
-    hidden: int = Field(128, ge=4)
-    layers: int = Field(2, ge=1)
-    attention_heads: int = Field(4, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    guidance_weight: float = Field(1.0, ge=0)
-    inside_weight: float = Field(1.0, ge=0)
+    hidden: int = Field(default=128, ge=4)
+    layers: int = Field(default=2, ge=1)
+    attention_heads: int = Field(default=4, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    guidance_weight: float = Field(default=1.0, ge=0)
+    inside_weight: float = Field(default=1.0, ge=0)
 
 
 class Training(_Strict):
     """How long and how fast; see `zsvg.training.TrainingOptions`."""
 
-    steps: int = Field(600, ge=1)
-    batch_size: int = Field(32, ge=1)
-    prompt_learning_rate: float = Field(2e-3, gt=0)
-    head_learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
-    warmup: int = Field(50, ge=0)
-    validate_every: int = Field(50, ge=1)
-    accumulation: int = Field(1, ge=1)
+    steps: int = Field(default=600, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    prompt_learning_rate: float = Field(default=2e-3, gt=0)
+    head_learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    warmup: int = Field(default=50, ge=0)
+    validate_every: int = Field(default=50, ge=1)
+    accumulation: int = Field(default=1, ge=1)
 
 
 class Recipe(_Strict):
@@ -60,7 +60,7 @@ class Recipe(_Strict):
     prompts: Prompts = Prompts()
     head: HeadRecipe = HeadRecipe()
     training: Training = Training()
-    held_out: float = Field(0.15, gt=0, lt=1)
+    held_out: float = Field(default=0.15, gt=0, lt=1)
 
 
 def recipe_names() -> list[str]:

@@ -317,13 +317,20 @@ def _encode(path: str | Path, stills: Iterable[tuple[float, float, Any]], fps: f
     with atomic_path(path) as temporary, av.open(f"file:{temporary}", "w", format="mp4") as sink:
         stream: Any = None
         shape, ticks = (0, 0), -1
+        lengths: dict[int, int] = {}
+
+        def mux(packets: Iterable[Any]) -> None:
+            for packet in packets:  # the encoder forgets durations, and the last one counts
+                packet.duration = lengths.pop(packet.pts, packet.duration)
+                sink.mux(packet)
+
         for time, duration, frame in stills:
             if stream is None:
                 shape = (frame.width, frame.height)
                 if shape[0] % 2 or shape[1] % 2:
                     raise ValueError(f"H.264 needs an even width and height, got {shape}")
                 rate = Fraction(fps).limit_denominator(10_000)
-                options = {"crf": "18", "preset": "medium", "threads": "1"}
+                options = {"crf": "18", "preset": "medium", "bf": "0", "threads": "1"}
                 stream = sink.add_stream("libx264", rate=rate, options=options)
                 stream.width, stream.height = shape
                 stream.pix_fmt = "yuv420p"
@@ -336,11 +343,11 @@ def _encode(path: str | Path, stills: Iterable[tuple[float, float, Any]], fps: f
             frame = frame.reformat(format="yuv420p", threads=1)
             ticks = max(round(time / base), ticks + 1)  # two frames never share a time
             frame.pts, frame.time_base = ticks, base
-            frame.duration = max(round(duration / base), 1)
-            sink.mux(stream.encode(frame))
+            lengths[ticks] = max(round(duration / base), 1)
+            mux(stream.encode(frame))
         if stream is None:
             raise ValueError(f"{path}: there is no frame to write")
-        sink.mux(stream.encode(None))
+        mux(stream.encode(None))
 
 
 def _to_frame(pixels: NDArray[np.uint8]) -> Any:

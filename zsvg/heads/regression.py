@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from zsvg.heads.training_free import best_segment
 from zsvg.losses import attention_guidance_loss, inside_loss, span_loss
 
 _TIME_OCTAVES = 4
+_RATIO_STEPS = 4
 # Frames this far (in target lengths) around the true moment may take part while training.
 _DILATION = 0.25
 
@@ -35,7 +37,8 @@ class AttentionRegressionConfig:
         dropout: probability, in [0, 1).
         answers: how many moments to return per query.
         guidance_weight: weight of the temporal attention guidance loss.
-        inside_weight: weight of the per-frame cross-entropy.
+        inside_weight: weight of the per-frame cross-entropy. It makes `relevance` a probability,
+            which the choice of runs relies on.
     """
 
     dim: int
@@ -62,8 +65,8 @@ class AttentionRegressionConfig:
 class AttentionRegressionHead(nn.Module):
     """Predicts moments from frozen or prompted CLIP features (METHODS 4.3).
 
-    Before training its frame logits are the standardised CLIP relevance minus half a standard
-    deviation, so that its first answer starts from the training-free maximum-sum segment.
+    Before training its frame logits are the standardised CLIP relevance minus one half, and the
+    moment is the uniform density with the mean and deviation of the best run, uncorrected.
     """
 
     def __init__(self, config: AttentionRegressionConfig) -> None:
@@ -73,19 +76,15 @@ class AttentionRegressionHead(nn.Module):
         self.frame_in = nn.Linear(2 * dim + 2 + 2 * _TIME_OCTAVES, hidden)
         self.token_in = nn.Linear(dim, hidden)
         self.pooled_in = nn.Linear(dim, hidden)
-        self.blocks = nn.ModuleList(_Block(config, 2**i) for i in range(config.layers))
+        self.blocks = nn.ModuleList(
+            _Block(config, dilation=2**i, last=i == config.layers - 1) for i in range(config.layers)
+        )
         self.non_local = _Attention(config)
         self.norm = nn.LayerNorm(hidden)
-        self.dropout = nn.Dropout(config.dropout)
-        self.attend = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        # Training starts from CLIP's relevance: no correction of the curve, none of the span.
+        self.attend = _quiet_mlp(hidden, hidden, 1, bias=-0.5)
         self.relevance_gain = nn.Parameter(torch.tensor(1.0))
-        self.refine = nn.Sequential(
-            nn.Linear(2 * hidden + 2, hidden), nn.GELU(), nn.Linear(hidden, 2)
-        )
-        # Step 0 is the training-free answer: no correction of the curve, none of the span.
-        for last, bias in ((self.attend[-1], -0.5), (self.refine[-1], 0.0)):
-            nn.init.normal_(last.weight, std=1e-3)
-            nn.init.constant_(last.bias, bias)
+        self.refine = _quiet_mlp(2 * hidden + 2, hidden, 2, bias=0.0)
 
     def forward(
         self,
@@ -118,13 +117,13 @@ class AttentionRegressionHead(nn.Module):
         frames = frames.masked_fill(~real, 0.0)
         centres = centres.masked_fill(~frame_mask, 0.0).float()
         relevance = _standardise(torch.einsum("btd,bd->bt", frames.float(), pooled.float()), real)
-        x = self.dropout(self.frame_in(self._channels(frames, centres, relevance, real)))
+        x = self.frame_in(self._channels(frames, centres, relevance))
         query = self.pooled_in(pooled * math.sqrt(self.config.dim))
         words = self.token_in(tokens * math.sqrt(self.config.dim)) + query[:, None]
         for block in self.blocks:
             x, words = block(x, words, frame_mask, token_mask)
         x = self.norm(x + self.non_local(x, x, frame_mask))
-        logits = self.attend(torch.cat((x, x * query[:, None]), -1)).squeeze(-1).float()
+        logits = self.attend(x + x * query[:, None]).squeeze(-1).float()
         logits = logits + self.relevance_gain * relevance[..., 1]
         probability = logits.sigmoid() * frame_mask
         if target is None:
@@ -171,7 +170,7 @@ class AttentionRegressionHead(nn.Module):
             * inside_loss(output.logits, mask, inside, weight=weight),
         }
 
-    def _channels(self, frames: Tensor, centres: Tensor, relevance: Tensor, real: Tensor) -> Tensor:
+    def _channels(self, frames: Tensor, centres: Tensor, relevance: Tensor) -> Tensor:
         """Frame features, their differences (motion; stills have none), relevance and time."""
         octaves = 2.0 ** torch.arange(_TIME_OCTAVES, device=frames.device) * math.pi
         phase = centres[..., None] * octaves
@@ -179,7 +178,7 @@ class AttentionRegressionHead(nn.Module):
         # L2-normalised features have entries of about 1 / sqrt(D); layers expect about 1.
         scale = math.sqrt(self.config.dim)
         parts = (frames * scale, motion * scale, relevance, phase.sin(), phase.cos())
-        return torch.cat([p.to(frames.dtype) for p in parts], -1) * real
+        return torch.cat([p.to(frames.dtype) for p in parts], -1)
 
     def _read(
         self,
@@ -212,31 +211,29 @@ class AttentionRegressionHead(nn.Module):
         centres: Tensor,
         frame_mask: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Read one moment per maximum-sum run of the logits, runs already used cut out."""
-        attention = logits.masked_fill(~frame_mask, float("-inf")).softmax(-1)
+        """Read one moment per run of frames, best run first, runs already used cut out."""
         free, moments, scores = frame_mask, [], []
         for _ in range(self.config.answers):
-            run = best_run(logits, free)
+            run, score = best_run(probability, free)
             moments.append(self._read(x, query, logits, run, centres, frame_mask).clamp(0, 1))
-            scores.append((attention * run).sum(-1))
+            scores.append(score)
             free = free & ~run
-        order = torch.stack(scores, 1).sort(dim=1, descending=True, stable=True)
-        best = torch.stack(moments, 1).gather(1, order.indices[..., None].expand(-1, -1, 2))
-        return best, order.values
+        return torch.stack(moments, 1), torch.stack(scores, 1)
 
 
 class _Block(nn.Module):
-    """Temporal convolution over frames, then frames and query words look at each other."""
+    """Temporal convolution over frames, then frames and query words look at each other.
 
-    def __init__(self, config: AttentionRegressionConfig, dilation: int) -> None:
+    The words are read by frames only, so they look at the video once, in the last block.
+    """
+
+    def __init__(self, config: AttentionRegressionConfig, *, dilation: int, last: bool) -> None:
         super().__init__()
-        self.dilation = dilation
+        self.dilation, self.rate = dilation, config.dropout
         self.norm = nn.LayerNorm(config.hidden)
         self.mix = nn.Linear(3 * config.hidden, config.hidden)
-        self.out = nn.Linear(config.hidden, config.hidden)
-        self.dropout = nn.Dropout(config.dropout)
+        self.to_words = _Attention(config) if last else None
         self.to_frames = _Attention(config)
-        self.to_words = _Attention(config)
 
     def forward(
         self, x: Tensor, words: Tensor, frame_mask: Tensor, token_mask: Tensor
@@ -245,10 +242,10 @@ class _Block(nn.Module):
         # Zeros beyond the last real frame, as beyond the last frame of an unpadded video.
         padded = F.pad(self.norm(x) * frame_mask[..., None], (0, 0, step, step))
         near = torch.cat([padded[:, i * step : i * step + length] for i in range(3)], -1)
-        x = x + self.dropout(self.out(F.gelu(self.mix(near))))
-        frames = x
-        x = x + self.to_frames(x, words, token_mask)
-        return x, words + self.to_words(words, frames, frame_mask)
+        x = x + _drop_channels(F.gelu(self.mix(near)), self.rate, self.training)
+        if self.to_words is not None:
+            words = words + self.to_words(words, x, frame_mask)
+        return x + self.to_frames(x, words, token_mask), words
 
 
 class _Attention(nn.Module):
@@ -271,25 +268,54 @@ class _Attention(nn.Module):
             query, key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None, :]
         )
         out = self.out(seen.transpose(1, 2).flatten(2))
-        return F.dropout(out, self.rate, self.training)
+        return _drop_channels(out, self.rate, self.training)
 
 
-def best_run(values: Tensor, free: Tensor) -> Tensor:
-    """Mark the maximum-sum run among the `free` frames of every row; not differentiable.
+def _quiet_mlp(inputs: int, hidden: int, outputs: int, *, bias: float) -> nn.Sequential:
+    """Make a two-layer perceptron whose output is almost `bias` until it is trained."""
+    last = nn.Linear(hidden, outputs)
+    nn.init.normal_(last.weight, std=1e-3)
+    nn.init.constant_(last.bias, bias)
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), last)
+
+
+def _drop_channels(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Drop channels of (B, T, H) over the whole sequence; one draw per channel is cheap on CPU."""
+    return F.dropout1d(x.transpose(1, 2), rate, training).transpose(1, 2)
+
+
+def best_run(probability: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the run of `free` frames with the largest expected IoU; not differentiable.
+
+    With p the probability that a frame is inside, the IoU of a run R is expected to be about
+    sum_R p / (|R| + sum p - sum_R p). The maximum of this ratio is a maximum-sum segment of
+    (1 + r) p - r, where r is the maximum itself (Dinkelbach's iteration, a few steps). A sure
+    head thus cuts at p = 1/2, an unsure one lower, where a fixed cut would return single frames.
 
     Args:
-        values: (B, T) frame values.
+        probability: (B, T) in [0, 1], 0 at padding.
         free: (B, T) bool, frames that a run may contain.
 
     Returns:
-        (B, T) bool, one run per row; empty where no frame is free.
+        (B, T) bool, one run per row, empty where no frame is free; and its expected IoU (B,).
     """
-    known = values.detach().double().cpu()
-    wall = -(known.abs() * free.cpu()).sum(-1, keepdim=True) - 1.0
-    start, stop, _ = best_segment(torch.where(free.cpu(), known, wall).numpy())
-    index = torch.arange(values.shape[1])
-    run = (index >= torch.from_numpy(start)[:, None]) & (index < torch.from_numpy(stop)[:, None])
-    return run.to(values.device) & free
+    p, open_ = probability.detach().double().cpu().numpy(), free.cpu().numpy()
+    rows, index = np.arange(len(p)), np.arange(p.shape[1])
+    prefix = np.concatenate((np.zeros((len(p), 1)), np.cumsum(p * open_, axis=1)), axis=1)
+    total, ratio = p.sum(axis=1), np.full(len(p), 0.5)
+    for _ in range(_RATIO_STEPS):
+        gain = (1 + ratio[:, None]) * p - ratio[:, None]
+        # A frame this negative is never worth crossing.
+        gain = np.where(open_, gain, -2.0 * p.shape[1] - 1.0)
+        start, stop, _ = best_segment(gain)
+        covered = prefix[rows, stop] - prefix[rows, start]
+        ratio = covered / np.maximum(stop - start + total - covered, 1e-12)
+    run = (index >= start[:, None]) & (index < stop[:, None]) & open_
+    score = np.where(run.any(axis=1), ratio, 0.0)
+    return (
+        torch.from_numpy(run).to(free.device),
+        torch.from_numpy(score).to(probability),
+    )
 
 
 def _standardise(raw: Tensor, real: Tensor) -> Tensor:

@@ -137,9 +137,10 @@ def max_sum_segment(curve: Curve, edges: Curve, options: ScorerOptions) -> Answe
     values = ((curve - curve.mean()) / curve.std() - options.bias)[None].copy()
     # A clip this negative is never worth crossing.
     wall = -(np.abs(values).sum() + 1.0)
-    moments, scores = [], []
+    moments: list[tuple[float, float]] = []
+    scores: list[float] = []
     for _ in range(min(options.top_k, len(curve))):
-        start, stop, total = (int(x[0]) if i < 2 else x[0] for i, x in enumerate(best_segment(values)))
+        (start,), (stop,), (total,) = best_segment(values)
         if moments and total <= 0:
             break
         moments.append((edges[start], edges[stop]))
@@ -189,17 +190,18 @@ def threshold_runs(curve: Curve, edges: Curve, options: ScorerOptions) -> Answer
 
 def _windows(clips: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     if clips <= _EXHAUSTIVE_CLIPS:
-        starts, stops = np.triu_indices(clips)
-        return starts.astype(np.int64), stops.astype(np.int64) + 1
-    starts, stops = [], []
+        rows, columns = np.triu_indices(clips)
+        return rows.astype(np.int64), columns.astype(np.int64) + 1
+    starts, lengths = [], []
     length = 1
     while length <= clips:
         step = max(1, length // _WINDOWS_PER_LENGTH)
-        first = np.append(np.arange(0, clips - length, step), clips - length)
-        starts.append(first)
-        stops.append(first + length)
+        # The last window ends with the video, whatever the step.
+        starts.append(np.append(np.arange(0, clips - length, step), clips - length))
+        lengths.append(np.full(len(starts[-1]), length))
         length = max(length + 1, length + length // _WINDOWS_PER_LENGTH)
-    return np.concatenate(starts), np.concatenate(stops)
+    first = np.concatenate(starts).astype(np.int64)
+    return first, first + np.concatenate(lengths)
 
 
 Scorer = Callable[[Curve, Curve, ScorerOptions], Answers]

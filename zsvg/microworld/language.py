@@ -149,8 +149,10 @@ def noun_phrase(
     words.append(_choose(rng, COLOUR_WORDS[thing.colour], wording))
     words.append(_choose(rng, SHAPE_WORDS[thing.shape], wording))
     text = " ".join(words)
-    return text.replace("a orange", "an orange").replace("a emerald", "an emerald").replace(
-        "a amber", "an amber"
+    return (
+        text.replace("a orange", "an orange")
+        .replace("a emerald", "an emerald")
+        .replace("a amber", "an amber")
     )
 
 
@@ -219,9 +221,7 @@ def scene_queries(rng: np.random.Generator, scene: Scene, wording: Wording) -> l
                 text = phrase_sentence(rng, noun, wording, str(rng.choice(tails)))
             else:
                 text = phrase_sentence(rng, noun, wording)
-            queries.append(
-                Query(text=text, event=index, kind=kind, ambiguous_object=bool(twins))
-            )
+            queries.append(Query(text=text, event=index, kind=kind, ambiguous_object=bool(twins)))
     return queries
 
 
@@ -253,7 +253,9 @@ def _tails(
     return tails
 
 
-def frame_caption(rng: np.random.Generator, scene: Scene, visible: list[tuple[Thing, float, float, str | None]]) -> str:
+def frame_caption(
+    rng: np.random.Generator, scene: Scene, visible: list[tuple[Thing, float, float, str | None]]
+) -> str:
     """Describe one frame for pre-training, in any domain's words.
 
     Args:
@@ -299,7 +301,10 @@ def event_caption(rng: np.random.Generator, scene: Scene, event: Event) -> str:
 
 def vocabulary() -> list[str]:
     """Return every word of every domain, sorted."""
-    texts = [TEMPLATE_WORDS, "an one nothing empty scene and before after above below left right of"]
+    texts = [
+        TEMPLATE_WORDS,
+        "an one nothing empty scene and before after above below left right of",
+    ]
     for group in (COLOUR_WORDS, SHAPE_WORDS, SIZE_WORDS):
         texts += [word for words in group.values() for word in words]
     texts += [form for words in ACTION_WORDS.values() for pair in words for form in pair]

@@ -14,7 +14,8 @@ from zsvg.microworld.script import DIGITS, Event, Scene, Thing, pose
 SIZE = 128  # pixels, square
 _SPRITE = 80  # sprites are drawn once at this size and scaled down
 _MARGIN = 8  # the background is larger than the frame, for the camera drift
-_RADIUS = {"small": 0.105, "large": 0.165}  # half the width of a thing, in frame widths
+RADIUS = {"small": 0.13, "large": 0.2}
+"""Half the width of a thing, in frame widths."""
 
 
 @lru_cache(maxsize=1)
@@ -118,7 +119,9 @@ def _background(rng: np.random.Generator, style: Look) -> Image.Image:
         picture[lines] -= np.array([46.0, 28.0, 8.0])
     elif style.ground == "woven":
         period = rng.integers(5, 9, 2)
-        weave = np.sin(2 * np.pi * xs * size / period[0]) * np.sin(2 * np.pi * ys * size / period[1])
+        weave = np.sin(2 * np.pi * xs * size / period[0]) * np.sin(
+            2 * np.pi * ys * size / period[1]
+        )
         picture += 34 * weave[..., None] * rng.uniform(0.6, 1.2, 3)
         picture *= rng.uniform(0.8, 1.15, 3)
     image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
@@ -150,7 +153,7 @@ class Renderer:
         axis = np.linspace(-1, 1, SIZE, dtype=np.float32)
         radius = np.clip((axis[:, None] ** 2 + axis[None, :] ** 2) / 2, 0, 1)[..., None]
         self._factor = (1 - self.style.vignette * radius) * self.style.gain
-        self._factor = (self._factor * np.float32(self.style.tint)).astype(np.float32)
+        self._factor = (self._factor * np.asarray(self.style.tint, np.float32)).astype(np.float32)
 
     def frame(self, time: float) -> np.ndarray:
         """Return the frame at `time` seconds: (128, 128, 3) uint8."""
@@ -195,7 +198,7 @@ class Renderer:
         if angle:
             picture = picture.rotate(-angle, Image.Resampling.BILINEAR)
         wider = 1.25 if thing.shape in DIGITS else 1.0
-        width = max(4, round(2 * _RADIUS[size] * SIZE * scale * wider))
+        width = max(4, round(2 * RADIUS[size] * SIZE * scale * wider))
         picture = picture.resize((width, width), Image.Resampling.BOX)
         mask = picture.getchannel("A")
         if opacity < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -90,9 +91,7 @@ def sample_scene(rng: np.random.Generator, *, vid: str, domain: str) -> Scene:
         if (thing.shape, thing.colour) not in used:
             used.add((thing.shape, thing.colour))
             distractors.append(
-                Distractor(
-                    thing=thing, x=_unit(rng, 0.12, 0.88), y=_unit(rng, 0.12, 0.88)
-                )
+                Distractor(thing=thing, x=_unit(rng, 0.12, 0.88), y=_unit(rng, 0.12, 0.88))
             )
     events = []
     done: set[tuple[Thing, str]] = set()
@@ -155,13 +154,11 @@ def _cast(rng: np.random.Generator, count: int, things: Sequence[Thing]) -> list
         cast = [*things, *extra]
         order = rng.permutation(count)
         cast = [cast[int(i)] for i in order]
-        if len(things) == 1 or all(a != b for a, b in zip(cast, cast[1:], strict=False)):
+        if len(things) == 1 or all(a != b for a, b in pairwise(cast)):
             return cast
 
 
-def _times(
-    rng: np.random.Generator, count: int, duration: float
-) -> list[tuple[float, float]]:
+def _times(rng: np.random.Generator, count: int, duration: float) -> list[tuple[float, float]]:
     """Non-overlapping [start, end) of the events with idle stretches of at least one second."""
     longest = min(14.0, 0.3 * duration)
     lengths = np.exp(rng.uniform(np.log(3.0), np.log(longest), count))
@@ -228,9 +225,9 @@ def pose(event: Event, time: float) -> Pose:
         case "down":
             return Pose(x=x, y=0.18 + 0.64 * share)
         case "grow":
-            return Pose(x=x, y=y, scale=0.55 + 1.1 * share)
+            return Pose(x=x, y=y, scale=0.55 + 0.95 * share)
         case "shrink":
-            return Pose(x=x, y=y, scale=1.65 - 1.1 * share)
+            return Pose(x=x, y=y, scale=1.5 - 0.95 * share)
         case "spin":
             return Pose(x=x, y=y, angle=70.0 * elapsed)
         case "blink":

@@ -8,7 +8,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-
 from zsvg.errors import ZsvgError
 from zsvg.files import write_text
 from zsvg.microworld.domains import look
@@ -20,9 +19,7 @@ from zsvg.records import Annotation, write_annotations
 FPS = 10
 
 
-def plan_video(
-    domain: str, split: str, seed: int, index: int
-) -> tuple[Scene, list[Annotation]]:
+def plan_video(domain: str, split: str, seed: int, index: int) -> tuple[Scene, list[Annotation]]:
     """Return the script and the annotations of one video, without drawing it."""
     rng = generator(domain, split, seed, index)
     scene = sample_scene(rng, vid=f"{domain}-{split}-{seed}-{index:04d}", domain=domain)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from zsvg.backbones.captioner import Captioner
 from zsvg.backbones.clip import ClipBackbone
-from zsvg.errors import VideoError
+from zsvg.errors import VideoError, ZsvgError
 from zsvg.features import extract
 from zsvg.files import sha256_json, write_json
 from zsvg.pseudo.proposals import ProposalOptions, atomic_events, composites
@@ -41,6 +41,26 @@ class LabelOptions:
 
     proposals: ProposalOptions = field(default_factory=ProposalOptions)
     queries: QueryOptions = field(default_factory=QueryOptions)
+
+
+def default_options(**overrides: Any) -> LabelOptions:
+    """Return the default options with some fields of either stage replaced.
+
+    Args:
+        **overrides: Fields of `ProposalOptions` and `QueryOptions` by name; None leaves a default.
+
+    Raises:
+        ZsvgError: A value is out of range.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    own = {f.name for f in fields(ProposalOptions)}
+    try:
+        return LabelOptions(
+            proposals=ProposalOptions(**{k: v for k, v in given.items() if k in own}),
+            queries=QueryOptions(**{k: v for k, v in given.items() if k not in own}),
+        )
+    except ValueError as error:
+        raise ZsvgError(str(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)

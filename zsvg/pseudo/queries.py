@@ -10,6 +10,7 @@ mean with those outside.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -40,6 +41,7 @@ class QueryOptions:
             the one frame in its middle.
         samples: Captions drawn per atomic event by nucleus sampling; 0 for one decoded without
             randomness.
+        per_event: Most sentences that one event keeps, best first.
         min_score: Least inside-minus-outside cosine of a label. An event that is the whole video
             has nothing outside and scores 0.
         per_video: Most labels of one video, best first.
@@ -51,6 +53,7 @@ class QueryOptions:
 
     view: Literal["strip", "middle"] = "strip"
     samples: int = 0
+    per_event: int = 1
     min_score: float = 0.0
     per_video: int = 10
     repeated: Literal["drop", "best", "keep"] = "best"
@@ -62,8 +65,9 @@ class QueryOptions:
             raise ValueError(f"repeated must be 'drop', 'best' or 'keep', got {self.repeated!r}")
         if self.samples < 0:
             raise ValueError(f"samples must not be negative, got {self.samples}")
-        if self.per_video < 1:
-            raise ValueError(f"per_video must be at least 1, got {self.per_video}")
+        for name in ("per_video", "per_event"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not -2 <= self.min_score <= 2:
             raise ValueError(f"min_score is a difference of cosines, got {self.min_score}")
 
@@ -159,7 +163,7 @@ def choose(
     """Decide which sentence describes which event of one video.
 
     Every event may have a caption of one of its atoms. The best-scored pair of event and sentence
-    is taken first; it uses up the event and, unless repeated is "keep", the sentence.
+    is taken first; it uses up a place of the event and, unless repeated is "keep", the sentence.
 
     Args:
         captions: The captions of each atomic event.
@@ -186,7 +190,7 @@ def choose(
             if score >= options.min_score and text.casefold() not in ambiguous:
                 pairs.append(PseudoQuery(text=text, atoms=(first, last), span=span, score=score))
     kept: list[PseudoQuery] = []
-    described: set[tuple[int, int]] = set()
+    described: Counter[tuple[int, int]] = Counter()
     said: set[str] = set()
     # Among equals the shorter event, then the earlier one: the order must not depend on chance.
     pairs.sort(key=lambda q: (-q.score, q.span[1] - q.span[0], q.span, q.text))
@@ -194,10 +198,11 @@ def choose(
         if len(kept) == options.per_video:
             break
         key = query.text.casefold()
-        if query.atoms in described or (options.repeated != "keep" and key in said):
+        again = key in said and options.repeated != "keep"
+        if again or described[query.atoms] == options.per_event:
             continue
         kept.append(query)
-        described.add(query.atoms)
+        described[query.atoms] += 1
         said.add(key)
     return sorted(kept, key=lambda query: (query.span, query.text))
 

@@ -1,0 +1,232 @@
+"""What the command line says about bad input: one line on stderr, exit status 1, no traceback."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from zsvg import cli
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run a command that must fail; return its one line without `error: `."""
+
+    def run(*arguments: str | Path) -> str:
+        monkeypatch.setattr(sys, "argv", ["zsvg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        shown = capsys.readouterr()
+        assert left.value.code == 1, shown.err
+        assert shown.out == ""
+        assert "Traceback" not in shown.err
+        lines = [line for line in shown.err.splitlines() if line.strip()]
+        assert len(lines) == 1, shown.err
+        assert lines[0].startswith("error: ")
+        return lines[0].removeprefix("error: ")
+
+    return run
+
+
+@pytest.fixture
+def videos(tmp_path: Path, small_video: Path) -> Path:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("one.mp4", "two.mp4"):
+        (folder / name).write_bytes(small_video.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    path = tmp_path / "labels.jsonl"
+    records = [
+        {
+            "qid": f"{vid}-0",
+            "query": "a red square moves right",
+            "vid": vid,
+            "duration": 4.0,
+            "relevant_windows": [[1.0, 2.0]],
+        }
+        for vid in ("one", "two")
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def commands_with_a_backbone(videos: Path, labels: Path, out: Path) -> dict[str, list[str | Path]]:
+    return {
+        "features": ["features", videos],
+        "pseudo-label": ["pseudo-label", videos, "--captioner", "micro", "-o", out],
+        "tune": ["tune", labels, "--videos", videos, "-o", out],
+    }
+
+
+@pytest.mark.parametrize("command", ["features", "pseudo-label", "tune"])
+def test_missing_backbone_names_both_ways_out(
+    refused, command: str, videos: Path, labels: Path, tmp_path: Path
+):
+    line = refused(*commands_with_a_backbone(videos, labels, tmp_path / "out")[command])
+    assert "ViT-B-32/laion2b_s34b_b79k" in line
+    assert "605 MB" in line
+    assert "`micro`" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["features", "pseudo-label", "tune"])
+def test_unknown_backbone(refused, command: str, videos: Path, labels: Path, tmp_path: Path):
+    arguments = commands_with_a_backbone(videos, labels, tmp_path / "out")[command]
+    assert "ViT-B-33/nonsense" in refused(*arguments, "--backbone", "ViT-B-33/nonsense")
+
+
+@pytest.mark.parametrize("name", ["nonsense", "local-dir:/nowhere/at/all", "local-dir:", "hf-hub:"])
+def test_unknown_model(refused, name: str, videos: Path):
+    assert name in refused("ground", videos, "a red square", "--model", name)
+
+
+def test_folder_that_is_no_model(refused, videos: Path):
+    line = refused("ground", videos, "a red square", "--model", videos)
+    assert str(videos) in line
+    assert "zsvg.json" in line
+
+
+def test_missing_captioner_names_both_ways_out(refused, tiny_clip_folder: Path, videos: Path):
+    line = refused("pseudo-label", videos, "--backbone", f"local-dir:{tiny_clip_folder}")
+    assert "Salesforce/blip-image-captioning-base" in line
+    assert "MB" in line
+    assert "micro" in line
+
+
+def test_unknown_captioner(refused, tiny_clip_folder: Path, videos: Path):
+    backbone = f"local-dir:{tiny_clip_folder}"
+    line = refused("pseudo-label", videos, "--backbone", backbone, "--captioner", "nonsense")
+    assert "'nonsense'" in line
+
+
+def test_unknown_recipe_lists_the_shipped_ones(refused, videos: Path, labels: Path):
+    line = refused("tune", labels, "--videos", videos, "--recipe", "nonsense")
+    assert "'nonsense'" in line
+    assert "coop, " in line
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("training:\n  stepz: 5\n", "training.stepz"),
+        ("training:\n  steps: many\n", "training.steps"),
+        ("training:\n  steps: 0\n", "training.steps"),
+        ("training: [\n", "not YAML"),
+        ("- a\n- b\n", "mapping"),
+    ],
+)
+def test_bad_recipe_file(
+    refused, videos: Path, labels: Path, tmp_path: Path, text: str, named: str
+):
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(text, encoding="utf-8")
+    line = refused("tune", labels, "--videos", videos, "--recipe", recipe)
+    assert line.startswith(str(recipe))
+    assert named in line
+
+
+def test_missing_recipe_file(refused, videos: Path, labels: Path, tmp_path: Path):
+    line = refused("tune", labels, "--videos", videos, "--recipe", tmp_path / "own.yaml")
+    assert str(tmp_path / "own.yaml") in line
+
+
+@pytest.mark.parametrize("present", [False, True], ids=["missing", "empty"])
+@pytest.mark.parametrize("command", ["features", "pseudo-label", "tune", "ground"])
+def test_folder_without_videos(
+    refused,
+    tiny_clip_folder: Path,
+    labels: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    present: bool,
+):
+    folder = tmp_path / "no-videos"
+    if present:
+        folder.mkdir()
+    backbone = f"local-dir:{tiny_clip_folder}"
+    arguments: dict[str, list[str | Path]] = {
+        "features": ["features", folder, "--backbone", backbone],
+        "tune": ["tune", labels, "--videos", folder, "--backbone", backbone],
+        "ground": ["ground", folder, "a red square", "--model", backbone],
+    }
+    if command == "pseudo-label":
+        # Which captioner it is does not matter to a folder without videos.
+        monkeypatch.setattr("zsvg.backbones.captioner.load_captioner", lambda *_: None)
+        arguments[command] = [command, folder, "--backbone", backbone, "--captioner", "any"]
+    assert str(folder) in refused(*arguments[command])
+
+
+def test_damaged_video_in_a_batch_is_named_and_the_others_are_done(
+    tiny_clip_folder: Path,
+    videos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    (videos / "broken.mp4").write_bytes(b"this is not a video")
+    out = tmp_path / "predictions.jsonl"
+    arguments = ["ground", str(videos), "a red square", "-m", f"local-dir:{tiny_clip_folder}"]
+    monkeypatch.setattr(
+        sys, "argv", ["zsvg", *arguments, "-o", str(out), "--cache", str(tmp_path / "cache")]
+    )
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 1
+    error = capsys.readouterr().err
+    assert error.count("error: ") == 1
+    assert "Traceback" not in error
+    assert f"error: {videos / 'broken.mp4'}" in error
+    answered = [json.loads(line)["vid"] for line in out.read_text(encoding="utf-8").splitlines()]
+    assert answered == ["one", "two"]
+
+
+@pytest.mark.parametrize("command", ["microworld", "quickstart"])
+def test_unknown_domain_lists_the_known_ones(refused, command: str, tmp_path: Path):
+    out = tmp_path / "out"
+    where = [str(out)] if command == "microworld" else ["--out", str(out)]
+    line = refused(command, *where, "--domain", "nonsense")
+    assert "'nonsense'" in line
+    assert "studio, chalk, paper, night, fabric" in line
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("vid,query,start,end\none,a red square,1,2\n", "not JSON"),
+        ('{"qid": 1, "vid": "one", "duration": 4, "relevant_windows": [[1, 2]]}\n', '"query"'),
+        ("[1, 2]\n", "not a JSON object"),
+    ],
+)
+def test_labels_that_are_no_records(refused, videos: Path, tmp_path: Path, text: str, named: str):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(text, encoding="utf-8")
+    line = refused("tune", path, "--videos", videos, "--backbone", "micro")
+    assert line.startswith(f"{path}:1: ")
+    assert named in line
+    assert refused("predict", path, "--videos", videos, "--model", "micro").startswith(f"{path}:1")
+    assert refused("evaluate", path, path).startswith(f"{path}:1: ")
+
+
+def test_missing_labels(refused, videos: Path, tmp_path: Path):
+    path = tmp_path / "none.jsonl"
+    assert str(path) in refused("tune", path, "--videos", videos, "--backbone", "micro")
+    assert str(path) in refused("evaluate", path, path)
+
+
+def test_wrong_usage_has_its_own_exit_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["zsvg", "ground", "videos/", "a red square"])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    assert "--model" in capsys.readouterr().err

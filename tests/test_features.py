@@ -1,0 +1,223 @@
+"""Extraction end to end: real videos, a real (tiny) backbone, a real cache folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import coloured_frames, encode_video
+
+from zsvg.backbones.clip import load_backbone
+from zsvg.errors import TruncatedVideoError, VideoError
+from zsvg.features import default_cache, extract
+from zsvg.video import sample_frames
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_clip_folder):
+    return load_backbone(f"local-dir:{tiny_clip_folder}", "cpu")
+
+
+def test_features_are_those_of_the_sampled_frames(backbone, small_video):
+    found = extract(small_video, backbone, batch_size=3)
+    frames = np.stack([pixels for _, pixels in sample_frames(small_video, fps=2, size=32)])
+    with torch.no_grad():
+        expected = backbone.encode_frames(frames).numpy()
+    assert found.features.shape == (8, 32)
+    assert found.features.dtype == np.float32
+    np.testing.assert_allclose(found.features, expected, atol=1e-3)  # float16 rounding
+    np.testing.assert_allclose(np.linalg.norm(found.features, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(found.times, np.arange(8) / 2 + 0.2)
+    assert (found.vid, found.fps, found.framing) == ("small", 2.0, "crop")
+    assert found.duration == pytest.approx(4.0)
+    assert found.fingerprint == backbone.fingerprint
+    np.testing.assert_allclose(found.edges, np.arange(9) / 2)
+    np.testing.assert_allclose(found.centres, np.arange(8) / 2 + 0.25)
+
+
+def test_last_clip_ends_with_the_video(backbone, tmp_path):
+    path = encode_video(tmp_path / "short.mp4", coloured_frames(13))
+    found = extract(path, backbone)
+    np.testing.assert_allclose(found.edges, [0, 0.5, 1.0, 1.3])
+    np.testing.assert_allclose(found.centres, [0.25, 0.75, 1.15])
+
+
+def test_cached_equals_fresh_and_does_not_decode(backbone, small_video, tmp_path):
+    fresh = extract(small_video, backbone, cache=tmp_path)
+    (file,) = tmp_path.iterdir()
+    stamp = file.stat().st_mtime_ns
+    elsewhere = tmp_path.parent / "renamed video.mp4"
+    elsewhere.write_bytes(small_video.read_bytes())
+    cached = extract(elsewhere, backbone, cache=tmp_path)
+    assert np.array_equal(fresh.features, cached.features)
+    assert np.array_equal(fresh.times, cached.times)
+    assert fresh.duration == cached.duration
+    assert cached.vid == "renamed video"
+    assert list(tmp_path.iterdir()) == [file]
+    assert file.stat().st_mtime_ns == stamp
+    assert np.array_equal(extract(small_video, backbone).features, fresh.features)
+
+
+def test_cache_key_holds_everything_that_matters(backbone, small_video, tmp_path, tmp_path_factory):
+    from conftest import write_tiny_clip
+
+    other = load_backbone(f"local-dir:{write_tiny_clip(tmp_path / 'other', seed=1)}", "cpu")
+    cache = tmp_path / "cache"
+    extract(small_video, backbone, cache=cache)
+    for change in ({"fps": 1.0}, {"framing": "pad"}, {"batch_size": 5}):
+        extract(small_video, backbone, cache=cache, **change)
+    extract(small_video, other, cache=cache)
+    assert len(list(cache.iterdir())) == 5
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "other tensors", "wrong size"])
+def test_damaged_cache_files_are_recomputed(backbone, small_video, tmp_path, damage):
+    from safetensors.numpy import save_file
+
+    fresh = extract(small_video, backbone, cache=tmp_path)
+    (file,) = tmp_path.iterdir()
+    good = file.read_bytes()
+    if damage == "cut":
+        file.write_bytes(good[: len(good) // 2])
+    elif damage == "noise":
+        file.write_bytes(np.random.default_rng(0).bytes(len(good)))
+    elif damage == "empty":
+        file.write_bytes(b"")
+    elif damage == "other tensors":
+        save_file({"x": np.zeros(3)}, file, metadata={"zsvg": "{}"})
+    else:
+        meta = {"zsvg": json.dumps({"duration": 4.0, "truncated_at": None})}
+        save_file({"features": np.zeros((8, 7), np.float16), "times": np.zeros(8)}, file, meta)
+    assert np.array_equal(extract(small_video, backbone, cache=tmp_path).features, fresh.features)
+    assert file.read_bytes() == good
+
+
+def test_two_processes_write_the_same_bytes(small_video, tiny_clip_folder, tmp_path):
+    code = """
+import sys
+from zsvg.backbones.clip import load_backbone
+from zsvg.features import extract
+backbone = load_backbone("local-dir:" + sys.argv[1], "cpu")
+extract(sys.argv[2], backbone, cache=sys.argv[3], batch_size=3)
+"""
+    contents = []
+    for run in "ab":
+        command = [sys.executable, "-c", code, tiny_clip_folder, small_video, tmp_path / run]
+        subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
+        contents.append({p.name: p.read_bytes() for p in (tmp_path / run).iterdir()})
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == 1
+
+
+def test_threads_extract_at_once(backbone, small_video, tmp_path):
+    results = []
+    threads = [
+        threading.Thread(
+            target=lambda: results.append(extract(small_video, backbone, cache=tmp_path))
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    assert all(np.allclose(r.features, results[0].features, atol=1e-3) for r in results)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_part_kept_once_is_not_taken_for_the_whole(backbone, tmp_path):
+    path = tmp_path / "cut.mkv"
+    # Noise does not compress, so that half of the bytes is about half of the time.
+    noise = np.random.default_rng(0).integers(0, 255, (100, 48, 64, 3), dtype=np.uint8)
+    encode_video(path, noise)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    cache = tmp_path / "cache"
+    with pytest.raises(TruncatedVideoError, match=r"cut\.mkv"):
+        extract(path, backbone, cache=cache)
+    part = extract(path, backbone, cache=cache, allow_truncated=True)
+    assert 2 < part.duration < 8
+    assert len(part.features) == len(part.times) == np.ceil(part.duration * 2)
+    again = extract(path, backbone, cache=cache, allow_truncated=True)
+    assert np.array_equal(part.features, again.features)
+    with pytest.raises(TruncatedVideoError):
+        extract(path, backbone, cache=cache)
+
+
+def test_errors_leave_no_thread_and_no_file(backbone, small_video, tmp_path):
+    def decoders() -> list[str]:
+        return [t.name for t in threading.enumerate() if t.name == "zsvg-decode"]
+
+    with pytest.raises(VideoError, match="no such file"):
+        extract(tmp_path / "missing.mp4", backbone, cache=tmp_path)
+    with pytest.raises(ValueError, match="batch_size"):
+        extract(small_video, backbone, batch_size=0)
+    with pytest.raises(ValueError, match="framing"):
+        extract(small_video, backbone, framing="zoom")
+    text = tmp_path / "notes.mp4"
+    text.write_text("no video")
+    with pytest.raises(VideoError, match="cannot be opened"):
+        extract(text, backbone, cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    from zsvg.features import _batches
+
+    batches = _batches(sample_frames(small_video, fps=10, size=32), 1)
+    next(batches)
+    batches.close()  # a consumer that stops early must not leave a decoder waiting
+    assert decoders() == []
+
+
+def test_default_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("ZSVG_CACHE", str(tmp_path))
+    assert default_cache() == tmp_path
+    monkeypatch.delenv("ZSVG_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_cache() == tmp_path / ".cache" / "zsvg" / "features"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_memory_does_not_grow_with_length(tiny_clip_folder, tmp_path):
+    """Ten times the length, 200 MB more of native pixels: the peak must stay the same."""
+    # VmHWM and not getrusage: the latter also counts the parent's memory from before the exec.
+    code = """
+import pathlib, re, sys
+from zsvg.backbones.clip import load_backbone
+from zsvg.features import extract
+found = extract(sys.argv[2], load_backbone("local-dir:" + sys.argv[1], "cpu"))
+status = pathlib.Path("/proc/self/status").read_text()
+sys.stdout.write(f"{len(found.features)} {re.search('VmHWM:\\\\s+(\\\\d+) kB', status)[1]}")
+"""
+    peaks = {}
+    for seconds in (10, 100):
+        path = encode_video(tmp_path / f"{seconds}.mp4", coloured_frames(seconds * 10, 240, 320))
+        command = [sys.executable, "-c", code, tiny_clip_folder, path]
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]
+        )
+        frames, peak = map(int, done.stdout.split())
+        assert frames == seconds * 2
+        peaks[seconds] = peak
+    assert peaks[100] - peaks[10] < 40 * 1024
+
+
+def test_every_real_video(backbone, data_folder):
+    lines = (data_folder / "videos" / "videos.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 18
+    for record in map(json.loads, lines):
+        found = extract(data_folder / "videos" / record["file"], backbone)
+        assert found.duration == pytest.approx(record["duration"], abs=1e-3)
+        assert len(found.features) == len(found.times) == np.ceil(record["duration"] * 2)
+        assert np.isfinite(found.features).all()
+        np.testing.assert_allclose(np.linalg.norm(found.features, axis=1), 1, atol=1e-5)
+        assert found.content == record["sha256"]
+        assert found.times[0] >= record["first_frame_time"] - 1e-3
+        assert found.times[-1] <= record["last_frame_time"] + 1e-3
+        assert (np.diff(found.times) >= 0).all()
+        assert found.edges[-1] == found.duration
+        assert (np.diff(found.edges) > 0).all()

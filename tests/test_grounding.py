@@ -1,0 +1,245 @@
+"""From labels to a model folder to moments, with a tiny random CLIP on real mp4 files."""
+
+import importlib
+import json
+import shutil
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+
+import zsvg
+from zsvg.backbones.clip import load_backbone
+from zsvg.errors import ModelFolderError, RecipeError, RecordError, ZsvgError
+from zsvg.grounder import Grounder, detach_adapters
+from zsvg.metrics import evaluate
+from zsvg.microworld.world import truth, write_world
+from zsvg.prediction import predict_all
+from zsvg.recipes import Recipe, load_recipe, recipe_names
+from zsvg.tuning import TuneOptions, plan, split_by_video, tune
+from zsvg.video import find_videos
+
+FAST = {"steps": 12, "batch_size": 4, "validate_every": 6, "warmup": 2}
+SMALL_HEAD = {"hidden": 16, "layers": 1, "attention_heads": 2}
+OPTIONS = TuneOptions(fps=1.0)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder, domain="studio", videos=4, seed=11, workers=1)
+    return find_videos(folder / "videos"), truth("studio", "train", 11, 4)
+
+
+@pytest.fixture
+def backbone(tiny_clip_folder):
+    return load_backbone(f"local-dir:{tiny_clip_folder}", "cpu")
+
+
+def recipe(name="coop", template="a video of", **prompts):
+    chosen = load_recipe(name)
+    return Recipe.model_validate(
+        chosen.model_dump()
+        | {"template": template, "training": FAST, "head": SMALL_HEAD, "held_out": 0.25}
+        | ({"prompts": prompts} if prompts else {})
+    )
+
+
+def make(world, backbone, folder, name="coop", seed=0, **more):
+    videos, labels = world
+    options = replace(OPTIONS, seed=seed)
+    return tune(labels, videos, backbone, folder, recipe=recipe(name), options=options,
+                cache=folder.parent / "features", **more)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["coop", "vpt", "head-only"])
+def test_a_tuned_folder_loads_and_answers_like_the_network_that_was_tuned(
+    world, backbone, tmp_path, name
+):
+    videos, labels = world
+    outcome = make(world, backbone, tmp_path / "model", name)
+    assert backbone.adapters is None
+    assert 0 <= outcome.held_out <= 1
+    files = {p.name for p in (tmp_path / "model").iterdir()}
+    expected = {"zsvg.json", "head.safetensors", "history.json"}
+    if name != "head-only":
+        expected |= {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+    assert files == expected
+    assert not (tmp_path / "model.checkpoint").exists()
+    grounder = zsvg.load(tmp_path / "model", backbone=backbone)
+    held = split_by_video(labels, 0.25, 0)[1]
+    predictions, failures = predict_all(grounder, held, videos)
+    assert not failures
+    assert evaluate(predictions, held)["mIoU"] == pytest.approx(outcome.held_out, abs=1e-5)
+    best = max(score for _, score in outcome.history.validation)
+    assert outcome.held_out == pytest.approx(best, abs=2e-3)  # windows are rounded to 1 ms
+
+
+def test_an_adapter_loads_with_plain_peft_bit_for_bit_and_disabled_it_is_the_bare_backbone(
+    world, backbone, tiny_clip_folder, tmp_path
+):
+    make(world, backbone, tmp_path / "model")
+    grounder = zsvg.load(tmp_path / "model", backbone=backbone)
+    query = "a red circle spins"
+    ours = grounder.encode_query(query).pooled
+    fresh = load_backbone(f"local-dir:{tiny_clip_folder}", "cpu")
+    ids = fresh.tokenize([f"a video of {query}"])
+    bare = fresh.encode_tokens(ids).pooled
+    importlib.import_module("zsvg.tuners")  # registers the tuner with PEFT
+    peft = PeftModel.from_pretrained(fresh.model, str(tmp_path / "model"))
+    with torch.no_grad():
+        assert torch.equal(fresh.encode_tokens(ids, model=peft).pooled, ours)
+        assert not torch.equal(ours, bare)
+        with peft.disable_adapter():
+            assert torch.equal(fresh.encode_tokens(ids, model=peft).pooled, bare)
+    assert torch.equal(Grounder(backbone).encode_query(query).pooled, bare)
+
+
+def test_threads_that_share_a_backbone_get_the_serial_answers(world, backbone, tmp_path):
+    videos, _ = world
+    models = []
+    for seed in (0, 1):
+        make(world, backbone, tmp_path / f"model{seed}", seed=seed)
+    for seed in (0, 1):
+        models.append(zsvg.load(tmp_path / f"model{seed}", backbone=backbone))
+    models.append(Grounder(backbone, fps=1.0))
+    encoded = models[0].encode(next(iter(videos.values())))
+    queries = [f"a {colour} {shape} spins" for colour in ("red", "blue") for shape in ("star", "box")]
+    serial = {(m, q): models[m].ground(encoded, q) for m in range(3) for q in queries}
+    wrong = []
+
+    def work(number):
+        rng = np.random.default_rng(number)
+        for _ in range(12):
+            key = (int(rng.integers(3)), queries[int(rng.integers(4))])
+            answer = models[key[0]].ground(encoded, key[1])
+            if answer.moments != serial[key].moments:
+                wrong.append(key)
+            if not np.array_equal(answer.curve, serial[key].curve):
+                wrong.append(key)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert serial[0, queries[0]].moments != serial[1, queries[0]].moments
+
+
+def test_a_video_seen_through_prompts_is_refused_by_others(world, backbone, tmp_path):
+    videos, _ = world
+    make(world, backbone, tmp_path / "seeing", "vpt")
+    make(world, backbone, tmp_path / "reading", "coop")
+    seeing = zsvg.load(tmp_path / "seeing", backbone=backbone)
+    reading = zsvg.load(tmp_path / "reading", backbone=backbone)
+    path = next(iter(videos.values()))
+    with pytest.raises(ValueError, match="encoded by another model"):
+        reading.ground(seeing.encode(path), "a red circle")
+    with pytest.raises(ValueError, match="encoded by another model"):
+        seeing.ground(reading.encode(path), "a red circle")
+    # Text prompts leave frames alone: one encoding serves every such model and the bare backbone.
+    assert reading.ground(Grounder(backbone, fps=1.0).encode(path), "a red circle").moments
+
+
+def test_loading_onto_another_backbone_is_an_error_that_says_which(
+    world, backbone, tiny_clip_folder, tmp_path
+):
+    make(world, backbone, tmp_path / "model")
+    other = load_backbone(f"local-dir:{tiny_clip_folder}", "cpu")
+    other.fingerprint = "f" * 64
+    with pytest.raises(ModelFolderError, match="made for .*ffffffffffff"):
+        zsvg.load(tmp_path / "model", backbone=other)
+    broken = tmp_path / "broken"
+    shutil.copytree(tmp_path / "model", broken)
+    (broken / "head.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ModelFolderError, match="head.safetensors"):
+        zsvg.load(broken, backbone=backbone)
+    manifest = json.loads((broken / "zsvg.json").read_text()) | {"format_version": 99}
+    (broken / "zsvg.json").write_text(json.dumps(manifest))
+    with pytest.raises(ModelFolderError, match="format 99"):
+        zsvg.load(broken, backbone=backbone)
+    with pytest.raises(ModelFolderError, match=r"no zsvg\.json"):
+        zsvg.load(tmp_path)
+
+
+def test_a_seed_repeats_to_the_byte(world, backbone, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        make(world, backbone, tmp_path / name / "model", seed=3)
+    for file in (tmp_path / "a" / "model").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / "model" / file.name).read_bytes(), file.name
+
+
+def test_query_blind_never_reads_the_sentence(world, backbone, tmp_path):
+    videos, _ = world
+    make(world, backbone, tmp_path / "blind", query_blind=True)
+    grounder = zsvg.load(tmp_path / "blind", backbone=backbone)
+    encoded = grounder.encode(next(iter(videos.values())))
+    one, two = (grounder.ground(encoded, q) for q in ("a red circle", "the green star leaves"))
+    assert one.moments == two.moments
+
+
+def test_labels_that_cannot_be_learned_from_are_refused_by_name(world, backbone):
+    videos, labels = world
+    first = labels[0]
+    for windows, why in (
+        (((3.0, 3.0),), "start"),
+        (((1.0, first.duration + 5),), "end|past|duration"),
+    ):
+        bad = [replace(first, relevant_windows=windows), *labels[1:]]
+        with pytest.raises(RecordError, match=why) as caught:
+            plan(bad, videos, backbone, recipe(), OPTIONS)
+        assert str(first.qid) in str(caught.value)
+    with pytest.raises(RecordError, match="not in the folder"):
+        plan([replace(first, vid="elsewhere"), *labels], videos, backbone, recipe(), OPTIONS)
+    with pytest.raises(ZsvgError, match="at least two videos"):
+        plan([a for a in labels if a.vid == first.vid], videos, backbone, recipe(), OPTIONS)
+    with pytest.raises(ZsvgError, match="no labels"):
+        plan([], videos, backbone, recipe(), OPTIONS)
+
+
+def test_a_folder_that_is_no_model_is_not_overwritten(world, backbone, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.tex").write_text("years of work")
+    with pytest.raises(ZsvgError, match="not a model folder"):
+        make(world, backbone, tmp_path / "precious")
+    make(world, backbone, tmp_path / "model")
+    make(world, backbone, tmp_path / "model", seed=1)  # a model folder is replaced whole
+    assert not list(tmp_path.glob(".model*"))
+
+
+def test_ground_answers_in_seconds_and_rejects_empty_questions(world, backbone):
+    videos, _ = world
+    grounder = Grounder(backbone, fps=1.0)
+    video = grounder.encode(next(iter(videos.values())))
+    answer = grounder.ground(video, "a red circle", top_k=3)
+    assert 1 <= len(answer.moments) <= 3
+    assert all(0 <= m.start < m.end <= video.duration + 1e-6 for m in answer.moments)
+    assert answer.curve.shape == answer.centres.shape == (len(video.frames.features),)
+    with pytest.raises(ValueError, match="empty"):
+        grounder.ground(video, "  ")
+    with pytest.raises(ValueError, match="top_k"):
+        grounder.ground(video, "a", top_k=0)
+    detach_adapters(backbone)  # nothing attached: nothing happens
+
+
+def test_recipes_that_ship_are_valid_and_mistakes_are_named(tmp_path):
+    assert {"coop", "vpt", "coop-vpt", "head-only"} <= set(recipe_names())
+    for name in recipe_names():
+        assert load_recipe(name).name == name
+    path = tmp_path / "mine.yaml"
+    for text, why in (
+        ("training: {stepz: 3}", "training.stepz"),
+        ("training: {steps: 0}", "training.steps"),
+        ("[1, 2]", "mapping"),
+        ("a: [", "not YAML"),
+    ):
+        path.write_text(text)
+        with pytest.raises(RecipeError, match=why):
+            load_recipe(str(path))
+    with pytest.raises(RecipeError, match="unknown recipe 'coopp'"):
+        load_recipe("coopp")

@@ -1,0 +1,435 @@
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from zsvg.heads.regression import (
+    AttentionRegressionConfig,
+    AttentionRegressionHead,
+    best_run,
+)
+from zsvg.heads.training_free import SCORERS, ScorerOptions, best_segment, find_moments
+from zsvg.losses import attention_guidance_loss, inside_loss, span_loss
+from zsvg.moments import iou
+
+# ---- training-free ------------------------------------------------------------------------------
+
+
+def bump(clips=60, start=20, stop=32, noise=0.0, seed=0):
+    curve = np.random.default_rng(seed).normal(0, noise, clips)
+    curve[start:stop] += 1.0
+    return curve
+
+
+@pytest.mark.parametrize("kind", sorted(SCORERS))
+def test_every_scorer_finds_a_clear_moment(kind):
+    edges = np.arange(61) / 2.0
+    moments, scores = find_moments(bump(noise=0.1), edges, ScorerOptions(kind=kind))
+    assert moments.shape == (len(scores), 2)
+    assert iou(moments[:1], [[10.0, 16.0]])[0, 0] > 0.9
+    assert (np.diff(scores) <= 0).all()
+
+
+@pytest.mark.parametrize("kind", sorted(SCORERS))
+@given(
+    curve=hnp.arrays(np.float64, st.integers(1, 150), elements=st.floats(-1, 1, width=32)),
+    top_k=st.integers(1, 6),
+    smooth=st.sampled_from([0.0, 0.7, 5.0]),
+)
+@settings(max_examples=40, deadline=None)
+def test_scorers_give_moments_inside_the_video(kind, curve, top_k, smooth):
+    edges = np.linspace(0.0, 0.5 * len(curve), len(curve) + 1)
+    options = ScorerOptions(kind=kind, top_k=top_k, smooth=smooth)
+    moments, scores = find_moments(curve, edges, options)
+    assert 1 <= len(moments) == len(scores) <= top_k
+    assert (moments[:, 0] < moments[:, 1]).all()
+    assert moments.min() >= 0
+    assert moments.max() <= edges[-1]
+    assert np.isfinite(scores).all()
+    assert (np.diff(scores) <= 0).all()
+
+
+@pytest.mark.parametrize("kind", sorted(SCORERS))
+def test_scorers_ignore_the_scale_of_the_curve(kind):
+    edges = np.arange(61.0)
+    first, _ = find_moments(bump(noise=0.3), edges, ScorerOptions(kind=kind))
+    again, _ = find_moments(0.01 * bump(noise=0.3) + 0.2, edges, ScorerOptions(kind=kind))
+    np.testing.assert_allclose(first, again)
+
+
+@pytest.mark.parametrize("kind", sorted(SCORERS))
+def test_a_flat_curve_is_answered_by_the_whole_video(kind):
+    moments, scores = find_moments(np.full(9, 0.3), np.arange(10.0), ScorerOptions(kind=kind))
+    np.testing.assert_array_equal(moments, [[0.0, 9.0]])
+    assert scores[0] == 0
+
+
+@pytest.mark.parametrize("kind", sorted(SCORERS))
+def test_scorers_take_an_hour_of_clips(kind):
+    curve = bump(7200, 3000, 3100, noise=0.5)
+    started = time.process_time()
+    moments, _ = find_moments(curve, np.arange(7201) / 2, ScorerOptions(kind=kind, smooth=1.0))
+    assert time.process_time() - started < 2.0
+    assert iou(moments[:1], [[1500.0, 1550.0]])[0, 0] > 0.6
+
+
+@given(
+    hnp.arrays(
+        np.int64,
+        hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12),
+        elements=st.integers(-5, 5),
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_best_segment_equals_trying_all(values):
+    start, stop, total = best_segment(values)
+    for row, first, last, found in zip(values, start, stop, total, strict=True):
+        n = len(row)
+        sums = [row[i:j].sum() for i in range(n) for j in range(i + 1, n + 1)]
+        assert found == max(sums) == row[first:last].sum()
+        assert first < last
+
+
+def test_wrong_scorer_input_is_explained():
+    with pytest.raises(ValueError, match="one of"):
+        ScorerOptions(kind="best")
+    with pytest.raises(ValueError, match="not an IoU"):
+        ScorerOptions(nms=2)
+    with pytest.raises(ValueError, match="T \\+ 1 borders"):
+        find_moments(np.ones(3), np.arange(3.0), ScorerOptions())
+    with pytest.raises(ValueError, match="not finite"):
+        find_moments([0.0, np.nan], np.arange(3.0), ScorerOptions())
+
+
+# ---- losses -------------------------------------------------------------------------------------
+
+
+def test_losses_by_hand():
+    moments, target = torch.tensor([[0.5, 0.55]]), torch.tensor([[0.2, 0.5]])
+    # |0.3| - 0.05 outside the knee, 0.05^2 / (2 * 0.1) inside.
+    assert span_loss(moments, target).item() == pytest.approx(0.25 + 0.0125, abs=1e-6)
+    mask = torch.tensor([[True, True, True, True, False]])
+    inside = torch.tensor([[False, True, True, False, False]])
+    uniform = torch.zeros(1, 5)
+    assert attention_guidance_loss(uniform, mask, inside).item() == pytest.approx(np.log(4))
+    assert inside_loss(uniform, mask, inside).item() == pytest.approx(np.log(2))
+    weight = torch.tensor([0.5])
+    half = attention_guidance_loss(uniform, mask, inside, weight=weight).item()
+    assert half == pytest.approx(np.log(4) / 2)
+
+
+def test_padding_does_not_change_a_loss_or_its_gradient():
+    logits = torch.randn(2, 6, requires_grad=True)
+    inside = torch.zeros(2, 6, dtype=torch.bool)
+    inside[:, 1:3] = True
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    longer = torch.cat((logits, torch.full((2, 3), 50.0)), 1)
+    more = torch.zeros(2, 3, dtype=torch.bool)
+    for loss in (attention_guidance_loss, inside_loss):
+        short = loss(logits, mask, inside)
+        long = loss(longer, torch.cat((mask, more), 1), torch.cat((inside, more), 1))
+        torch.testing.assert_close(short, long)
+        assert torch.isfinite(torch.autograd.grad(long, logits, retain_graph=True)[0]).all()
+
+
+# ---- attention regression -----------------------------------------------------------------------
+
+
+def make_head(seed=0, **options):
+    torch.manual_seed(seed)
+    config = AttentionRegressionConfig(**({"dim": 16, "hidden": 32, "dropout": 0.0} | options))
+    head = AttentionRegressionHead(config)
+    with torch.no_grad():  # away from the near-zero start, so that every path matters
+        for parameter in head.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return head.eval()
+
+
+def make_inputs(lengths=(40, 23, 7), words=5, dim=16, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    count, longest = len(lengths), max(lengths)
+    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    centres = (torch.arange(longest) + 0.5) / torch.tensor(lengths)[:, None]
+
+    def unit(*shape):
+        values = torch.randn(*shape, dim, generator=generator)
+        return torch.nn.functional.normalize(values, dim=-1)
+
+    return {
+        "frames": unit(count, longest) * mask[..., None],
+        "frame_mask": mask,
+        "centres": centres * mask,
+        "tokens": unit(count, words),
+        "token_mask": torch.arange(words) < torch.tensor([[words], [words - 1], [2]])[:count],
+        "pooled": unit(count),
+    }
+
+
+def rows(inputs, index):
+    return {name: value[index] for name, value in inputs.items()}
+
+
+def assert_same(first, second, length=None):
+    torch.testing.assert_close(first.moments, second.moments, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(first.scores, second.scores, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        first.relevance[:, :length], second.relevance[:, :length], atol=1e-5, rtol=1e-4
+    )
+
+
+@torch.no_grad()
+def test_shapes_ranges_and_order():
+    head, inputs = make_head(), make_inputs()
+    output = head(**inputs)
+    assert output.moments.shape == (3, 5, 2)
+    assert output.scores.shape == (3, 5)
+    assert output.relevance.shape == (3, 40)
+    assert ((output.moments >= 0) & (output.moments <= 1)).all()
+    assert (output.moments[:, 0, 0] < output.moments[:, 0, 1]).all()
+    assert (output.scores.diff(dim=1) <= 1e-9).all()
+    assert (output.scores[:, 0] > 0).all()
+    assert (output.relevance[~inputs["frame_mask"]] == 0).all()
+
+
+@torch.no_grad()
+def test_padding_never_changes_an_answer():
+    head, inputs = make_head(), make_inputs()
+    together = head(**inputs)
+    for row, length in enumerate((40, 23, 7)):
+        alone = rows(inputs, slice(row, row + 1))
+        words = int(alone["token_mask"].sum())
+        for name in ("frames", "frame_mask", "centres"):
+            alone[name] = alone[name][:, :length]
+        for name in ("tokens", "token_mask"):
+            alone[name] = alone[name][:, :words]
+        single = head(**alone)
+        torch.testing.assert_close(single.moments[0], together.moments[row], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(single.scores[0], together.scores[row], atol=1e-5, rtol=1e-4)
+        curve = together.relevance[row, :length]
+        torch.testing.assert_close(single.relevance[0], curve, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_what_stands_in_padding_is_never_read():
+    head, inputs = make_head(), make_inputs()
+    dirty = dict(inputs)
+    dirty["frames"] = inputs["frames"].masked_fill(~inputs["frame_mask"][..., None], float("nan"))
+    dirty["centres"] = inputs["centres"].masked_fill(~inputs["frame_mask"], 7.0)
+    assert_same(head(**inputs), head(**dirty))
+
+
+@torch.no_grad()
+def test_batch_order_does_not_matter():
+    head, inputs = make_head(), make_inputs()
+    order = torch.tensor([2, 0, 1])
+    expected, output = head(**inputs), head(**rows(inputs, order))
+    torch.testing.assert_close(output.moments, expected.moments[order], atol=1e-5, rtol=1e-4)
+
+
+def test_padding_does_not_change_gradients():
+    head, inputs = make_head(), make_inputs(lengths=(20,))
+    target = torch.tensor([[0.2, 0.6]])
+    gradients = []
+    for extra in (0, 11):
+        padded = dict(inputs)
+        for name in ("frames", "frame_mask", "centres"):
+            value = inputs[name]
+            filler = torch.zeros(1, extra, *value.shape[2:], dtype=value.dtype)
+            padded[name] = torch.cat((value, filler), 1)
+        head.zero_grad()
+        sum(head.loss(head(**padded, target=target), target).values()).backward()
+        gradients.append({n: p.grad.clone() for n, p in head.named_parameters()})
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], value, atol=1e-5, rtol=1e-3)
+
+
+def test_every_parameter_gets_a_gradient():
+    head, inputs = make_head().train(), make_inputs()
+    target = torch.tensor([[0.2, 0.6]]).expand(3, 2)
+    sum(head.loss(head(**inputs, target=target), target).values()).backward()
+    # Several processes wait for the gradient of every parameter.
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_very_short_videos(length, layers):
+    inputs = make_inputs(lengths=(length,))
+    output = make_head(layers=layers)(**inputs)
+    assert torch.isfinite(output.moments).all()
+    assert output.scores[0, 0] > 0
+    assert (output.scores[0, length:] == 0).all()
+    start, end = output.moments[0, 0]
+    assert 0 <= start < end <= 1
+
+
+@torch.no_grad()
+def test_the_span_of_a_single_clip_video_is_all_of_it():
+    torch.manual_seed(0)
+    head = AttentionRegressionHead(AttentionRegressionConfig(dim=16, hidden=32)).eval()
+    output = head(**make_inputs(lengths=(1,)))
+    assert output.moments[0, 0].tolist() == pytest.approx([0, 1], abs=0.02)
+
+
+@torch.no_grad()
+def test_ten_thousand_frames():
+    output = make_head()(**make_inputs(lengths=(10_000,)))
+    assert output.relevance.shape == (1, 10_000)
+    assert torch.isfinite(output.moments).all()
+
+
+@torch.no_grad()
+def test_bfloat16_stays_close():
+    head, inputs = make_head(), make_inputs(lengths=(60, 60))
+    expected = head(**inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = head(**inputs)
+    assert output.moments.dtype == output.relevance.dtype == torch.float32
+    assert (output.relevance - expected.relevance).abs().max() < 0.05
+    half = {n: v.bfloat16() if v.is_floating_point() else v for n, v in inputs.items()}
+    lowered = make_head().bfloat16()(**half)
+    assert (lowered.relevance - expected.relevance).abs().max() < 0.2
+
+
+@torch.no_grad()
+def test_attention_that_is_uniform_gives_the_run_exactly():
+    head = AttentionRegressionHead(AttentionRegressionConfig(dim=16, hidden=32)).eval()
+    torch.nn.init.zeros_(head.refine[-1].weight)
+    inputs = make_inputs(lengths=(40,))
+    run = torch.zeros(1, 40, dtype=torch.bool)
+    run[:, 8:24] = True
+    x, query = torch.zeros(1, 40, 32), torch.zeros(1, 32)
+    logits, mask = torch.zeros(1, 40), inputs["frame_mask"]
+    span = head._read(x, query, logits, run, inputs["centres"], mask)
+    assert span[0].tolist() == pytest.approx([0.2, 0.6], abs=1e-6)
+
+
+def test_two_places_that_attract_attention_give_two_answers():
+    probability = torch.full((1, 50), 0.05)
+    probability[0, 5:12], probability[0, 30:42] = 0.8, 0.9
+    free = torch.ones(1, 50, dtype=torch.bool)
+    first, score = best_run(probability, free)
+    second, other = best_run(probability, free & ~first)
+    assert first[0].nonzero().flatten().tolist() == list(range(30, 42))
+    assert second[0].nonzero().flatten().tolist() == list(range(5, 12))
+    assert 1 > score > other > 0
+
+
+@given(
+    hnp.arrays(np.float64, st.integers(1, 14), elements=st.floats(0.015625, 1, width=16)),
+)
+@settings(max_examples=80, deadline=None)
+def test_best_run_has_the_largest_expected_iou(p):
+    run, score = best_run(torch.from_numpy(p)[None], torch.ones(1, len(p), dtype=torch.bool))
+    values = [
+        p[i:j].sum() / (j - i + p.sum() - p[i:j].sum())
+        for i in range(len(p))
+        for j in range(i + 1, len(p) + 1)
+    ]
+    assert score.item() == pytest.approx(max(values))
+    assert (run[0].int().diff() == 1).sum() + run[0, 0].int() == 1
+
+
+def test_best_run_without_a_free_frame_is_empty():
+    run, score = best_run(torch.full((1, 4), 0.5), torch.zeros(1, 4, dtype=torch.bool))
+    assert not run.any()
+    assert score.item() == 0
+
+
+def test_wrong_config_is_explained():
+    with pytest.raises(ValueError, match="multiple"):
+        AttentionRegressionConfig(dim=8, hidden=30, attention_heads=4)
+    with pytest.raises(ValueError, match="dropout"):
+        AttentionRegressionConfig(dim=8, dropout=1.0)
+
+
+# ---- learning -----------------------------------------------------------------------------------
+
+CONCEPTS, WIDTH = 12, 32
+
+
+def synthetic(count, seed, noise=0.1, clips=(30, 50)):
+    """Videos of three noisy runs, each of one concept; the query's tokens name one of them.
+
+    Words lie away from the frames of their concept, as CLIP's do, so that the head has to learn.
+    """
+    world = np.random.default_rng(123)
+    concepts, accents = world.normal(size=(2, CONCEPTS, WIDTH)) / np.sqrt(WIDTH)
+    common = world.normal(size=WIDTH) / np.sqrt(WIDTH)
+    rng = np.random.default_rng(seed)
+    items = []
+    for _ in range(count):
+        length = int(rng.integers(*clips))
+        cuts = np.sort(rng.choice(np.arange(2, length - 1), 6, replace=False)).reshape(3, 2)
+        chosen = rng.choice(CONCEPTS, 3, replace=False)
+        frames = common + rng.normal(size=(length, WIDTH)) * noise
+        for (first, last), concept in zip(cuts, chosen, strict=True):
+            frames[first:last] += 0.8 * concepts[concept]
+        which = int(rng.integers(3))
+        text = 0.6 * concepts[chosen[which]] + 0.6 * accents[chosen[which]]
+        items.append((frames, text, cuts[which] / length))
+    return items
+
+
+def batch(items):
+    lengths = [len(frames) for frames, _, _ in items]
+    inputs = make_inputs(lengths=lengths, dim=WIDTH, words=3)
+    frames = torch.nn.utils.rnn.pad_sequence(
+        [torch.from_numpy(f).float() for f, _, _ in items], batch_first=True
+    )
+    unit = torch.nn.functional.normalize
+    pooled = unit(torch.tensor(np.array([text for _, text, _ in items])).float(), dim=-1)
+    inputs |= {
+        "frames": unit(frames, dim=-1),
+        "pooled": pooled,
+        "tokens": pooled[:, None].repeat(1, 3, 1),
+        "token_mask": torch.ones(len(items), 3, dtype=torch.bool),
+    }
+    return inputs, torch.tensor(np.array([span for _, _, span in items])).float()
+
+
+def fit(items, steps, rate=2e-3):
+    torch.manual_seed(0)
+    head = AttentionRegressionHead(AttentionRegressionConfig(dim=WIDTH, hidden=48)).train()
+    optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=0.01)
+    rng = np.random.default_rng(0)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 20, 2 * (1 - step / steps))
+        inputs, target = batch([items[i] for i in rng.permutation(len(items))[:16]])
+        optimizer.zero_grad()
+        sum(head.loss(head(**inputs, target=target), target).values()).backward()
+        optimizer.step()
+    return head.eval()
+
+
+@torch.no_grad()
+def mean_iou(head, items):
+    inputs, target = batch(items)
+    answers = head(**inputs).moments[:, 0].double().numpy()
+    pairs = zip(answers, target.double().numpy(), strict=True)
+    return float(np.mean([iou(a[None], t[None])[0, 0] for a, t in pairs]))
+
+
+def test_the_head_learns_eight_videos_by_heart():
+    items = synthetic(8, seed=1, noise=0.2)
+    assert mean_iou(fit(items, 150), items) > 0.9
+
+
+def test_the_head_generalises_from_three_hundred_samples():
+    head = fit(synthetic(300, seed=1), 250)
+    score = mean_iou(head, synthetic(100, seed=2))
+    assert score > 0.7, score
+
+
+def test_weights_survive_a_state_dict():
+    head = make_head()
+    again = AttentionRegressionHead(head.config)
+    again.load_state_dict(head.state_dict())
+    inputs = make_inputs()
+    assert torch.equal(head(**inputs).moments, again.eval()(**inputs).moments)

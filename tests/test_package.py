@@ -1,0 +1,151 @@
+"""The package as users get it: cheap to import, complete as a wheel, usable as a checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import zsvg
+from zsvg.cli import app
+from zsvg.resources import shipped
+
+CHECKOUT = Path(__file__).parent.parent
+HEAVY = ("torch", "open_clip", "transformers", "peft", "accelerate", "sklearn", "av", "gradio")
+SHIPPED = (".py", ".typed", ".css", ".yaml", ".json", ".txt", ".safetensors")
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def run_python(*arguments: str, path: Path, cwd: Path) -> str:
+    """Run this interpreter elsewhere with one folder in front of its import path."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "statement", ["import zsvg; zsvg.__version__; dir(zsvg)", "import zsvg.cli"]
+)
+def test_import_is_lazy(statement: str, tmp_path: Path):
+    code = f"import sys, json; {statement}; print(json.dumps(sorted(sys.modules)))"
+    loaded = set(json.loads(run_python("-c", code, path=CHECKOUT, cwd=tmp_path)))
+    assert not loaded & set(HEAVY)
+
+
+def test_public_names_resolve():
+    for name in zsvg.__all__:
+        assert getattr(zsvg, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        zsvg.nonsense  # noqa: B018
+
+
+def test_help_takes_less_than_a_second_of_processor_time(tmp_path: Path):
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        run_python("-m", "zsvg", "--help", path=CHECKOUT, cwd=tmp_path)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert statistics.median(seconds() for _ in range(3)) < 1.0
+
+
+def test_help_lists_every_command():
+    shown = CliRunner().invoke(app, ["--help"])
+    assert shown.exit_code == 0
+    assert [name for name in COMMANDS if name not in shown.output] == []
+    assert {"pseudo-label", "tune", "ground", "evaluate", "quickstart", "demo"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_shows_an_example(name: str):
+    shown = CliRunner().invoke(app, [name, "--help"])
+    assert shown.exit_code == 0
+    assert f"Example: zsvg {name} " in " ".join(shown.output.split())
+
+
+def test_a_checkout_finds_its_own_files():
+    if Path(zsvg.__file__).parent != CHECKOUT / "zsvg":
+        pytest.skip("the tests run against an installed wheel")
+    assert shipped("prompts") == CHECKOUT / "prompts"
+    assert shipped("demo") == CHECKOUT / "demo"
+    with pytest.raises(FileNotFoundError, match="nonsense"):
+        shipped("nonsense")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout; hatchling comes with the `test` extra, so no network is used."""
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run(
+        [*build, "--no-index", "--disable-pip-version-check", "-w", str(folder), str(CHECKOUT)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (built,) = folder.glob("zsvg-*.whl")
+    return built
+
+
+def test_wheel_holds_everything_and_nothing_else(wheel: Path):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = {"zsvg/py.typed", "zsvg/report.css", "zsvg/_demo/app.py"}
+    for folder, inside in (("zsvg", "zsvg"), ("prompts", "zsvg/_prompts")):
+        for path in (CHECKOUT / folder).rglob("*"):
+            if path.suffix in SHIPPED:
+                expected.add(f"{inside}/{path.relative_to(CHECKOUT / folder).as_posix()}")
+    assert "zsvg/_prompts/recipes/coop.yaml" in expected
+    assert expected <= names
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"zsvg", f"zsvg-{zsvg.__version__}.dist-info"}
+    assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
+    assert zipfile.ZipFile(wheel).testzip() is None
+
+
+def test_installed_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path):
+    target = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet"]
+    subprocess.run([*install, "--target", str(target), str(wheel)], check=True, timeout=120)
+    code = """
+import json
+import zsvg
+from zsvg.recipes import load_recipe, recipe_names
+from zsvg.resources import shipped
+print(json.dumps({
+    "package": zsvg.__file__,
+    "prompts": str(shipped("prompts")),
+    "demo": str(shipped("demo") / "app.py"),
+    "recipes": {name: load_recipe(name).name for name in recipe_names()},
+}))
+"""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    found = json.loads(run_python("-c", code, path=target, cwd=elsewhere))
+    assert Path(found["package"]) == target / "zsvg" / "__init__.py"
+    assert Path(found["prompts"]) == target / "zsvg" / "_prompts"
+    assert Path(found["demo"]) == target / "zsvg" / "_demo" / "app.py"
+    assert Path(found["demo"]).is_file()
+    assert found["recipes"]["coop"] == "coop"
+    assert set(found["recipes"]) == {p.stem for p in (CHECKOUT / "prompts/recipes").glob("*.yaml")}
+    shown = run_python("-m", "zsvg", "tune", "--help", path=target, cwd=elsewhere)
+    assert "Example: zsvg tune" in shown

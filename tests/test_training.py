@@ -1,0 +1,489 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from zsvg.backbones.clip import load_backbone
+from zsvg.errors import ModelFolderError
+from zsvg.examples import collate, concatenate, crop
+from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
+from zsvg.network import GroundingNetwork
+from zsvg.training import Example, TrainingError, TrainingOptions, train
+from zsvg.tuners import PromptConfig, prompt_config_for
+
+TEMPLATE = "a video of"
+QUERIES = ("a person opens the door", "a person closes the door", "a red ball")
+SIDE = 32
+
+
+@pytest.fixture(scope="session")
+def backbone(tiny_clip_folder):
+    return load_backbone(f"local-dir:{tiny_clip_folder}", device="cpu")
+
+
+def make_examples(backbone, count=12, clips=14, seed=0, frames=False):
+    """Videos of noise in which a run of frames resembles the query's own embedding."""
+    rng = np.random.default_rng(seed)
+    texts = [f"{TEMPLATE} {query}" for query in QUERIES]
+    pooled = backbone.encode_text(texts).pooled.numpy()
+    made = []
+    for number in range(count):
+        length = clips + int(rng.integers(-3, 4))
+        which = number % len(texts)
+        first = int(rng.integers(0, length - 4))
+        values = rng.normal(size=(length, backbone.embed_dim))
+        values /= np.linalg.norm(values, axis=1, keepdims=True)
+        values[first : first + 4] += 1.5 * pooled[which]
+        values /= np.linalg.norm(values, axis=1, keepdims=True)
+        pixels = rng.integers(0, 255, (length, SIDE, SIDE, 3), dtype=np.uint8)
+        made.append(
+            Example(
+                vid=f"v{seed}-{number}",
+                features=values.astype(np.float32),
+                centres=(np.arange(length) + 0.5) / length,
+                duration=length / 2.0,
+                query=texts[which],
+                windows=np.array([[first / 2.0, first / 2.0 + 2.0]]),
+                weight=1.0 + number % 3,
+                frames=(lambda pixels=pixels: pixels) if frames else None,
+            )
+        )
+    return made
+
+
+def make_network(backbone, prompts=None, seed=0):
+    torch.manual_seed(seed)
+    config = AttentionRegressionConfig(
+        dim=backbone.embed_dim, hidden=16, layers=1, attention_heads=2
+    )
+    return GroundingNetwork(backbone, AttentionRegressionHead(config), prompts=prompts)
+
+
+def coop(backbone):
+    return prompt_config_for(backbone.tokenize, TEMPLATE)
+
+
+PROMPTS = {
+    "head alone": lambda backbone: None,
+    "coop": coop,
+    "cocoop": lambda backbone: prompt_config_for(backbone.tokenize, TEMPLATE, conditional=True),
+    "vpt": lambda backbone: PromptConfig(vision_tokens=2, vision_depth="all"),
+    "maple": lambda backbone: prompt_config_for(
+        backbone.tokenize, TEMPLATE, vision_tokens=3, text_depth=2, vision_depth=2, coupled=True
+    ),
+}
+QUICK = TrainingOptions(
+    steps=6, batch_size=4, warmup=2, validate_every=3, checkpoint_every=2, seed=3
+)
+
+
+@pytest.fixture
+def network_of(backbone):
+    made = []
+
+    def make(name="head alone", seed=0):
+        made.append(make_network(backbone, PROMPTS[name](backbone), seed))
+        return made[-1]
+
+    yield make
+    for network in made:
+        network.release()
+
+
+def snapshot(network):
+    return {name: value.detach().clone() for name, value in network.trainable().items()}
+
+
+def assert_equal_weights(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+# ---- the network --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(PROMPTS))
+def test_every_kind_of_prompt_trains_and_leaves_the_backbone_alone(
+    name, backbone, network_of, tmp_path
+):
+    before = {key: value.clone() for key, value in backbone.model.state_dict().items()}
+    network = network_of(name)
+    examples = make_examples(backbone, frames=True)
+    network.attach()
+    initial = snapshot(network)
+    options = replace(QUICK, steps=3)
+    history = train(network, examples[:8], examples[8:], options, tmp_path)
+    assert len(history.losses) == 3
+    assert all(torch.isfinite(value).all() for value in snapshot(network).values())
+    changed = [key for key, value in snapshot(network).items() if not value.equal(initial[key])]
+    assert any(key.startswith("head.") for key in changed)
+    assert name == "head alone" or any(not key.startswith("head.") for key in changed)
+    network.release()
+    after = backbone.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_counting_parameters_leaves_the_backbone_unwrapped(backbone, network_of):
+    network = network_of("coop")
+    prompts, head = network.parameter_counts()
+    assert (
+        prompts == network.prompts.text_tokens * backbone.model.text.token_embedding.weight.shape[1]
+    )
+    assert head == sum(p.numel() for p in network.head.parameters())
+    assert not network.attached
+    assert network_of("head alone").parameter_counts()[0] == 0
+
+
+def test_saved_prompts_and_head_are_files_that_load(backbone, network_of, tmp_path):
+    from safetensors.torch import load_file
+
+    from zsvg.tuners import load_adapter
+
+    network = network_of("coop")
+    examples = make_examples(backbone)
+    train(network, examples, (), QUICK, tmp_path / "checkpoint")
+    network.save(tmp_path / "model")
+    with torch.no_grad():
+        ids = backbone.tokenize([examples[0].query])
+        expected = backbone.encode_tokens(ids, model=network.model).pooled
+    network.release()
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert {"head.safetensors", "adapter_config.json", "adapter_model.safetensors"} <= names
+    again = AttentionRegressionHead(network.head.config)
+    again.load_state_dict(load_file(tmp_path / "model" / "head.safetensors"))
+    adapter = load_adapter(backbone.model, tmp_path / "model")
+    with torch.no_grad():
+        assert torch.equal(backbone.encode_tokens(ids, model=adapter).pooled, expected)
+    adapter.unload()
+
+
+def test_frozen_text_is_encoded_once(backbone, network_of, tmp_path, monkeypatch):
+    calls = []
+    encode = backbone.encode_tokens
+    monkeypatch.setattr(
+        backbone,
+        "encode_tokens",
+        lambda ids, model=None: calls.append(len(ids)) or encode(ids, model),
+    )
+    train(network_of(), make_examples(backbone), (), QUICK, tmp_path)
+    assert sum(calls) == len(QUERIES)
+
+
+def test_missing_raw_frames_are_explained(backbone, network_of, tmp_path):
+    with pytest.raises(ValueError, match="raw frames"):
+        train(network_of("vpt"), make_examples(backbone), (), QUICK, tmp_path)
+
+
+# ---- the loop -----------------------------------------------------------------------------------
+
+
+def test_training_learns_and_keeps_the_best_step(backbone, network_of, tmp_path):
+    network = network_of("coop")
+    examples, held = make_examples(backbone, count=24), make_examples(backbone, 12, seed=9)
+    options = replace(QUICK, steps=80, batch_size=8, validate_every=20, checkpoint_every=40)
+    seen = []
+    history = train(
+        network, examples, held, options, tmp_path, lambda step, loss: seen.append((step, loss))
+    )
+    assert [step for step, _ in seen] == list(range(1, 81))
+    assert [loss for _, loss in seen] == history.losses
+    assert np.mean(history.losses[-10:]) < 0.6 * np.mean(history.losses[:5])
+    assert [step for step, _ in history.validation] == [20, 40, 60, 80]
+    assert history.best_score == max(score for _, score in history.validation)
+    assert dict(history.validation)[history.best_step] == history.best_score
+    assert history.best_score > 0.5
+    assert json.loads(json.dumps(history.to_json())) == history.to_json()
+    # The weights that are left are those of the best step: validating them again agrees.
+    from zsvg.moments import iou
+
+    texts = {e.query: backbone.tokenize([e.query])[0] for e in held}
+    with torch.no_grad():
+        batch = collate([(e, 0) for e in held], texts, torch.device("cpu"))
+        answers = network(batch).moments[:, 0].double().numpy()
+    scores = [
+        iou(a[None] * e.duration, e.windows)[0, 0] for a, e in zip(answers, held, strict=True)
+    ]
+    assert np.mean(scores) == pytest.approx(history.best_score, abs=1e-5)
+
+
+def test_the_same_call_twice_gives_the_same_bytes(backbone, network_of, tmp_path):
+    examples = make_examples(backbone)
+    weights = []
+    for run in range(2):
+        torch.manual_seed(run)  # the caller's random state must not matter
+        network = network_of("coop")
+        train(network, examples[:8], examples[8:], QUICK, tmp_path / str(run))
+        weights.append(snapshot(network))
+        network.release()
+    assert_equal_weights(*weights)
+    other = network_of("coop")
+    train(other, examples[:8], examples[8:], replace(QUICK, seed=4), tmp_path / "other")
+    assert not all(value.equal(weights[0][key]) for key, value in snapshot(other).items())
+
+
+def test_accumulation_equals_a_larger_batch(backbone, network_of, tmp_path):
+    examples = make_examples(backbone)
+    losses = []
+    for size, parts in ((8, 1), (2, 4)):
+        network = network_of()
+        network.head.eval()
+        config = replace(network.head.config, dropout=0.0)
+        network.head = AttentionRegressionHead(config)
+        network.head.load_state_dict(make_network(backbone).head.state_dict())
+        options = replace(QUICK, batch_size=size, accumulation=parts, steps=4)
+        history = train(network, examples, (), options, tmp_path / str(size))
+        losses.append(history.losses)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
+
+
+def test_patience_stops_early(backbone, network_of, tmp_path):
+    examples = make_examples(backbone)
+    options = replace(
+        QUICK, steps=40, validate_every=1, patience=2, head_learning_rate=1e-9, warmup=0
+    )
+    history = train(network_of(), examples[:8], examples[8:], options, tmp_path)
+    assert history.best_step == 1
+    assert history.steps == 3
+    again = train(network_of(), examples[:8], examples[8:], options, tmp_path)
+    assert again.to_json() == history.to_json()
+
+
+def test_bfloat16_trains(backbone, network_of, tmp_path):
+    examples = make_examples(backbone)
+    options = replace(QUICK, mixed_precision="bf16")
+    history = train(network_of("coop"), examples[:8], examples[8:], options, tmp_path)
+    assert np.isfinite(history.losses).all()
+
+
+def test_a_loss_that_is_not_finite_names_step_and_videos(backbone, network_of, tmp_path):
+    examples = make_examples(backbone, count=2)
+    examples[1].features[3] = np.nan
+    with pytest.raises(TrainingError, match=r"not finite at step 1 .*v0-0, v0-1"):
+        train(network_of(), examples, (), QUICK, tmp_path)
+
+
+def test_impossible_runs_are_explained(backbone, network_of, tmp_path):
+    with pytest.raises(TrainingError, match="no training examples"):
+        train(network_of(), (), (), QUICK, tmp_path)
+    idle = [replace(example, weight=0.0) for example in make_examples(backbone, 3)]
+    with pytest.raises(TrainingError, match="weight 0"):
+        train(network_of(), idle, (), QUICK, tmp_path)
+    with pytest.raises(ValueError, match="steps 0"):
+        TrainingOptions(steps=0)
+    with pytest.raises(ValueError, match="mixed_precision"):
+        TrainingOptions(mixed_precision="fp8")
+
+
+# ---- checkpoints --------------------------------------------------------------------------------
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 5])
+def test_continuing_gives_the_bytes_of_an_undisturbed_run(
+    backbone, network_of, tmp_path, stop_after
+):
+    examples = make_examples(backbone)
+    options = replace(QUICK, crop_rate=0.5, concatenate_rate=0.5)
+
+    def run(folder, on_step=None, seed=0):
+        network = network_of("coop", seed)
+        try:
+            history = train(network, examples[:8], examples[8:], options, folder, on_step)
+            return snapshot(network), history
+        finally:
+            network.release()
+
+    def interrupt(step, loss):
+        if step == stop_after:
+            raise Interrupted
+
+    expected, whole = run(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(tmp_path / "cut", interrupt)
+    weights, history = run(tmp_path / "cut")
+    assert history.resumed_at == stop_after // 2 * 2
+    assert_equal_weights(weights, expected)
+    assert history.to_json() == whole.to_json()
+    files = [path.name for path in sorted((tmp_path / "cut").iterdir())]
+    assert files == ["checkpoint.json", "step-00000006.safetensors"]
+    for name in files:
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    weights, history = run(tmp_path / "cut")  # a finished run is only read
+    assert history.resumed_at == 6
+    assert_equal_weights(weights, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"options": {"head_learning_rate": 5e-3}}, "options"),
+        ({"data": True}, "training data"),
+        ({"prompts": "coop"}, "network"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(backbone, network_of, tmp_path, change, named):
+    examples = make_examples(backbone)
+    train(network_of(), examples[:8], examples[8:], QUICK, tmp_path)
+    options = replace(QUICK, **change.get("options", {}))
+    data = examples[1:8] if change.get("data") else examples[:8]
+    network = network_of(change.get("prompts", "head alone"))
+    with pytest.raises(ModelFolderError, match=f"another run \\(other {named}\\)"):
+        train(network, data, examples[8:], options, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_explained(backbone, network_of, tmp_path):
+    examples = make_examples(backbone)
+    train(network_of(), examples, (), QUICK, tmp_path)
+    (tensors,) = tmp_path.glob("*.safetensors")
+    tensors.write_bytes(tensors.read_bytes()[:100])
+    with pytest.raises(ModelFolderError, match="cannot be read"):
+        train(network_of(), examples, (), QUICK, tmp_path)
+    (tmp_path / "checkpoint.json").write_text("{")
+    with pytest.raises(ModelFolderError, match="cannot be read"):
+        train(network_of(), examples, (), QUICK, tmp_path)
+
+
+WORKER = """
+import sys, time
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from dataclasses import replace
+from safetensors.torch import save_file
+sys.path.insert(0, {tests!r})
+import test_training as t
+from zsvg.backbones.clip import load_backbone
+
+backbone = load_backbone("local-dir:" + sys.argv[1], device="cpu")
+network = t.make_network(backbone, t.coop(backbone))
+examples = t.make_examples(backbone)
+options = replace(t.QUICK, steps=12, checkpoint_every=1)
+def on_step(step, loss):
+    print(step, flush=True)
+    time.sleep(float(sys.argv[4]))
+t.train(network, examples[:8], examples[8:], options, sys.argv[2], on_step)
+save_file({{k: v.contiguous() for k, v in t.snapshot(network).items()}}, sys.argv[3])
+"""
+
+
+def test_sigkill_at_any_time_then_the_same_call_ends_with_the_same_bytes(
+    tiny_clip_folder, tmp_path
+):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER.format(tests=str(Path(__file__).parent)))
+    root = str(Path(__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+
+    def start(name, pause):
+        arguments = [str(tiny_clip_folder), str(tmp_path / name), str(tmp_path / f"{name}.st")]
+        return subprocess.Popen(
+            [sys.executable, str(script), *arguments, str(pause)],
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
+
+    whole = start("whole", 0)
+    assert whole.communicate()[0].split()[-1] == "12"
+    killed = start("killed", 0.05)
+    for line in killed.stdout:  # die in the middle of a later step, or of writing its checkpoint
+        if int(line) == 5:
+            time.sleep(0.06)
+            break
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    killed.stdout.close()
+    assert not (tmp_path / "killed.st").exists()
+    again = start("killed", 0)
+    steps = [int(step) for step in again.communicate()[0].split()]
+    assert again.returncode == 0
+    assert 5 <= steps[0] <= 8
+    assert steps[-1] == 12
+    assert (tmp_path / "killed.st").read_bytes() == (tmp_path / "whole.st").read_bytes()
+
+
+# ---- examples -----------------------------------------------------------------------------------
+
+
+def plain_example(clips=20, windows=((3.0, 5.0), (7.5, 9.0)), seconds=10.0, vid="v"):
+    pixels = np.arange(clips, dtype=np.uint8)[:, None, None, None].repeat(3, -1)
+    return Example(
+        vid=vid,
+        features=np.arange(clips, dtype=np.float32)[:, None],
+        centres=(np.arange(clips) + 0.5) / clips,
+        duration=seconds,
+        query="q",
+        windows=np.array(windows),
+        frames=lambda: pixels,
+    )
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_cropping_keeps_the_target_and_its_frames(target):
+    whole = plain_example()
+    for seed in range(60):
+        part, kept = crop(whole, target, np.random.default_rng(seed))
+        assert len(part.features) == len(part.centres) == len(part.frames())
+        assert part.features[:, 0].astype(int).tolist() == part.frames()[:, 0, 0, 0].tolist()
+        origin = part.features[0, 0] * 0.5
+        np.testing.assert_allclose(part.windows[kept] + origin, whole.windows[target], atol=1e-9)
+        times = part.centres * part.duration + origin
+        np.testing.assert_allclose(times, part.features[:, 0] * 0.5 + 0.25, atol=1e-9)
+        assert part.windows.max() <= part.duration + 1e-9
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_concatenation_shifts_the_moments(before):
+    own, other = (
+        plain_example(),
+        plain_example(clips=8, seconds=4.0, windows=((0.0, 1.0),), vid="w"),
+    )
+    joined = concatenate(own, other, before=before)
+    assert joined.duration == 14.0
+    assert joined.features.shape == (28, 1)
+    assert len(joined.frames()) == 28
+    np.testing.assert_allclose(joined.windows, own.windows + (4.0 if before else 0.0))
+    assert (np.diff(joined.centres) > 0).all()
+    inside = (joined.centres * 14.0 >= joined.windows[0, 0]) & (
+        joined.centres * 14.0 < joined.windows[0, 1]
+    )
+    assert joined.features[inside, 0].tolist() == [6, 7, 8, 9]
+
+
+def test_a_batch_marks_all_moments_and_even_those_between_centres():
+    example = plain_example()
+    short = plain_example(clips=4, windows=((0.1, 0.2),))
+    ids = {"q": torch.tensor([1, 2, 0])}
+    batch = collate([(example, 1), (short, 0)], ids, torch.device("cpu"))
+    assert batch.features.shape == (2, 20, 1)
+    assert batch.frame_mask.sum(1).tolist() == [20, 4]
+    assert batch.inside[0].nonzero().flatten().tolist() == [6, 7, 8, 9, 15, 16, 17]
+    assert batch.inside[1].nonzero().flatten().tolist() == [0]
+    np.testing.assert_allclose(batch.target.numpy(), [[0.75, 0.9], [0.01, 0.02]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"centres": np.arange(20.0)}, "not seconds"),
+        ({"centres": np.arange(3) / 3}, "must be"),
+        ({"windows": np.array([[5.0, 5.0]])}, "start < end"),
+        ({"windows": np.zeros((0, 2))}, r"\(n, 2\)"),
+        ({"weight": -1.0}, "weight"),
+    ],
+)
+def test_malformed_examples_are_explained(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(plain_example(), **change)

@@ -1,0 +1,358 @@
+"""CLIP backbones by name, through open_clip: frozen, in float32, with a content fingerprint."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from zsvg.errors import BackboneError
+from zsvg.files import sha256_json
+
+MICRO_FOLDER = Path(__file__).parent / "micro" / "clip"
+"""The small CLIP inside the package; it understands rendered microworld videos and nothing else."""
+
+_SUGGESTION = (
+    "name one: `ViT-B-32/laion2b_s34b_b79k` (any open_clip ARCH/TAG; this one downloads about "
+    "605 MB), `hf-hub:ORG/NAME`, `local-dir:PATH`, or `micro` (inside the package, microworld only)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextStates:
+    """Text features in the joint space.
+
+    Attributes:
+        pooled: (B, D) float32, L2-normalised; equal to open_clip's `encode_text(normalize=True)`.
+        tokens: (B, L, D) float32, L2-normalised; every token's output state after the final layer
+            norm, put through the same projection as the pooled one. L is the context length; it
+            is 1, with the pooled vector as the only token, for Hugging Face text towers.
+        mask: (B, L) bool, True from the start token to the end-of-text token.
+    """
+
+    pooled: torch.Tensor
+    tokens: torch.Tensor
+    mask: torch.Tensor
+
+
+class ClipBackbone:
+    """A frozen open_clip model with its preprocessing and tokenizer.
+
+    Attributes:
+        name: The name it was loaded by.
+        fingerprint: Hexadecimal SHA-256 of weights, architecture, preprocessing and tokenizer.
+        model: The open_clip module: no gradients, `eval()`, float32, on `device`.
+        device: Where it runs.
+        image_size: Side of its square input pictures in pixels.
+        embed_dim: D, the size of the joint space.
+        context_length: L, the number of text positions.
+        lock: Hold it around every adapter choice and forward pass; it is re-entrant.
+        adapters: The PEFT model around `model` once prompts have been attached, else None.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        config: Mapping[str, Any],
+        device: torch.device,
+    ) -> None:
+        self.name = name
+        self.device = device
+        self.lock = threading.RLock()
+        self.adapters: Any = None  # a PeftModel around `model` once a grounder attaches prompts
+        self.tokenizer = tokenizer
+        self.model: Any = model.requires_grad_(False).eval()
+        self.model.__dict__["name_or_path"] = name  # PEFT writes it into adapter_config.json
+        self.preprocess: dict[str, Any] = dict(self.model.visual.preprocess_cfg)
+        size = self.preprocess["size"]
+        sides = set(size) if isinstance(size, Sequence) else {size}
+        if len(sides) != 1:
+            raise BackboneError(f"{name}: it takes {size} pictures; only square ones are supported")
+        self.image_size = int(sides.pop())
+        self.embed_dim = int(config["embed_dim"])
+        text = config.get("text_cfg", {})
+        self.context_length = int(
+            getattr(tokenizer, "context_length", None) or text.get("context_length", 77)
+        )
+        self.fingerprint = _fingerprint(self.model, self.preprocess, tokenizer, config)
+        self._mean = torch.tensor(self.preprocess["mean"], device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(self.preprocess["std"], device=device).view(1, 3, 1, 1)
+        self._cut_texts: set[str] = set()
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic of `encode_frames`: "bf16" (autocast) on CUDA, else "fp32"."""
+        fast = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return "bf16" if fast else "fp32"
+
+    def encode_frames(
+        self, frames: NDArray[np.uint8] | torch.Tensor, model: Any | None = None
+    ) -> torch.Tensor:
+        """Encode pictures that already have the backbone's size.
+
+        Args:
+            frames: (B, image_size, image_size, 3) uint8 RGB.
+            model: A PEFT model around `self.model`; None means the frozen backbone.
+
+        Returns:
+            (B, D) float32 on `device`, L2-normalised. Gradients flow when grad mode is on.
+
+        Raises:
+            ValueError: Another shape or type.
+        """
+        pictures = torch.from_numpy(frames) if isinstance(frames, np.ndarray) else frames
+        side = self.image_size
+        if pictures.dtype != torch.uint8 or tuple(pictures.shape[1:]) != (side, side, 3):
+            raise ValueError(
+                f"{self.name} takes (B, {side}, {side}, 3) uint8 frames, "
+                f"got {tuple(pictures.shape)} {pictures.dtype}"
+            )
+        if not len(pictures):
+            return torch.zeros(0, self.embed_dim, device=self.device)
+        pixels = pictures.to(self.device).permute(0, 3, 1, 2).contiguous().float().div_(255)
+        pixels = pixels.sub_(self._mean).div_(self._std)
+        autocast: Any = nullcontext()
+        if self.precision == "bf16":
+            autocast = torch.autocast("cuda", dtype=torch.bfloat16)
+        with self.lock, autocast:
+            features = (self.model if model is None else model).encode_image(pixels)
+        return F.normalize(features.float(), dim=-1)
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return (B, L) int64 ids; warns (once per text) when a text is cut to L tokens.
+
+        Raises:
+            TypeError: `texts` is one string rather than a list of them.
+        """
+        if isinstance(texts, str):
+            raise TypeError("tokenize takes a list of texts, got one str; wrap it in a list")
+        listed = list(texts)
+        if not listed:
+            return torch.zeros(0, self.context_length, dtype=torch.int64)
+        with self.lock:  # fast tokenizers keep their padding options in shared state
+            ids = self.tokenizer(listed, context_length=self.context_length)
+            longer = self.tokenizer(listed, context_length=self.context_length + 1)
+        # With one more position, an uncut text ends in padding. ("clips" mode adds a class token.)
+        last = -2 if getattr(self.tokenizer, "tokenizer_mode", "") == "clips" else -1
+        for text, extra in zip(listed, longer[:, last].tolist(), strict=True):
+            if extra != self._pad_id and text not in self._cut_texts:
+                self._cut_texts.add(text)
+                warnings.warn(
+                    f"text is cut to {self.context_length} tokens, the most that {self.name} "
+                    f"reads: {text!r}",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        return torch.as_tensor(ids, dtype=torch.int64)
+
+    @property
+    def _pad_id(self) -> int:
+        inner = getattr(self.tokenizer, "tokenizer", None)
+        pad = getattr(inner, "pad_token_id", None)
+        return 0 if pad is None else int(pad)
+
+    def encode_tokens(self, ids: torch.Tensor, model: Any | None = None) -> TextStates:
+        """Encode token ids into pooled and per-token features of the joint space.
+
+        Args:
+            ids: (B, L) int64, from `tokenize`.
+            model: A PEFT model around `self.model` (context tokens get gradients when grad mode is
+                on); None means the frozen backbone.
+        """
+        ids = ids.to(self.device)
+        if not len(ids):
+            width = self.context_length
+            empty = torch.zeros(0, width, self.embed_dim, device=self.device)
+            return TextStates(pooled=empty[:, 0], tokens=empty, mask=empty[..., 0].bool())
+        model = self.model if model is None else model
+        text = model.text
+        with self.lock, _capture(text) as states:
+            pooled = model.encode_text(ids, normalize=True).float()
+            if not states:
+                mask = torch.ones(len(ids), 1, dtype=torch.bool, device=ids.device)
+                return TextStates(pooled=pooled, tokens=pooled[:, None], mask=mask)
+            hidden = text.ln_final(states[0][:, : ids.shape[1]])  # CoCa adds a class token behind
+            projection = text.text_projection
+            if isinstance(projection, torch.nn.Module):
+                hidden = projection(hidden)
+            elif projection is not None:
+                hidden = hidden @ projection
+        tokens = F.normalize(hidden.float(), dim=-1)
+        return TextStates(pooled=pooled, tokens=tokens, mask=self._token_mask(ids, text))
+
+    def encode_text(self, texts: Sequence[str]) -> TextStates:
+        """Tokenize and encode texts with the frozen backbone, without gradients."""
+        with torch.no_grad():
+            return self.encode_tokens(self.tokenize(texts))
+
+    def _token_mask(self, ids: torch.Tensor, text: Any) -> torch.Tensor:
+        """Return (B, L) bool, True up to the end-of-text token by the tower's own rule."""
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        if text.cls_emb is None and text.pool_type == "argmax":
+            return positions <= ids.argmax(dim=-1, keepdim=True)
+        if text.cls_emb is None and text.pool_type == "eos":
+            return positions <= (ids == text.eos_id).int().argmax(dim=-1, keepdim=True)
+        return (ids != self._pad_id) | (positions == 0)
+
+
+@contextmanager
+def _capture(text: Any) -> Iterator[list[torch.Tensor]]:
+    """Collect what the text transformer returns, before pooling; stays empty for HF towers."""
+    states: list[torch.Tensor] = []
+    if not hasattr(text, "ln_final"):
+        yield states
+        return
+    handle = text.transformer.register_forward_hook(lambda _m, _i, out: states.append(out))
+    try:
+        yield states
+    finally:
+        handle.remove()
+
+
+def load_backbone(name: str | None, device: str | torch.device | None = None) -> ClipBackbone:
+    """Load a CLIP model by name.
+
+    Args:
+        name: `micro`; `ARCH/TAG` of open_clip such as `ViT-B-32/laion2b_s34b_b79k`;
+            `hf-hub:ORG/NAME`; or `local-dir:PATH` (a folder with `open_clip_config.json`, weights,
+            and tokenizer files when `text_cfg.hf_tokenizer_name` is set). Named weights that are
+            not in the cache yet are downloaded.
+        device: Where to run; None follows Accelerate when it is set up, else cuda, mps, cpu
+            (`ACCELERATE_USE_CPU=true` keeps to the CPU).
+
+    Raises:
+        BackboneError: The name is unknown or its files cannot be had; one line with the way out.
+    """
+    if not name:
+        raise BackboneError(f"no backbone is named; {_SUGGESTION}")
+    architecture, tag = _resolve(name)
+    chosen = torch.device(device) if device is not None else pick_device()
+    try:
+        config = open_clip.get_model_config(architecture)
+        # The "openai"-style tags were trained with another activation than their architecture's
+        # default, which open_clip only warns about: the features would be wrong.
+        quick_gelu = bool(
+            (open_clip.get_pretrained_cfg(architecture, tag or "") or {}).get("quick_gelu")
+        )
+        model = open_clip.create_model(
+            architecture,
+            pretrained=tag,
+            device=chosen,
+            force_custom_text=True,
+            force_quick_gelu=quick_gelu,
+            require_pretrained=True,
+        )
+        tokenizer = open_clip.get_tokenizer(architecture)
+    except Exception as error:  # open_clip, hub and safetensors raise a dozen unrelated types
+        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        way_out = "check the files in that folder"
+        if not architecture.startswith("local-dir:"):
+            way_out = "check the name and the network, or give a downloaded `local-dir:PATH`"
+        raise BackboneError(f"backbone {name!r} cannot be loaded: {reason}; {way_out}") from error
+    if quick_gelu:
+        config = {**config, "quick_gelu": True}
+    return ClipBackbone(
+        name=name, model=model.float(), tokenizer=tokenizer, config=config, device=chosen
+    )
+
+
+def pick_device() -> torch.device:
+    """Return Accelerate's device when a run is set up or launched, else cuda, mps or cpu."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    if PartialState._shared_state or "LOCAL_RANK" in os.environ:
+        device: torch.device = PartialState().device
+        return device
+    if parse_flag_from_env("ACCELERATE_USE_CPU"):
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _resolve(name: str) -> tuple[str, str | None]:
+    """Return what open_clip calls (model_name, pretrained) for a name of ours."""
+    if name == "micro":
+        if not (MICRO_FOLDER / "open_clip_config.json").is_file():
+            raise BackboneError(
+                "backbone 'micro' is not in this installation; reinstall zsvg, or name another "
+                "such as `ViT-B-32/laion2b_s34b_b79k`"
+            )
+        return f"local-dir:{MICRO_FOLDER}", None
+    schema, _, rest = name.partition(":")
+    if schema == "local-dir":
+        folder = Path(rest).expanduser()
+        if not rest or not (folder / "open_clip_config.json").is_file():
+            raise BackboneError(
+                f"backbone {name!r}: no open_clip_config.json in {folder}; give a folder written "
+                "by open_clip"
+            )
+        return f"local-dir:{folder}", None
+    if schema == "hf-hub" and rest:
+        return name, None
+    architecture, slash, tag = name.partition("/")
+    known = open_clip.list_models()
+    if not slash or architecture not in known:
+        close = difflib.get_close_matches(architecture, known, n=1)
+        hint = f" (did you mean {close[0]}/TAG?)" if close and slash else ""
+        raise BackboneError(f"unknown backbone {name!r}{hint}; {_SUGGESTION}")
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if tag not in tags:
+        raise BackboneError(
+            f"unknown weights {tag!r} for {architecture}; open_clip has {', '.join(tags) or 'none'}"
+        )
+    return architecture, tag
+
+
+def _fingerprint(
+    model: torch.nn.Module,
+    preprocess: Mapping[str, Any],
+    tokenizer: Any,
+    config: Mapping[str, Any],
+) -> str:
+    """Return the SHA-256 of everything that decides a feature, and of no path."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        tensor = value.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    named = {"hf_tokenizer_name", "hf_model_name"}  # may be paths; their content is hashed
+    text = {key: value for key, value in config.get("text_cfg", {}).items() if key not in named}
+    architecture = {key: value for key, value in config.items() if key != "custom_text"}
+    return sha256_json(
+        {
+            "weights": digest.hexdigest(),
+            "architecture": {**architecture, "text_cfg": text},
+            "preprocess": {key: _plain(value) for key, value in preprocess.items()},
+            "tokenizer": _tokenizer_identity(tokenizer),
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _tokenizer_identity(tokenizer: Any) -> dict[str, Any]:
+    identity: dict[str, Any] = {"class": type(tokenizer).__name__}
+    inner = getattr(tokenizer, "tokenizer", None)
+    vocabulary = getattr(tokenizer, "encoder", None) or (inner.get_vocab() if inner else {})
+    identity["vocabulary"] = sha256_json(vocabulary)
+    return identity

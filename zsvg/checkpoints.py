@@ -1,0 +1,118 @@
+"""Checkpoints of a training run: tensors as safetensors, the rest JSON, no pickle.
+
+A checkpoint is `step-N.safetensors` and the pointer `checkpoint.json`, each renamed into place, the
+pointer last. A process that is killed at any time therefore leaves the old checkpoint or the new.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from zsvg.errors import ModelFolderError
+from zsvg.files import atomic_path, write_json
+
+POINTER = "checkpoint.json"
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def write_checkpoint(
+    folder: Path,
+    *,
+    identity: Mapping[str, str],
+    progress: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    best: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Write the state after `progress["step"]` steps, and drop the checkpoint before it.
+
+    Args:
+        folder: Where checkpoints live.
+        identity: Hashes of what the run is made of, by name.
+        progress: JSON values; "step" among them.
+        weights: Trained parameters by name.
+        best: The best weights so far by validation, may be empty.
+        optimizer: An AdamW over exactly these parameters.
+    """
+    step = int(progress["step"])
+    tensors = {f"weights/{name}": value for name, value in weights.items()}
+    tensors |= {f"best/{name}": value for name, value in best.items()}
+    for name, parameter in weights.items():
+        state = optimizer.state.get(parameter, {})
+        tensors |= {f"{key}/{name}": state[key] for key in _MOMENTS if key in state}
+    tensors["random/torch"] = torch.get_rng_state()
+    name = f"step-{step:08d}.safetensors"
+    with atomic_path(folder / name) as temporary:
+        save_file({key: v.detach().cpu().contiguous() for key, v in tensors.items()}, temporary)
+    write_json(
+        folder / POINTER,
+        {"tensors": name, "identity": dict(identity), "progress": dict(progress)},
+    )
+    for old in [*folder.glob("step-*.safetensors"), *folder.glob(".*.tmp*")]:
+        if old.name != name:
+            old.unlink(missing_ok=True)
+
+
+def read_checkpoint(
+    folder: Path,
+    *,
+    identity: Mapping[str, str],
+    weights: Mapping[str, Tensor],
+    optimizer: torch.optim.AdamW,
+) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Load the checkpoint into `weights` and `optimizer`.
+
+    Returns:
+        The progress and the best weights (on the CPU); None when there is no checkpoint yet.
+
+    Raises:
+        ModelFolderError: The checkpoint is damaged, or belongs to another run.
+    """
+    if not (folder / POINTER).is_file():
+        return None
+    try:
+        pointer = json.loads((folder / POINTER).read_text(encoding="utf-8"))
+        found, progress = pointer["identity"], dict(pointer["progress"])
+        differing = sorted(k for k in {*identity, *found} if identity.get(k) != found.get(k))
+        if differing:
+            raise ModelFolderError(
+                f"{folder}: holds a checkpoint of another run (other {', '.join(differing)}); "
+                "delete the folder to start again, or repeat that run's settings to continue it"
+            )
+        tensors = load_file(folder / pointer["tensors"])
+        with torch.no_grad():
+            for name, parameter in weights.items():
+                parameter.copy_(tensors[f"weights/{name}"])
+                if f"exp_avg/{name}" in tensors:
+                    optimizer.state[parameter] = _adam_state(
+                        tensors, name, int(progress["step"]), parameter, optimizer
+                    )
+        torch.set_rng_state(tensors["random/torch"])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelFolderError(
+            f"{folder}: the checkpoint cannot be read ({reason}); delete the folder to start again"
+        ) from error
+    best = {k.removeprefix("best/"): v for k, v in tensors.items() if k.startswith("best/")}
+    return progress, best
+
+
+def _adam_state(
+    tensors: Mapping[str, Tensor],
+    name: str,
+    step: int,
+    parameter: Tensor,
+    optimizer: torch.optim.AdamW,
+) -> dict[str, Tensor]:
+    """Return AdamW's state of one parameter; fused steps count on the parameter's device."""
+    device = parameter.device if optimizer.defaults["fused"] else torch.device("cpu")
+    counted = torch.tensor(float(step), dtype=torch.float32, device=device)
+    return {"step": counted} | {k: tensors[f"{k}/{name}"].to(parameter) for k in _MOMENTS}

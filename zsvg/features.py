@@ -1,0 +1,252 @@
+"""Frozen frame features: decode and encode at once, keep them by content, never by path."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from zsvg.errors import VideoError
+from zsvg.files import atomic_path, sha256_json
+from zsvg.video import FrameSampler, Framing, VideoInfo, sample_frames, video_hash
+
+if TYPE_CHECKING:
+    from zsvg.backbones.clip import ClipBackbone
+
+FORMAT = 1
+"""Part of every cache key: raise it when sampling, resizing or the file layout change."""
+
+_saving = threading.Lock()  # temporary names differ between processes, not between threads
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameFeatures:
+    """One video as the frozen backbone sees it.
+
+    Attributes:
+        vid: The video's name (file stem).
+        features: (T, D) float32, L2-normalised, one row per clip of 1/fps seconds.
+        times: (T,) float64, each frame's own presentation time in seconds.
+        duration: Seconds.
+        fps: Clips per second.
+        framing: "crop", "pad" or "squash".
+        fingerprint: The backbone's.
+        content: SHA-256 of the video file.
+    """
+
+    vid: str
+    features: NDArray[np.float32]
+    times: NDArray[np.float64]
+    duration: float
+    fps: float
+    framing: Framing
+    fingerprint: str
+    content: str
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """(T + 1,) float64 clip borders in seconds: k / fps, and the duration at the end."""
+        borders = np.arange(len(self.features) + 1) / self.fps
+        borders[-1] = self.duration
+        return borders
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """(T,) float64 clip centres in seconds."""
+        edges = self.edges
+        return (edges[:-1] + edges[1:]) / 2
+
+
+def default_cache() -> Path:
+    """Return `$ZSVG_CACHE`, or `~/.cache/zsvg/features`."""
+    chosen = os.environ.get("ZSVG_CACHE")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "zsvg" / "features"
+
+
+def extract(
+    path: str | Path,
+    backbone: ClipBackbone,
+    *,
+    fps: float = 2.0,
+    framing: Framing = "crop",
+    cache: str | Path | None = None,
+    batch_size: int = 16,
+    allow_truncated: bool = False,
+) -> FrameFeatures:
+    """Return a video's frame features, from the cache or by decoding and encoding it.
+
+    Features are rounded through float16 either way, so fresh and cached calls are equal, and a
+    batch never spans videos, so neither the order nor the company of videos matters.
+
+    Args:
+        path: The video.
+        backbone: The frozen backbone.
+        fps: Clips per second; see `zsvg.video.sample_frames` for the frame of a clip.
+        framing: How pictures become square.
+        cache: Folder of cached features; None neither reads nor writes one.
+        batch_size: Frames per forward pass; small ones let short videos overlap too. Part of the
+            cache key, because a row's last bits depend on it.
+        allow_truncated: Keep the readable part of a damaged file instead of raising.
+
+    Raises:
+        TruncatedVideoError: The file ends early; the message names the time reached.
+        VideoError: The file is not a usable video.
+        ValueError: An option is out of range.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    sampler = sample_frames(
+        path,
+        fps=fps,
+        size=backbone.image_size,
+        framing=framing,
+        allow_truncated=allow_truncated,
+    )
+    content = _content(path)
+    key = sha256_json(
+        {
+            "format": FORMAT,
+            "content": content,
+            "fingerprint": backbone.fingerprint,
+            "precision": backbone.precision,
+            "fps": float(fps),
+            "framing": framing,
+            "batch_size": batch_size,
+        }
+    )
+    file = None if cache is None else Path(cache).expanduser() / f"{key}.safetensors"
+    stored = None if file is None else _load(file, backbone.embed_dim)
+    if stored is None or (stored[2]["truncated_at"] is not None and not allow_truncated):
+        features, times, info = _encode(sampler, backbone, batch_size)
+        fresh: dict[str, Any] = {"duration": info.duration, "truncated_at": info.truncated_at}
+        stored = features.astype(np.float16), times, fresh
+        if file is not None:
+            _save(file, *stored)
+    sampler.close()
+    half, times, meta = stored
+    rows = half.astype(np.float32)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
+    return FrameFeatures(
+        vid=Path(path).stem,
+        features=rows,
+        times=times,
+        duration=float(meta["duration"]),
+        fps=float(fps),
+        framing=framing,
+        fingerprint=backbone.fingerprint,
+        content=content,
+    )
+
+
+def _content(path: str | Path) -> str:
+    if not Path(path).is_file():
+        raise VideoError(f"{path}: no such file; give the path of one video")
+    return video_hash(path)
+
+
+def _encode(
+    sampler: FrameSampler, backbone: ClipBackbone, batch_size: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64], VideoInfo]:
+    """Encode all frames while a second thread decodes on."""
+    import torch
+
+    rows: list[Any] = []
+    times: list[float] = []
+    with torch.no_grad():
+        for batch_times, frames in _batches(sampler, batch_size):
+            rows.append(backbone.encode_frames(frames))  # on a GPU this returns before it is done
+            times.extend(batch_times)
+        features = torch.cat(rows).cpu().numpy()
+    if sampler.info is None:
+        raise RuntimeError("the sampler ended without describing the video")
+    return features, np.asarray(times, dtype=np.float64), sampler.info
+
+
+def _batches(
+    sampler: FrameSampler, batch_size: int
+) -> Iterator[tuple[list[float], NDArray[np.uint8]]]:
+    """Yield (times, (B, size, size, 3) uint8) that a thread decodes ahead, two batches at most.
+
+    FFmpeg releases the interpreter while it decodes, and so does torch while it computes.
+    """
+    ready: queue.Queue[Any] = queue.Queue(maxsize=2)
+    stopped = threading.Event()
+
+    def put(item: Any) -> None:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def decode() -> None:
+        times: list[float] = []
+        frames: list[NDArray[np.uint8]] = []
+        try:
+            for time, pixels in sampler:
+                times.append(time)
+                frames.append(pixels)
+                if len(frames) == batch_size:
+                    put((times, np.stack(frames)))
+                    times, frames = [], []
+                if stopped.is_set():
+                    return
+            if frames:
+                put((times, np.stack(frames)))
+            put(None)
+        except BaseException as error:  # handed to the caller's thread, which raises it
+            put(error)
+        finally:
+            sampler.close()
+
+    thread = threading.Thread(target=decode, name="zsvg-decode", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _save(
+    file: Path, features: NDArray[np.float16], times: NDArray[np.float64], meta: dict[str, Any]
+) -> None:
+    # One metadata key only: safetensors writes several in random order.
+    text = json.dumps(meta, sort_keys=True, allow_nan=False)
+    with _saving, atomic_path(file) as temporary:
+        save_file({"features": features, "times": times}, temporary, metadata={"zsvg": text})
+
+
+def _load(
+    file: Path, embed_dim: int
+) -> tuple[NDArray[np.float16], NDArray[np.float64], dict[str, Any]] | None:
+    """Return a cache file's content, None when it is missing or damaged (then it is rewritten)."""
+    try:
+        with safe_open(file, framework="numpy") as handle:
+            features, times = handle.get_tensor("features"), handle.get_tensor("times")
+            meta = json.loads((handle.metadata() or {})["zsvg"])
+        whole = (
+            features.dtype == np.float16
+            and features.shape == (len(times), embed_dim)
+            and len(times) > 0
+            and bool(np.isfinite(features).all())
+            and float(meta["duration"]) > 0
+            and "truncated_at" in meta
+        )
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        return None
+    return (features, times, meta) if whole else None

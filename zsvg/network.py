@@ -1,0 +1,223 @@
+"""The trainable network: a frozen CLIP, its prompts when there are any, and a head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from zsvg.backbones.clip import ClipBackbone, TextStates
+from zsvg.files import atomic_path
+from zsvg.heads import HeadOutput
+from zsvg.heads.regression import AttentionRegressionHead
+
+if TYPE_CHECKING:
+    from zsvg.tuners import PromptConfig
+
+# Raw frames that one pass through the image tower takes, so that memory does not follow T.
+_FRAMES_PER_PASS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """B (video, query) pairs, padded to the longest video; times are fractions of the duration."""
+
+    token_ids: Tensor
+    """(B, L) int64, from `ClipBackbone.tokenize`, template included."""
+    frame_mask: Tensor
+    """(B, T) bool, real frames first."""
+    centres: Tensor
+    """(B, T) float32 clip centres in [0, 1]."""
+    target: Tensor
+    """(B, 2) float32 the moment to regress."""
+    inside: Tensor
+    """(B, T) bool frames inside any true moment."""
+    weight: Tensor
+    """(B,) float32 sample weights."""
+    features: Tensor | None = None
+    """(B, T, D) cached frame features; None where `frames` are encoded instead."""
+    frames: tuple[Tensor, ...] | None = None
+    """B tensors (T_b, S, S, 3) uint8, needed when vision prompts are trained."""
+
+
+class GroundingNetwork(nn.Module):
+    """Backbone, prompts and head as one module; only prompts and head can be trained.
+
+    Prompts are attached to the backbone in place by `attach` (training calls it) and taken off by
+    `release`, so that several networks can be planned on one backbone.
+
+    Attributes:
+        backbone: The frozen CLIP.
+        head: The trained head.
+        prompts: Config of the prompts; None trains the head alone.
+        model: What encodes: the backbone's module, or the PEFT model around it.
+    """
+
+    def __init__(
+        self,
+        backbone: ClipBackbone,
+        head: AttentionRegressionHead,
+        *,
+        prompts: PromptConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.prompts = prompts
+        self.head = head.to(backbone.device)
+        self.model: Any = backbone.model
+        self._texts: dict[bytes, TextStates] = {}
+
+    @property
+    def attached(self) -> bool:
+        """Whether the prompts are on the backbone."""
+        return self.model is not self.backbone.model
+
+    @property
+    def trains_text(self) -> bool:
+        """Whether text states change while training."""
+        return self.prompts is not None and self.prompts.text_tokens > 0
+
+    @property
+    def trains_vision(self) -> bool:
+        """Whether frame features change while training, so that raw frames are needed."""
+        return self.prompts is not None and self.prompts.vision_tokens > 0
+
+    @property
+    def depends_on_video(self) -> bool:
+        """Whether text states depend on the video (CoCoOp)."""
+        return self.prompts is not None and self.prompts.conditional
+
+    def attach(self) -> None:
+        """Put the prompts on the backbone; does nothing without prompts or when they are on it."""
+        if self.prompts is None or self.attached:
+            return
+        from peft import get_peft_model
+
+        import zsvg.tuners  # noqa: F401  (registers the prompt tuner with PEFT)
+
+        with self.backbone.lock:
+            self.model = get_peft_model(self.backbone.model, self.prompts)
+            self.model.to(self.backbone.device).eval()
+        self._texts.clear()
+
+    def release(self) -> None:
+        """Take the prompts off the backbone, which is then as it was before `attach`."""
+        if self.attached:
+            with self.backbone.lock:
+                self.model.unload()
+                self.model = self.backbone.model
+        self._texts.clear()
+
+    def train(self, mode: bool = True) -> GroundingNetwork:
+        """Switch the head's dropout; the backbone stays in `eval()`, as it is frozen."""
+        super().train(mode)
+        self.model.eval()
+        return self
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Return what is trained, by name ("head...", "model..."), in a fixed order."""
+        named = ((n, p) for n, p in self.named_parameters() if p.requires_grad)
+        return dict(sorted(named))
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """Return the numbers of trained parameters: (prompts, head)."""
+        was_attached = self.attached
+        self.attach()
+        sizes = {name: p.numel() for name, p in self.trainable().items()}
+        if not was_attached:
+            self.release()
+        head = sum(n for name, n in sizes.items() if name.startswith("head."))
+        return sum(sizes.values()) - head, head
+
+    def forward(self, batch: Batch, *, teacher: bool = False) -> HeadOutput:
+        """Answer a batch.
+
+        Args:
+            batch: The pairs, on the backbone's device.
+            teacher: Show the head the targets (training); otherwise it predicts.
+        """
+        frames = self._frame_features(batch)
+        text = self._text_states(batch, frames)
+        return self.head(
+            frames=frames,
+            frame_mask=batch.frame_mask,
+            centres=batch.centres,
+            tokens=text.tokens,
+            token_mask=text.mask,
+            pooled=text.pooled,
+            target=batch.target if teacher else None,
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write `head.safetensors`, and the prompts as a PEFT adapter where there are any."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: t.detach().cpu().contiguous() for name, t in self.head.state_dict().items()}
+        with atomic_path(folder / "head.safetensors") as temporary:
+            save_file(state, temporary)
+        if self.prompts is not None:
+            self.attach()
+            # "auto" would look the backbone's name up on the Hub.
+            self.model.save_pretrained(folder, save_embedding_layers=False)
+
+    def _frame_features(self, batch: Batch) -> Tensor:
+        if not self.trains_vision:
+            if batch.features is None:
+                raise ValueError("this network reads frame features, but the batch has none")
+            return batch.features
+        if batch.frames is None:
+            raise ValueError("vision prompts need raw frames: give every Example its `frames`")
+        lengths = [len(frames) for frames in batch.frames]
+        passes = torch.cat(batch.frames).split(_FRAMES_PER_PASS)
+        encoded = [self.backbone.encode_frames(part, model=self.model) for part in passes]
+        rows = torch.cat(encoded).split(lengths)
+        return nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+
+    def _text_states(self, batch: Batch, frames: Tensor) -> TextStates:
+        if self.depends_on_video:
+            from zsvg.tuners import condition_on
+
+            mask = batch.frame_mask[..., None]
+            mean = (frames * mask).sum(1) / mask.sum(1)
+            with condition_on(nn.functional.normalize(mean, dim=-1)):
+                return _cut(self.backbone.encode_tokens(batch.token_ids, model=self.model))
+        if self.trains_text:
+            # Pseudo-queries repeat; the text tower is the expensive part of a step.
+            ids, where = batch.token_ids.unique(dim=0, return_inverse=True)
+            states = self.backbone.encode_tokens(ids, model=self.model)
+            return _cut(_rows(states, where))
+        return _cut(self._frozen_text(batch.token_ids))
+
+    @torch.no_grad()
+    def _frozen_text(self, ids: Tensor) -> TextStates:
+        """Encode each text once and keep it."""
+        keys = [row.tobytes() for row in ids.cpu().numpy()]
+        new = list({key: i for i, key in enumerate(keys) if key not in self._texts}.values())
+        if new:
+            states = self.backbone.encode_tokens(ids[new], model=self.model)
+            for row, index in enumerate(new):
+                self._texts[keys[index]] = _rows(states, torch.tensor([row], device=ids.device))
+        known = [self._texts[key] for key in keys]
+        return TextStates(
+            pooled=torch.cat([state.pooled for state in known]),
+            tokens=torch.cat([state.tokens for state in known]),
+            mask=torch.cat([state.mask for state in known]),
+        )
+
+
+def _rows(states: TextStates, index: Tensor) -> TextStates:
+    return TextStates(
+        pooled=states.pooled[index], tokens=states.tokens[index], mask=states.mask[index]
+    )
+
+
+def _cut(states: TextStates) -> TextStates:
+    """Drop token positions that are padding in every row."""
+    length = int(states.mask.any(0).nonzero().max()) + 1
+    return TextStates(
+        pooled=states.pooled, tokens=states.tokens[:, :length], mask=states.mask[:, :length]
+    )

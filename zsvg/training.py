@@ -1,0 +1,386 @@
+"""Training of prompts and head: one visible Accelerate loop that survives being killed.
+
+What happens in step n depends only on the weights, the optimizer, the options and n: batches come
+from (seed, epoch), augmentation from (seed, sample), dropout from (seed, step, process). Continuing
+from a checkpoint therefore ends with the same bytes as a run that was never interrupted (on the CPU
+with the same number of threads).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from zsvg.checkpoints import read_checkpoint, write_checkpoint
+from zsvg.errors import ZsvgError
+from zsvg.examples import Example, collate, draw
+from zsvg.files import sha256_json
+from zsvg.moments import iou
+from zsvg.network import GroundingNetwork
+
+__all__ = ["Example", "History", "TrainingError", "TrainingOptions", "train"]
+
+
+class TrainingError(ZsvgError):
+    """Training cannot start, or diverged; the message says at which step and on what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How to train.
+
+    Attributes:
+        steps: Optimizer steps.
+        batch_size: Samples per pass over all processes; a multiple of their number.
+        accumulation: Passes per optimizer step.
+        prompt_learning_rate: Peak learning rate of the prompts.
+        head_learning_rate: Peak learning rate of the head.
+        weight_decay: AdamW's, on matrices of the head only.
+        warmup: Steps of linear increase.
+        cosine: Fall to 0 along a cosine after the warm-up; False keeps the peak.
+        max_gradient_norm: Gradients are scaled down to this norm.
+        validate_every: Steps between validations; the last step always validates.
+        patience: Stop after so many validations without a better one; None never stops early.
+        checkpoint_every: Steps between checkpoints.
+        mixed_precision: "no", or "bf16" for autocast.
+        seed: Of batches, augmentation and dropout. (The caller seeds initial weights.)
+        crop_rate: Share of samples cut to a random stretch around their moment.
+        concatenate_rate: Share of samples that get another video put before or after them.
+    """
+
+    steps: int = 600
+    batch_size: int = 32
+    accumulation: int = 1
+    prompt_learning_rate: float = 2e-3
+    head_learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    warmup: int = 50
+    cosine: bool = True
+    max_gradient_norm: float = 1.0
+    validate_every: int = 50
+    patience: int | None = None
+    checkpoint_every: int = 100
+    mixed_precision: Literal["no", "bf16"] = "no"
+    seed: int = 0
+    crop_rate: float = 0.0
+    concatenate_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        positive = ("steps", "batch_size", "accumulation", "validate_every", "checkpoint_every",
+                    "prompt_learning_rate", "head_learning_rate", "max_gradient_norm")  # fmt: skip
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} {getattr(self, name)} must be above 0")
+        for name in ("warmup", "weight_decay", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} {getattr(self, name)} must be 0 or more")
+        for name in ("crop_rate", "concatenate_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} {getattr(self, name)} must lie in [0, 1]")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience {self.patience} must be at least 1, or None")
+        if self.mixed_precision not in ("no", "bf16"):
+            raise ValueError(f'mixed_precision {self.mixed_precision!r} must be "no" or "bf16"')
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of step 0, 1, ... relative to its peak, in (0, 1]."""
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        if not self.cosine:
+            return 1.0
+        done = (step - self.warmup) / max(self.steps - self.warmup, 1)
+        return 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(kw_only=True)
+class History:
+    """What happened, step by step; it grows during the run and is the same after a resume.
+
+    Attributes:
+        losses: (n,) total training loss of steps 1 to n.
+        terms: The named parts of the loss, (n,) each.
+        validation: (steps done, mIoU of the first answer in [0, 1]) pairs.
+        best_step: Steps after which the weights that are kept were reached.
+        best_score: Their validation mIoU; None without validation examples.
+        resumed_at: Steps that an earlier process had done; not part of `to_json`.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    terms: dict[str, list[float]] = field(default_factory=dict)
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    best_step: int = 0
+    best_score: float | None = None
+    resumed_at: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps done."""
+        return len(self.losses)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values that do not depend on interruptions."""
+        values = asdict(self)
+        del values["resumed_at"]
+        return values | {"validation": [list(pair) for pair in self.validation]}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], *, resumed_at: int = 0) -> History:
+        """Read what `to_json` gave."""
+        pairs = [(int(step), float(score)) for step, score in values["validation"]]
+        return cls(**{**values, "validation": pairs}, resumed_at=resumed_at)
+
+
+def train(
+    network: GroundingNetwork,
+    train_examples: Sequence[Example],
+    validation_examples: Sequence[Example],
+    options: TrainingOptions,
+    checkpoint_dir: str | Path,
+    on_step: Callable[[int, float], None] | None = None,
+) -> History:
+    """Train prompts and head in place, and leave the best weights by validation in them.
+
+    The same call after an interruption continues from the last checkpoint. Prompts stay attached.
+
+    Args:
+        network: What to train; its backbone stays frozen.
+        train_examples: At least one.
+        validation_examples: Choose the best step; without any the last step is kept.
+        options: How.
+        checkpoint_dir: Folder of checkpoints, made when needed and not removed at the end.
+        on_step: Called with (steps done, loss of that step) in the main process.
+
+    Raises:
+        TrainingError: Nothing to train on, a batch that processes cannot share, or a loss that is
+            not finite.
+        ModelFolderError: The folder holds a checkpoint of another run, or a damaged one.
+    """
+    if not train_examples:
+        raise TrainingError("there are no training examples")
+    device = network.backbone.device
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+    if accelerator.device.type != device.type:
+        raise TrainingError(
+            f"the backbone is on {device} but Accelerate trains on {accelerator.device}; "
+            "load the backbone on that device"
+        )
+    if options.batch_size % accelerator.num_processes:
+        raise TrainingError(
+            f"batch_size {options.batch_size} cannot be shared by {accelerator.num_processes} "
+            "processes; choose a multiple"
+        )
+    folder = Path(checkpoint_dir)
+    samples = _with_mean_weight_one(train_examples)
+    network.attach()
+    weights = network.trainable()
+    optimizer = _optimizer(weights, options, device)
+    identity = _identity(network, samples, validation_examples, options, accelerator.num_processes)
+    history, best = History(), dict[str, Tensor]()
+    resumed = read_checkpoint(folder, identity=identity, weights=weights, optimizer=optimizer)
+    if resumed is not None:
+        progress, best = resumed
+        step = progress.pop("step")
+        history = History.from_json(progress, resumed_at=step)
+    texts = _token_ids(network, [*samples, *validation_examples])
+    model, optimizer = accelerator.prepare(network, optimizer)
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+
+    while history.steps < options.steps and not _stale(history, options):
+        step = history.steps
+        torch.manual_seed(_seed(options.seed, step, accelerator.process_index))
+        for group, base in zip(optimizer.param_groups, base_rates, strict=True):
+            group["lr"] = base * options.rate(step)
+        model.train()
+        optimizer.zero_grad()
+        totals: dict[str, Tensor] = {}
+        for part in range(options.accumulation):
+            chosen = _share(samples, options, step * options.accumulation + part, accelerator)
+            batch = collate(chosen, texts, device, raw_frames=network.trains_vision)
+            last = part == options.accumulation - 1
+            with nullcontext() if last else accelerator.no_sync(model):
+                with torch.autocast(
+                    device.type, torch.bfloat16, enabled=options.mixed_precision == "bf16"
+                ):
+                    output = model(batch, teacher=True)
+                terms = network.head.loss(output, batch.target, batch.inside, batch.weight)
+                accelerator.backward(sum(terms.values()) / options.accumulation)
+            for name, value in terms.items():
+                totals[name] = totals.get(name, 0.0) + value.detach() / options.accumulation
+        values = {
+            name: float(accelerator.reduce(value, reduction="mean"))
+            for name, value in totals.items()
+        }
+        loss = math.fsum(values.values())
+        if not math.isfinite(loss):
+            vids = sorted({example.vid for example, _ in chosen})
+            raise TrainingError(
+                f"the loss is not finite at step {step + 1} ({values}); check the features of "
+                f"{', '.join(vids[:4])}, or lower the learning rates"
+            )
+        accelerator.clip_grad_norm_(list(weights.values()), options.max_gradient_norm)
+        optimizer.step()
+
+        history.losses.append(loss)
+        for name, value in values.items():
+            history.terms.setdefault(name, []).append(value)
+        done = history.steps
+        if validation_examples and (done % options.validate_every == 0 or done == options.steps):
+            score = _validate(network, validation_examples, texts, options, accelerator)
+            history.validation.append((done, score))
+            if history.best_score is None or score > history.best_score:
+                history.best_step, history.best_score = done, score
+                best = {name: value.detach().cpu().clone() for name, value in weights.items()}
+        ended = done == options.steps or _stale(history, options)
+        if accelerator.is_main_process and (ended or done % options.checkpoint_every == 0):
+            write_checkpoint(
+                folder,
+                identity=identity,
+                progress=history.to_json() | {"step": done},
+                weights=weights,
+                best=best,
+                optimizer=optimizer.optimizer,
+            )
+        if on_step is not None and accelerator.is_main_process:
+            on_step(done, loss)
+    accelerator.wait_for_everyone()
+    if not validation_examples:
+        history.best_step = history.steps
+    with torch.no_grad():
+        for name, value in best.items():
+            weights[name].copy_(value)
+    network.eval()
+    return history
+
+
+def _optimizer(
+    weights: Mapping[str, torch.nn.Parameter], options: TrainingOptions, device: torch.device
+) -> torch.optim.AdamW:
+    """Group prompts, matrices of the head, and its biases, norms and scalars (no decay)."""
+    head = [p for name, p in weights.items() if name.startswith("head.")]
+    prompts = [p for name, p in weights.items() if not name.startswith("head.")]
+    rate = options.head_learning_rate
+    groups = [
+        {"params": prompts, "lr": options.prompt_learning_rate, "weight_decay": 0.0},
+        {"params": [p for p in head if p.ndim > 1], "lr": rate},
+        {"params": [p for p in head if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+    ]
+    fused = device.type in ("cpu", "cuda")
+    used = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(used, weight_decay=options.weight_decay, fused=fused)
+
+
+def _share(
+    samples: Sequence[Example], options: TrainingOptions, index: int, accelerator: Accelerator
+) -> list[tuple[Example, int]]:
+    """Return this process's part of batch `index` of an endless stream of shuffled epochs."""
+    size = options.batch_size // accelerator.num_processes
+    first = index * options.batch_size + accelerator.process_index * size
+    chosen = []
+    for position in range(first, first + size):
+        epoch, place = divmod(position, len(samples))
+        order = _epoch_order(options.seed, epoch, len(samples))
+        rng = np.random.default_rng([options.seed, 1, position])
+        drawn = draw(
+            samples,
+            int(order[place]),
+            rng,
+            crop_rate=options.crop_rate,
+            concatenate_rate=options.concatenate_rate,
+        )
+        chosen.append(drawn)
+    return chosen
+
+
+def _validate(
+    network: GroundingNetwork,
+    examples: Sequence[Example],
+    texts: Mapping[str, Tensor],
+    options: TrainingOptions,
+    accelerator: Accelerator,
+) -> float:
+    """Return the mIoU of the first answers with the best-fitting true window."""
+    network.eval()
+    mine = range(accelerator.process_index, len(examples), accelerator.num_processes)
+    device, total = network.backbone.device, 0.0
+    size = options.batch_size
+    for start in range(0, len(mine), size):
+        rows = [examples[i] for i in mine[start : start + size]]
+        batch = collate([(row, 0) for row in rows], texts, device, raw_frames=network.trains_vision)
+        with torch.no_grad():
+            answers = network(batch).moments[:, 0].double().cpu().numpy()
+        for row, answer in zip(rows, answers, strict=True):
+            total += float(iou(answer[None] * row.duration, row.windows).max())
+    summed = accelerator.reduce(torch.tensor(total, device=device, dtype=torch.float32), "sum")
+    return float(summed) / len(examples)
+
+
+def _stale(history: History, options: TrainingOptions) -> bool:
+    if options.patience is None:
+        return False
+    return sum(step > history.best_step for step, _ in history.validation) >= options.patience
+
+
+def _with_mean_weight_one(examples: Sequence[Example]) -> list[Example]:
+    mean = float(np.mean([example.weight for example in examples]))
+    if mean <= 0:
+        raise TrainingError("all training examples have weight 0")
+    return [replace(example, weight=example.weight / mean) for example in examples]
+
+
+def _token_ids(network: GroundingNetwork, examples: Sequence[Example]) -> dict[str, Tensor]:
+    queries = sorted({example.query for example in examples})
+    return dict(zip(queries, network.backbone.tokenize(queries), strict=True))
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.random.default_rng([seed, 0, epoch]).permutation(count)
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _identity(
+    network: GroundingNetwork,
+    samples: Sequence[Example],
+    validation: Sequence[Example],
+    options: TrainingOptions,
+    processes: int,
+) -> dict[str, str]:
+    """Hash, part by part, everything that decides the result; `read_checkpoint` compares it."""
+    shapes = {name: list(value.shape) for name, value in network.trainable().items()}
+    head = asdict(network.head.config)
+    return {
+        "network": sha256_json([network.backbone.fingerprint, head, shapes]),
+        "training data": _data_hash(samples),
+        "validation data": _data_hash(validation),
+        "options": sha256_json(asdict(options)),
+        "number of processes": str(processes),
+    }
+
+
+def _data_hash(examples: Sequence[Example]) -> str:
+    digests: dict[int, str] = {}  # examples of one video share its features
+
+    def rows() -> Iterator[list[Any]]:
+        for example in examples:
+            key = id(example.features)
+            if key not in digests:
+                content = np.ascontiguousarray(example.features)
+                digests[key] = hashlib.sha256(content.tobytes()).hexdigest()
+            times = [example.centres.tolist(), example.windows.tolist(), example.duration]
+            yield [example.vid, example.query, example.weight, digests[key], *times]
+
+    return sha256_json(list(rows()))

@@ -1,0 +1,390 @@
+"""From labels and videos to a model folder: examples, prompts, head, selection, "did it help?"."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+import zsvg
+from zsvg.backbones.clip import ClipBackbone
+from zsvg.errors import RecordError, ZsvgError
+from zsvg.features import FrameFeatures, extract
+from zsvg.files import sha256_json, write_json
+from zsvg.grounder import (
+    BLIND_QUERY,
+    FORMAT_VERSION,
+    MANIFEST,
+    Grounder,
+    describe_head,
+)
+from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
+from zsvg.metrics import evaluate
+from zsvg.network import GroundingNetwork
+from zsvg.prediction import predict_all
+from zsvg.recipes import Recipe
+from zsvg.records import Annotation, check_trainable
+from zsvg.training import Example, History, TrainingOptions, train
+from zsvg.video import Framing, sample_frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """What is not part of a recipe: seed, sampling, precision."""
+
+    seed: int = 0
+    fps: float = 2.0
+    framing: Framing = "crop"
+    mixed_precision: Literal["no", "bf16"] = "no"
+    allow_truncated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOutcome:
+    """What a tuning run did.
+
+    Attributes:
+        folder: The model folder.
+        history: Losses and validation scores by step.
+        held_out: mIoU of the first answer on the held-out labels, tuned.
+        training_free: The same, without any training.
+        failures: vid -> why its labels could not be used.
+    """
+
+    folder: Path
+    history: History
+    held_out: float
+    training_free: float
+    failures: Mapping[str, str]
+
+    @property
+    def helped(self) -> bool:
+        """Whether tuning beat training-free grounding on the held-out labels."""
+        return self.held_out > self.training_free
+
+    def summary(self) -> list[str]:
+        """Return what a user wants to know at the end."""
+        lines = [
+            f"held-out labels, mIoU: tuned {100 * self.held_out:.1f}, "
+            f"training-free {100 * self.training_free:.1f}"
+        ]
+        if not self.helped:
+            lines.append(
+                "warning: tuning made it worse than training-free grounding; use the backbone alone"
+            )
+        lines += [f"left out: {why}" for why in self.failures.values()]
+        return lines
+
+
+def split_by_video(
+    labels: Sequence[Annotation], share: float, seed: int
+) -> tuple[list[Annotation], list[Annotation]]:
+    """Hold out whole videos: (training, held-out), at least one video each.
+
+    Raises:
+        ZsvgError: All labels are of one video.
+    """
+    vids = sorted({label.vid for label in labels})
+    if len(vids) < 2:
+        raise ZsvgError(
+            "labels of at least two videos are needed, one to hold out; or give --validation"
+        )
+    count = min(len(vids) - 1, max(1, round(share * len(vids))))
+    chosen = np.random.default_rng([seed, 77]).permutation(len(vids))[:count]
+    held = {vids[i] for i in chosen}
+    return [a for a in labels if a.vid not in held], [a for a in labels if a.vid in held]
+
+
+def plan(
+    labels: Sequence[Annotation],
+    videos: Mapping[str, Path],
+    backbone: ClipBackbone,
+    recipe: Recipe,
+    options: TuneOptions,
+    *,
+    validation: Sequence[Annotation] | None = None,
+) -> list[str]:
+    """Check everything that can be checked without training; return lines that say what it means.
+
+    Raises:
+        RecordError: A label cannot be trained on, or its video is not in the folder.
+        ZsvgError: Nothing to train on, or nothing to hold out.
+    """
+    if not labels:
+        raise ZsvgError("there are no labels to tune on")
+    check_trainable(labels)
+    known = [*labels, *(validation or ())]
+    lost = sorted({a.vid for a in known if a.vid not in videos})
+    if lost:
+        raise RecordError(
+            f"{lost[0]}: its labels are given but the video is not in the folder"
+            + (f" (nor are {len(lost) - 1} others)" if len(lost) > 1 else "")
+        )
+    training, held = (
+        (list(labels), list(validation))
+        if validation
+        else split_by_video(labels, recipe.held_out, options.seed)
+    )
+    network = build_network(backbone, recipe, options.seed)
+    prompts, head = network.parameter_counts()
+    return [
+        f"{recipe.name} on {backbone.name}: {prompts} prompt and {head} head parameters train",
+        f"{len(training)} labels of {len({a.vid for a in training})} videos to train on, "
+        f"{len(held)} of {len({a.vid for a in held})} to select by",
+        f"{recipe.training.steps} steps of {recipe.training.batch_size}",
+    ]
+
+
+def tune(
+    labels: Sequence[Annotation],
+    videos: Mapping[str, Path],
+    backbone: ClipBackbone,
+    output: str | Path,
+    *,
+    recipe: Recipe,
+    options: TuneOptions | None = None,
+    validation: Sequence[Annotation] | None = None,
+    cache: str | Path | None = None,
+    query_blind: bool = False,
+    on_step: Callable[[int, float], None] | None = None,
+) -> TuneOutcome:
+    """Train prompts and head on labels; write a model folder.
+
+    Interrupted work continues: checkpoints live beside the output until it is written.
+
+    Args:
+        labels: Pseudo labels or annotations, every one inside its video.
+        videos: vid -> file.
+        backbone: The frozen CLIP; it must not carry prompts, and is left without any.
+        output: The model folder.
+        recipe: What to train and how.
+        options: Seed, sampling, precision.
+        validation: Labels to select by; whole videos of `labels` are held out without it.
+        cache: Folder of frame features.
+        query_blind: Replace every sentence by the same one: the control that sees only videos.
+        on_step: Called with (steps done, loss).
+
+    Raises:
+        RecordError: A label cannot be trained on, or its video is not in the folder.
+        ZsvgError: Nothing to train on, or `output` is something else than a model folder.
+    """
+    options = options or TuneOptions()
+    output = Path(output)
+    plan(labels, videos, backbone, recipe, options, validation=validation)
+    if output.exists() and not (output / MANIFEST).is_file() and _occupied(output):
+        raise ZsvgError(f"{output}: exists and is not a model folder; choose another -o")
+    encoded, failures = _encode(
+        {a.vid for a in [*labels, *(validation or ())]}, videos, backbone, options, cache
+    )
+    usable = [a for a in labels if a.vid in encoded]
+    if validation:
+        training, held = usable, [a for a in validation if a.vid in encoded]
+    else:
+        training, held = split_by_video(usable, recipe.held_out, options.seed)
+    network = build_network(backbone, recipe, options.seed)
+    needs_frames = recipe.prompts.vision_tokens > 0
+
+    def examples(records: Sequence[Annotation]) -> list[Example]:
+        return [
+            _example(record, encoded[record.vid], videos[record.vid], recipe, backbone, options,
+                     needs_frames, query_blind)
+            for record in records
+        ]  # fmt: skip
+
+    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    try:
+        history = train(
+            network,
+            examples(training),
+            examples(held),
+            _training_options(recipe, options),
+            checkpoint,
+            on_step=on_step,
+        )
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
+            "template": recipe.template,
+            "query_blind": query_blind,
+            "sampling": {"fps": options.fps, "framing": options.framing},
+            "head": describe_head(network.head),
+            "recipe": recipe.model_dump(),
+            "options": asdict(options),
+            "labels": {"count": len(usable), "sha256": _labels_hash(usable)},
+            "versions": {"zsvg": zsvg.__version__, "torch": torch.__version__.split("+")[0]},
+            "threads": torch.get_num_threads(),
+        }
+        captioners = sorted({str(a.extra["source"]["captioner"]) for a in usable
+                             if "captioner" in a.extra.get("source", {})})  # fmt: skip
+        if captioners:
+            manifest["captioner"] = captioners[0]
+        staged = output.with_name(f".{output.name}.tmp")
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        network.save(staged)
+    finally:
+        network.release()
+    scores = _held_out_scores(staged, manifest, backbone, held, videos, options, cache)
+    manifest["held_out"] = scores
+    write_json(staged / MANIFEST, manifest)
+    write_json(staged / "history.json", history.to_json())
+    _replace_folder(staged, output)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return TuneOutcome(
+        folder=output,
+        history=history,
+        held_out=scores["tuned"],
+        training_free=scores["training-free"],
+        failures=failures,
+    )
+
+
+def build_network(backbone: ClipBackbone, recipe: Recipe, seed: int) -> GroundingNetwork:
+    """Return the trainable network of a recipe; nothing of the backbone changes yet."""
+    head_recipe = recipe.head.model_dump()
+    torch.manual_seed(seed)
+    head = AttentionRegressionHead(AttentionRegressionConfig(dim=backbone.embed_dim, **head_recipe))
+    return GroundingNetwork(backbone, head, prompts=_prompt_config(backbone, recipe, seed))
+
+
+def _prompt_config(backbone: ClipBackbone, recipe: Recipe, seed: int) -> Any:
+    from zsvg.tuners import PromptConfig, prompt_config_for
+
+    prompts = recipe.prompts
+    vision: dict[str, Any] = {}
+    if prompts.vision_tokens:
+        vision = {"vision_tokens": prompts.vision_tokens, "vision_depth": prompts.vision_depth}
+    if prompts.text:
+        return prompt_config_for(
+            backbone.tokenize,
+            recipe.template,
+            random=prompts.random,
+            text_depth=prompts.text_depth,
+            coupled=prompts.coupled,
+            seed=seed,
+            **vision,
+        )
+    return PromptConfig(seed=seed, **vision) if vision else None
+
+
+def _training_options(recipe: Recipe, options: TuneOptions) -> TrainingOptions:
+    return TrainingOptions(
+        **recipe.training.model_dump(), seed=options.seed, mixed_precision=options.mixed_precision
+    )
+
+
+def _encode(
+    vids: set[str],
+    videos: Mapping[str, Path],
+    backbone: ClipBackbone,
+    options: TuneOptions,
+    cache: str | Path | None,
+) -> tuple[dict[str, FrameFeatures], dict[str, str]]:
+    """Load or compute frame features; videos that cannot be read are left out and reported."""
+    encoded, failures = {}, {}
+    for vid in sorted(vids):
+        try:
+            encoded[vid] = extract(
+                videos[vid],
+                backbone,
+                fps=options.fps,
+                framing=options.framing,
+                cache=cache,
+                allow_truncated=options.allow_truncated,
+            )
+        except ZsvgError as error:
+            failures[vid] = str(error)
+    if not encoded:
+        raise ZsvgError("none of the labelled videos can be read: " + next(iter(failures.values())))
+    return encoded, failures
+
+
+def _example(
+    record: Annotation,
+    video: FrameFeatures,
+    path: Path,
+    recipe: Recipe,
+    backbone: ClipBackbone,
+    options: TuneOptions,
+    needs_frames: bool,
+    query_blind: bool,
+) -> Example:
+    def frames() -> np.ndarray[Any, np.dtype[np.uint8]]:
+        sampled = sample_frames(
+            path,
+            fps=options.fps,
+            size=backbone.image_size,
+            framing=options.framing,
+            allow_truncated=options.allow_truncated,
+        )
+        return np.stack([frame for _, frame in sampled])
+
+    query = BLIND_QUERY if query_blind else record.query
+    return Example(
+        vid=record.vid,
+        features=video.features,
+        centres=video.centres / video.duration,
+        duration=video.duration,
+        query=f"{recipe.template} {query}".strip(),
+        windows=np.asarray(record.relevant_windows, dtype=np.float64),
+        weight=float(record.extra.get("weight", 1.0)),
+        frames=frames if needs_frames else None,
+    )
+
+
+def _held_out_scores(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    backbone: ClipBackbone,
+    held: Sequence[Annotation],
+    videos: Mapping[str, Path],
+    options: TuneOptions,
+    cache: str | Path | None,
+) -> dict[str, float]:
+    """Score the saved folder and the bare backbone on the held-out labels, by the public path."""
+    from zsvg.grounder import detach_adapters, load
+
+    write_json(folder / MANIFEST, manifest)
+    free = Grounder(backbone, template=manifest["template"], fps=options.fps,
+                    framing=options.framing)  # fmt: skip
+    scores = {}
+    try:
+        for name, grounder in (("training-free", free), ("tuned", load(folder, backbone=backbone))):
+            predictions, _ = predict_all(
+                grounder, held, videos, cache=cache, allow_truncated=options.allow_truncated
+            )
+            scores[name] = round(float(evaluate(predictions, held)["mIoU"]), 6)
+    finally:
+        detach_adapters(backbone)
+    return scores
+
+
+def _labels_hash(labels: Sequence[Annotation]) -> str:
+    return sha256_json([[a.vid, a.query, list(a.relevant_windows)] for a in labels])
+
+
+def _occupied(folder: Path) -> bool:
+    return not folder.is_dir() or any(folder.iterdir())
+
+
+def _replace_folder(staged: Path, output: Path) -> None:
+    """Put a finished folder in place; a folder cannot be renamed over one that is not empty."""
+    if output.exists():
+        old = output.with_name(f".{output.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        output.rename(old)
+        staged.rename(output)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        staged.rename(output)
+
+
+def read_history(folder: str | Path) -> dict[str, Any]:
+    """Return a model folder's learning history as JSON values."""
+    return dict(json.loads((Path(folder) / "history.json").read_text(encoding="utf-8")))

@@ -93,7 +93,7 @@ def build_demo(grounder: Grounder, *, max_minutes: float = 60.0) -> gr.Blocks:
                 top_k = gr.Slider(1, MAX_ANSWERS, value=5, step=1, label="Most answers")
                 button = gr.Button("Find the moment", variant="primary")
             with gr.Column():
-                summary = gr.Markdown()
+                summary = gr.Markdown(min_height=60)
                 table = gr.Dataframe(
                     headers=COLUMNS,
                     datatype="number",
@@ -109,6 +109,7 @@ def build_demo(grounder: Grounder, *, max_minutes: float = 60.0) -> gr.Blocks:
             inputs=[video, query, top_k, encoded],
             outputs=[table, curve, video, summary, encoded],
             api_name="ground",
+            show_progress_on=summary,  # a refusal then leaves video and answers in sight
         )
         table.select(seek, outputs=video, api_visibility="private", show_progress="hidden")
     return demo.queue(max_size=32)
@@ -127,7 +128,7 @@ def describe(grounder: Grounder) -> str:
 
 
 def _refusal(message: str) -> gr.Error:
-    return gr.Error(message, title="That did not work", print_exception=False)
+    return gr.Error(message, print_exception=False)
 
 
 def _table(answer: Grounding) -> pd.DataFrame:

@@ -76,6 +76,23 @@ def visible(scene: Scene, time_: float) -> list[Seen]:
     return seen
 
 
+def track(event: Event, times: list[float]) -> list[list[float]]:
+    """Return x, y, twice the size and visibility of an event's thing at some times."""
+    rows = []
+    for instant in times:
+        shown = event.start <= instant < event.end
+        at = pose(event, min(max(instant, event.start), event.end - 1e-3))
+        rows.append([at.x, at.y, 2 * RADIUS[event.size] * at.scale, at.opacity if shown else 0.0])
+    return rows
+
+
+def track_loss(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """Smooth L1 on place and size where the thing is visible, and on visibility everywhere."""
+    shown = (true[..., 3:] > 0.5).float()
+    error = F.smooth_l1_loss(predicted, true, reduction="none", beta=0.1)
+    return (error[..., :3] * shown).mean() + error[..., 3].mean()
+
+
 def training_scene(seed: int, step: int, item: int) -> tuple[np.random.Generator, Scene]:
     """Return the random stream and script of one training example."""
     rng = generator(PRETRAINING, "train", seed + 1_000_003, step * 1000 + item)
@@ -349,12 +366,13 @@ class ClipTeacher(nn.Module):
         self.temporal = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.position = nn.Parameter(0.02 * torch.randn(SHOWN, EMBED))
         self.action = nn.Linear(EMBED, len(ACTIONS))
+        self.track = nn.Linear(EMBED, 4)
         self.clip_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
 
 def clip_batch(seed: int, step: int, clips: int, strength: float) -> dict[str, object]:
     """Render `clips` events with SHOWN frames each, their captions and auxiliary labels."""
-    frames, captions, sentences, actions = [], [], [], []
+    frames, captions, sentences, actions, tracks = [], [], [], [], []
     shape = np.zeros((clips * SHOWN, GRID, GRID), np.int64)
     colour = np.zeros_like(shape)
     pair = np.zeros((clips * SHOWN, len(SHAPES), len(COLOURS)), np.float32)
@@ -388,7 +406,9 @@ def clip_batch(seed: int, step: int, clips: int, strength: float) -> dict[str, o
                 captions.append(frame_caption(rng, scene, listed))
         sentences.append(event_caption(rng, scene, event))
         actions.append(ACTIONS.index(event.action))
+        tracks.append(track(event, times.tolist()))
     return {
+        "track": torch.tensor(tracks),
         "frames": torch.from_numpy(np.stack(frames)),
         "captions": captions,
         "sentences": sentences,
@@ -424,7 +444,8 @@ def clip_loss(model, teacher: ClipTeacher, tokenizer, batch) -> dict[str, torch.
     texts = [*batch["captions"], *batch["sentences"]]
     text = model.encode_text(tokenizer(texts, context_length=CONTEXT))
     caption, sentence = text[: len(batch["captions"])], text[len(batch["captions"]) :]
-    video = teacher.temporal(pooled.view(-1, SHOWN, EMBED) + teacher.position).mean(1)
+    steps = teacher.temporal(pooled.view(-1, SHOWN, EMBED) + teacher.position)
+    video = steps.mean(1)
     present = batch["pair"]
     return {
         "frame": contrast(
@@ -435,6 +456,7 @@ def clip_loss(model, teacher: ClipTeacher, tokenizer, batch) -> dict[str, torch.
         ),
         "clip": contrast(video, sentence, teacher.clip_scale, caption_groups(batch["sentences"])),
         "action": 0.5 * F.cross_entropy(teacher.action(video), batch["actions"]),
+        "track": 8 * track_loss(teacher.track(steps), batch["track"]),
         "shape": F.cross_entropy(
             teacher.patch_shape(tokens).flatten(0, 1),
             batch["shape"].flatten(),
@@ -584,15 +606,53 @@ def load_trunk_into_blip(model, state: dict[str, torch.Tensor]) -> None:
 
 
 class BlipTeacher(nn.Module):
-    """Names action, colour and shape from the strip's class token, and colours of its patches."""
+    """What teaches the strip's class token and patches; dropped after pre-training.
+
+    The class token names action, colour and shape and follows the acting thing through the four
+    frames; patches name what they show and whether it acts or only stands about.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.action = nn.Linear(BLIP_WIDTH, len(ACTIONS))
+        self.track = nn.Linear(BLIP_WIDTH, 16)
+        self.patch_acting = nn.Linear(BLIP_WIDTH, 3)
         self.colour = nn.Linear(BLIP_WIDTH, len(COLOURS))
         self.shape = nn.Linear(BLIP_WIDTH, len(SHAPES))
         self.patch_shape = nn.Linear(BLIP_WIDTH, len(SHAPES) + 1)
         self.patch_colour = nn.Linear(BLIP_WIDTH, len(COLOURS) + 1)
+
+
+def look(
+    tower, pixels: torch.Tensor, things: torch.Tensor, patches: int | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run the image tower, on all patches or on those with things and a few of the others.
+
+    Three quarters of a strip show nothing; leaving most of that out makes a step three times
+    cheaper. The last steps see everything again.
+
+    Args:
+        tower: BLIP's vision model.
+        pixels: (B, 3, H, W).
+        things: (B, P) more than 0 where a patch shows a thing.
+        patches: How many to keep; None keeps all.
+
+    Returns:
+        (B, 1 + n, D) states, class token first, and (B, n) the numbers of the kept patches.
+    """
+    x = tower.embeddings(pixels)
+    count = x.shape[1] - 1
+    if patches is None or patches >= count:
+        kept = torch.arange(count).expand(len(x), -1)
+    else:
+        # The batch is a function of (seed, step); so is this choice.
+        order = np.random.default_rng(int(things.sum())).random(things.shape)
+        wanted = (things > 0).float() + torch.from_numpy(order).float() * 0.9
+        kept = wanted.topk(patches, dim=1).indices.sort(dim=1).values
+        rows = x[:, 1:].gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))
+        x = torch.cat([x[:, :1], rows], 1)
+    x = tower.encoder(inputs_embeds=x).last_hidden_state
+    return tower.post_layernorm(x), kept
 
 
 def strip_of(renderer: Renderer, start: float, end: float) -> tuple[np.ndarray, list[float]]:
@@ -604,11 +664,11 @@ def strip_of(renderer: Renderer, start: float, end: float) -> tuple[np.ndarray, 
 
 def blip_batch(seed: int, step: int, items: int) -> dict[str, object]:
     """Render strips of events (sometimes of nothing) with captions and auxiliary labels."""
-    strips, captions, labels = [], [], []
+    strips, captions, labels, tracks = [], [], [], []
     grid = BLIP_IMAGE // PATCH
     half_grid = grid // 2
     shape = np.zeros((items, grid, grid), np.int64)
-    colour = np.zeros_like(shape)
+    colour, acting = np.zeros_like(shape), np.zeros_like(shape)
     for item in range(items):
         rng, scene = training_scene(seed + 7, step, item)
         index = int(rng.integers(len(scene.events)))
@@ -631,17 +691,26 @@ def blip_batch(seed: int, step: int, items: int) -> dict[str, object]:
             end, caption, label = following, "an empty scene", (-100, -100, -100)
         strip, times = strip_of(renderer, max(0.0, start), min(scene.duration, end))
         image = Image.fromarray(strip).resize((BLIP_IMAGE, BLIP_IMAGE), Image.Resampling.BICUBIC)
-        strips.append(jitter(rng, np.asarray(image), 1.0 if rng.random() < 0.7 else 0.2))
+        strips.append(jitter(rng, np.asarray(image), float(rng.uniform(0, 1))))
         for k, instant in enumerate(times):
             rows = slice((k // 2) * half_grid, (k // 2 + 1) * half_grid)
             columns = slice((k % 2) * half_grid, (k % 2 + 1) * half_grid)
-            paint(shape[item, rows, columns], colour[item, rows, columns], visible(scene, instant))
+            seen = visible(scene, instant)
+            paint(shape[item, rows, columns], colour[item, rows, columns], seen)
+            for number, group in ((1, [t for t in seen if t.size is None]),
+                                  (2, [t for t in seen if t.size is not None])):  # fmt: skip
+                mask = np.zeros((half_grid, half_grid), np.int64)
+                paint(mask, mask.copy(), group)
+                acting[item, rows, columns][mask > 0] = number
+        tracks.append(track(event, times))
         captions.append(caption.removeprefix("a video of "))
         labels.append(label)
     return {
         "strips": torch.from_numpy(np.stack(strips)),
         "captions": captions,
         "labels": torch.tensor(labels),
+        "track": torch.tensor(tracks),
+        "acting": torch.from_numpy(acting).flatten(1),
         "shape": torch.from_numpy(shape).flatten(1),
         "colour": torch.from_numpy(colour).flatten(1),
     }
@@ -667,7 +736,7 @@ def pretrain_blip(args: argparse.Namespace) -> None:
         ids[:, 0] = model.config.text_config.bos_token_id
         targets = ids.masked_fill(words["attention_mask"] == 0, -100)
         targets[:, 0] = -100
-        states = model.vision_model(pixel_values=pixels).last_hidden_state
+        states, kept = look(model.vision_model, pixels, batch["acting"], args.patches)
         out = model.text_decoder(
             input_ids=ids,
             attention_mask=words["attention_mask"],
@@ -679,21 +748,29 @@ def pretrain_blip(args: argparse.Namespace) -> None:
         )
         first, patches = states[:, 0], states[:, 1:]
         action, colour, shape = batch["labels"].T
+        shown = {k: batch[k].gather(1, kept) for k in ("shape", "colour", "acting")}
         return {
             "caption": caption,
             "action": 0.5 * F.cross_entropy(teacher.action(first), action),
+            "track": 8 * track_loss(teacher.track(first).view(-1, 4, 4), batch["track"]),
+            "acting": 0.5
+            * F.cross_entropy(
+                teacher.patch_acting(patches).flatten(0, 1),
+                shown["acting"].flatten(),
+                none_weight(3),
+            ),
             "colour": 0.25 * F.cross_entropy(teacher.colour(first), colour),
             "shape": 0.25 * F.cross_entropy(teacher.shape(first), shape),
             "patch_shape": 0.5
             * F.cross_entropy(
                 teacher.patch_shape(patches).flatten(0, 1),
-                batch["shape"].flatten(),
+                shown["shape"].flatten(),
                 none_weight(len(SHAPES) + 1),
             ),
             "patch_colour": 0.5
             * F.cross_entropy(
                 teacher.patch_colour(patches).flatten(0, 1),
-                batch["colour"].flatten(),
+                shown["colour"].flatten(),
                 none_weight(len(COLOURS) + 1),
             ),
         }
@@ -740,9 +817,12 @@ def fit(modules: nn.ModuleDict, losses, args: argparse.Namespace, batches) -> No
             minutes = (spent + time.monotonic() - started) / 60
             print(json.dumps({"step": step + 1, "minutes": round(minutes, 1), **line}), flush=True)
             sums = {}
-        if time.monotonic() - saved > 180 or step + 1 == args.steps:
+        stopping = step + 1 == (args.until or args.steps)
+        if time.monotonic() - saved > 180 or stopping:
             saved = time.monotonic()
             save(work, modules, optimizer, step + 1, spent + saved - started)
+        if stopping and step + 1 < args.steps:
+            raise SystemExit(f"stopped after step {step + 1}, as --until says")
 
 
 def save(work: Path, modules: nn.ModuleDict, optimizer, step: int, spent: float) -> None:
@@ -791,6 +871,8 @@ def main() -> None:
     parser.add_argument("--work", help="folder of the checkpoint (default: OUT.work)")
     parser.add_argument("--trunk", help="folder of the trained trunk")
     parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--until", type=int, help="stop here; continue later, maybe for more steps")
+    parser.add_argument("--patches", type=int, help="patches of a strip to keep [default: all]")
     parser.add_argument("--batch", type=int, default=None, help="events per step")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)

@@ -41,8 +41,10 @@ def write_tiny_tokenizer(folder: Path) -> int:
     return len(words)
 
 
-def write_tiny_clip(folder: Path, seed: int = 0) -> Path:
+def write_tiny_clip(folder: Path, seed: int = 0, own_tokenizer: bool = True) -> Path:
     """Write an open_clip `local-dir:` folder of seeded random weights, about 0.5 MB.
+
+    Without its own tokenizer it uses open_clip's built-in one, and is 6 MB larger.
 
     Matrices are scaled by their fan-in, so that the outputs do depend on pixels and words;
     open_clip's own initialisation of so small a model makes all pictures look alike.
@@ -52,6 +54,7 @@ def write_tiny_clip(folder: Path, seed: int = 0) -> Path:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
+    words = write_tiny_tokenizer(folder) if own_tokenizer else 49408
     model_config = {
         "embed_dim": 32,
         "vision_cfg": {
@@ -63,13 +66,14 @@ def write_tiny_clip(folder: Path, seed: int = 0) -> Path:
         },
         "text_cfg": {
             "context_length": 24,
-            "vocab_size": write_tiny_tokenizer(folder),
+            "vocab_size": words,
             "width": 32,
             "layers": 3,
             "heads": 2,
-            "hf_tokenizer_name": "in-this-folder",
         },
     }
+    if own_tokenizer:
+        model_config["text_cfg"]["hf_tokenizer_name"] = "in-this-folder"
     generator = torch.Generator().manual_seed(seed)
     model = CustomTextCLIP(**model_config)
     tensors = {}

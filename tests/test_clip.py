@@ -239,16 +239,13 @@ def test_micro_is_the_folder_inside_the_package(tiny_clip_folder, tmp_path, monk
     assert load_backbone("micro", "cpu").model.name_or_path == "micro"
 
 
-def test_hub_names_go_through_the_hub_cache(tiny_clip_folder, tmp_path):
+def test_hub_names_go_through_the_hub_cache(tmp_path):
     """A folder laid out as huggingface_hub caches it, loaded by hub id without a network."""
     root = tmp_path / "hub" / "models--nobody--tiny-clip"
     snapshot = root / "snapshots" / ("0" * 40)
-    shutil.copytree(tiny_clip_folder, snapshot)
+    write_tiny_clip(snapshot, own_tokenizer=False)
     (root / "refs").mkdir()
     (root / "refs" / "main").write_text("0" * 40)
-    config = json.loads((snapshot / "open_clip_config.json").read_text())
-    config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "nobody/tiny-clip"
-    (snapshot / "open_clip_config.json").write_text(json.dumps(config))
     code = """
 import sys
 from zsvg.backbones.clip import load_backbone
@@ -275,8 +272,10 @@ for name in ("hf-hub:nobody/else", "ViT-B-32/laion2b_s34b_b79k"):
         check=True,
     )
     loaded, missing, real = done.stdout.splitlines()
-    mine = load_backbone(f"local-dir:{tiny_clip_folder}", "cpu").fingerprint
-    assert loaded == f"{mine} cpu hf-hub:nobody/tiny-clip"
+    mine = load_backbone(f"local-dir:{snapshot}", "cpu")
+    assert mine.tokenize(["a cat"])[0].count_nonzero() == 4
+    assert mine.encode_text(["a cat"]).mask.sum() == 4
+    assert loaded == f"{mine.fingerprint} cpu hf-hub:nobody/tiny-clip"
     assert missing.startswith("backbone 'hf-hub:nobody/else' cannot be loaded")
     assert real.startswith("backbone 'ViT-B-32/laion2b_s34b_b79k' cannot be loaded")
 

@@ -38,7 +38,16 @@ class Page:
         from gradio_client import Client
 
         self.demo = demo
-        _, self.url, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True)
+        for attempt in range(3):
+            try:
+                _, self.url, _ = demo.launch(
+                    prevent_thread_lock=True, server_name="127.0.0.1", quiet=True
+                )
+                break
+            except ValueError:  # Gradio gives its own first page three seconds, busy machine or not
+                demo.close()
+                if attempt == 2:
+                    raise
         self.client = Client(self.url, verbose=False)
 
     def ask(self, video: Path | None, query: str, top_k: float = 5) -> tuple[Any, ...]:

@@ -107,7 +107,9 @@ def test_threads_that_share_a_backbone_get_the_serial_answers(world, backbone, t
         models.append(zsvg.load(tmp_path / f"model{seed}", backbone=backbone))
     models.append(Grounder(backbone, fps=1.0))
     encoded = models[0].encode(next(iter(videos.values())))
-    queries = [f"a {colour} {shape} spins" for colour in ("red", "blue") for shape in ("star", "box")]
+    queries = [
+        f"a {colour} {shape} spins" for colour in ("red", "blue") for shape in ("star", "box")
+    ]
     serial = {(m, q): models[m].ground(encoded, q) for m in range(3) for q in queries}
     wrong = []
 
@@ -151,12 +153,12 @@ def test_loading_onto_another_backbone_is_an_error_that_says_which(
     make(world, backbone, tmp_path / "model")
     other = load_backbone(f"local-dir:{tiny_clip_folder}", "cpu")
     other.fingerprint = "f" * 64
-    with pytest.raises(ModelFolderError, match="made for .*ffffffffffff"):
+    with pytest.raises(ModelFolderError, match=r"made for .*ffffffffffff"):
         zsvg.load(tmp_path / "model", backbone=other)
     broken = tmp_path / "broken"
     shutil.copytree(tmp_path / "model", broken)
     (broken / "head.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ModelFolderError, match="head.safetensors"):
+    with pytest.raises(ModelFolderError, match=r"head\.safetensors"):
         zsvg.load(broken, backbone=backbone)
     manifest = json.loads((broken / "zsvg.json").read_text()) | {"format_version": 99}
     (broken / "zsvg.json").write_text(json.dumps(manifest))

@@ -153,9 +153,9 @@ def test_unlabelled_means_that_nothing_but_videos_is_written(tmp_path):
 
 
 def test_bad_requests_name_the_value(tmp_path):
-    with pytest.raises(ZsvgError, match="moon.*studio, chalk"):
+    with pytest.raises(ZsvgError, match=r"moon.*studio, chalk"):
         write_world(tmp_path, domain="moon", videos=1)
-    with pytest.raises(ZsvgError, match="dev.*train, val, test"):
+    with pytest.raises(ZsvgError, match=r"dev.*train, val, test"):
         write_world(tmp_path, domain="paper", videos=1, split="dev")
     with pytest.raises(ZsvgError, match="--videos 0"):
         write_world(tmp_path, domain="paper", videos=0)

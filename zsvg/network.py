@@ -153,14 +153,19 @@ class GroundingNetwork(nn.Module):
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write `head.safetensors`, and the prompts as a PEFT adapter where there are any."""
+        """Write `head.safetensors`, and the prompts as a PEFT adapter where there are any.
+
+        Raises:
+            ValueError: The prompts have been released, so what they learned is gone.
+        """
+        if self.prompts is not None and not self.attached:
+            raise ValueError("the prompts are not on the backbone; save before release()")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: t.detach().cpu().contiguous() for name, t in self.head.state_dict().items()}
         with atomic_path(folder / "head.safetensors") as temporary:
             save_file(state, temporary)
         if self.prompts is not None:
-            self.attach()
             # "auto" would look the backbone's name up on the Hub.
             self.model.save_pretrained(folder, save_embedding_layers=False)
 

@@ -49,6 +49,8 @@ class Training(_Strict):
     warmup: int = Field(default=50, ge=0)
     validate_every: int = Field(default=50, ge=1)
     accumulation: int = Field(default=1, ge=1)
+    crop_rate: float = Field(default=0.0, ge=0, le=1)
+    concatenate_rate: float = Field(default=0.0, ge=0, le=1)
 
 
 class Recipe(_Strict):

@@ -232,8 +232,8 @@ def train(
         optimizer.step()
 
         history.losses.append(loss)
-        for name, value in values.items():
-            history.terms.setdefault(name, []).append(value)
+        for name, term in values.items():
+            history.terms.setdefault(name, []).append(term)
         done = history.steps
         if validation_examples and (done % options.validate_every == 0 or done == options.steps):
             score = _validate(network, validation_examples, texts, options, accelerator)

@@ -43,9 +43,9 @@ class ScorerOptions:
         top_k: most moments to return.
     """
 
-    kind: str = "max_sum"
+    kind: str = "threshold_runs"
     smooth: float = 0.0
-    bias: float = 0.5
+    bias: float = 1.5
     length_weight: float = 0.35
     nms: float = 0.5
     top_k: int = 5

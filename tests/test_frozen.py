@@ -1,0 +1,54 @@
+"""Microworld v1 and the micro backbones are frozen: a change here means v2 and new numbers."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import zsvg
+from zsvg.backbones.captioner import load_captioner
+from zsvg.backbones.clip import load_backbone
+from zsvg.files import sha256_file
+from zsvg.microworld.domains import LOOKS
+from zsvg.microworld.render import Renderer
+from zsvg.microworld.world import plan_video, truth
+from zsvg.records import write_annotations
+
+MICRO = Path(zsvg.__file__).parent / "backbones" / "micro"
+ANNOTATIONS = {
+}  # fmt: skip
+WEIGHTS = {
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("domain", LOOKS)
+def test_annotations_are_those_of_v1(domain, tmp_path):
+    path = tmp_path / "annotations.jsonl"
+    write_annotations(path, truth(domain, "test", 0, 50))
+    assert sha256_file(path) == ANNOTATIONS[domain]
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_are_those_of_v1(name):
+    assert sha256_file(MICRO / name) == WEIGHTS[name]
+
+
+def test_weights_are_small_half_precision_and_loaded_as_single():
+    files = list(MICRO.rglob("*.safetensors"))
+    assert sum(path.stat().st_size for path in files) <= 12e6
+    for path in files:
+        with safe_open(path, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118
+                assert tensors.get_tensor(name).dtype in (torch.float16, torch.int64)
+    assert {p.dtype for p in load_backbone("micro", "cpu").model.parameters()} == {torch.float32}
+    assert load_captioner("micro", "cpu").fingerprint
+
+
+def test_no_pixel_depends_on_what_was_drawn_before():
+    scene, _ = plan_video("fabric", "test", 0, 1)
+    renderer = Renderer(scene)
+    first = hashlib.sha256(renderer.frame(3.0).tobytes()).hexdigest()
+    renderer.frame(9.0)
+    assert hashlib.sha256(renderer.frame(3.0).tobytes()).hexdigest() == first

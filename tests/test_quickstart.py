@@ -1,0 +1,112 @@
+"""The whole path with the shipped micro backbones, small: what it writes and what it never sees."""
+
+import json
+from contextlib import contextmanager
+
+import pytest
+
+from zsvg import quickstart
+from zsvg.cli import main
+from zsvg.microworld.world import truth
+from zsvg.recipes import load_recipe
+
+DOMAIN, SEED, VIDEOS = "chalk", 41, 10
+
+
+@contextmanager
+def stage(name, total):
+    yield lambda done: None
+
+
+def short_recipe(name):
+    recipe = load_recipe(name)
+    training = recipe.training.model_copy(update={"steps": 30, "validate_every": 15})
+    return recipe.model_copy(update={"training": training})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Run it once; note which files were on disk whenever labels were made or tuned on."""
+    out = tmp_path_factory.mktemp("quickstart") / "out"
+    seen = []
+
+    def watched(name, function):
+        def wrapper(*args, **options):
+            before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+            result = function(*args, **options)
+            after = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+            seen.append((name, before | after))
+            return result
+
+        return wrapper
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quickstart, "load_recipe", short_recipe)
+        patch.setattr(quickstart, "pseudo_label", watched("label", quickstart.pseudo_label))
+        patch.setattr(quickstart, "tune", watched("tune", quickstart.tune))
+        result = quickstart.run(
+            out, domain=DOMAIN, seed=SEED, videos=VIDEOS, test_videos=10, stage=stage
+        )
+    return out, result, seen
+
+
+def test_no_annotation_is_on_disk_while_labels_are_made_and_tuned_on(run):
+    _out, _result, seen = run
+    assert [name for name, _ in seen[:2]] == ["label", "tune"]
+    true = truth(DOMAIN, "train", SEED, VIDEOS) + truth(DOMAIN, "test", SEED, 10)
+    windows = [json.dumps(list(map(list, a.relevant_windows))).encode() for a in true]
+    ids = [str(a.qid).encode() for a in truth(DOMAIN, "test", SEED, 10)]
+    for _name, files in seen[:2]:
+        for path, content in files.items():
+            assert path.name not in ("annotations.jsonl", "scenes.jsonl")
+            if path.suffix in (".json", ".jsonl") and path.parent.name != "pseudo.parts":
+                assert not any(qid in content for qid in ids), path
+        labels = (
+            next(c for p, c in files.items() if p.name == "pseudo.jsonl")
+            if (_name == "tune")
+            else b""
+        )
+        # A pseudo label may meet a true window by chance, but not most of them.
+        assert sum(w in labels for w in windows) <= 0.2 * len(windows)
+
+
+def test_results_are_what_evaluate_says_of_the_saved_predictions(run, tmp_path, monkeypatch):
+    out, _result, _seen = run
+    results = json.loads((out / "results.json").read_text())
+    assert results["domain"] == DOMAIN
+    assert results["seed"] == SEED
+    assert set(results["methods"]) == set(quickstart.METHODS)
+    for name in quickstart.METHODS:
+        metrics = tmp_path / f"{name}.json"
+        argv = ["zsvg", "evaluate", str(out / "predictions" / f"{name}.jsonl")]
+        argv += [str(out / "test" / "annotations.jsonl"), "-o", str(metrics)]
+        monkeypatch.setattr("sys.argv", argv)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code in (0, None)
+        assert json.loads(metrics.read_text()) == results["methods"][name]
+    free, ours, full = (
+        results["methods"][n]["mIoU"] for n in ("training-free", "zero-labels", "supervised")
+    )
+    if full > free:
+        assert results["gap_closed"] == pytest.approx((ours - free) / (full - free), abs=1e-4)
+
+
+def test_the_table_has_every_method_and_kind(run):
+    _out, result, _seen = run
+    header, rows = result.table()
+    assert [row[0] for row in rows] == list(quickstart.METHODS)
+    assert {len(row) for row in rows} == {len(header)}
+    assert sum(column.startswith("mIoU ") for column in header) >= 3
+    assert result.notes()
+
+
+def test_the_report_is_one_file_that_needs_nothing_else(run):
+    out, _result, _seen = run
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") >= 8
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    assert "<script" not in page
+    for name in quickstart.METHODS:
+        assert name in page

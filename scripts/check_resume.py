@@ -55,7 +55,7 @@ def kill_after(line: list[str], seconds: float) -> bool:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Return the finished files of a folder; what a kill left half-written is hidden and is none."""
+    """Return the finished files of a folder; what a kill left half-written is hidden."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))

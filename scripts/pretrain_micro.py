@@ -99,12 +99,14 @@ def training_scene(seed: int, step: int, item: int) -> tuple[np.random.Generator
     return rng, sample_scene(rng, vid="", domain=PRETRAINING)
 
 
-def jitter(rng: np.random.Generator, picture: np.ndarray, strength: float) -> np.ndarray:
+def jitter(
+    rng: np.random.Generator, picture: np.ndarray, strength: float, filtered: float = 0.3
+) -> np.ndarray:
     """Photometric augmentation of (H, W, 3) uint8: gain, offset, cast, blur, edges, noise."""
     image = picture.astype(np.float32)
-    if strength > 0.5 and rng.random() < 0.3:
+    if strength > 0.5 and rng.random() < filtered:
         source = Image.fromarray(picture)
-        if rng.random() < 0.5:
+        if rng.random() < 0.3:
             source = source.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 1.4))))
         else:
             edges = source.filter(ImageFilter.FIND_EDGES)
@@ -167,14 +169,25 @@ def sincos(grid: int, width: int, scale: float = 0.25) -> torch.Tensor:
     return torch.tensor(scale * np.concatenate(waves, 1), dtype=torch.float32)
 
 
-class TrunkData(torch.utils.data.Dataset):
-    """One item is one whole batch of windows around things, a function of (seed, step)."""
+class Batches(torch.utils.data.Dataset):
+    """One item is one whole batch, a function of (seed, step), so that a process can prepare it."""
 
     def __init__(self, seed: int, first: int, steps: int, size: int) -> None:
         self.seed, self.first, self.steps, self.size = seed, first, steps, size
 
     def __len__(self) -> int:
         return self.steps - self.first
+
+
+class BlipData(Batches):
+    """Batches of strips."""
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        return blip_batch(self.seed, self.first + index, self.size)
+
+
+class TrunkData(Batches):
+    """Batches of windows around things."""
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         frames, windows, shapes, colours, things, boxes = [], [], [], [], [], []
@@ -691,7 +704,7 @@ def blip_batch(seed: int, step: int, items: int) -> dict[str, object]:
             end, caption, label = following, "an empty scene", (-100, -100, -100)
         strip, times = strip_of(renderer, max(0.0, start), min(scene.duration, end))
         image = Image.fromarray(strip).resize((BLIP_IMAGE, BLIP_IMAGE), Image.Resampling.BICUBIC)
-        strips.append(jitter(rng, np.asarray(image), float(rng.uniform(0, 1))))
+        strips.append(jitter(rng, np.asarray(image), float(rng.uniform(0, 1)), 0.6))
         for k, instant in enumerate(times):
             rows = slice((k // 2) * half_grid, (k // 2 + 1) * half_grid)
             columns = slice((k % 2) * half_grid, (k % 2 + 1) * half_grid)
@@ -726,7 +739,8 @@ def pretrain_blip(args: argparse.Namespace) -> None:
     teacher = BlipTeacher()
 
     def batches(first: int):
-        return (blip_batch(args.seed, step, args.batch) for step in range(first, args.steps))
+        data = BlipData(args.seed, first, args.steps, args.batch)
+        return iter(torch.utils.data.DataLoader(data, batch_size=None, num_workers=args.workers))
 
     def losses(batch) -> dict[str, torch.Tensor]:
         pixels = as_pixels(batch["strips"])

@@ -96,9 +96,9 @@ def features(
     from zsvg.features import default_cache, extract
     from zsvg.video import find_videos
 
+    found = find_videos(videos)
     clip = load_backbone(backbone, device)
     folder = cache or default_cache()
-    found = find_videos(videos)
     rows, failures = [], []
     with _progress("encoding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
@@ -165,12 +165,12 @@ def pseudo_label(
     from zsvg.records import write_annotations
     from zsvg.video import find_videos
 
-    clip = load_backbone(backbone, device)
-    describe = load_captioner(captioner, device)
     options = default_options(
         clusters=clusters, per_video=per_video, max_atoms=max_atoms, samples=samples, view=view
     )
     found = find_videos(videos)
+    clip = load_backbone(backbone, device)
+    describe = load_captioner(captioner, device)
     work = output.with_name(f"{output.name}.parts")
     with _progress("labelling", len(found)) as advance:
         report = label(
@@ -289,8 +289,8 @@ def ground(
     from zsvg.video import cut as cut_clip
     from zsvg.video import find_videos
 
-    grounder = load(model, device)
     found = find_videos(videos)
+    grounder = load(model, device)
     answers: dict[str, list[tuple[float, float, float, str]]] = {query: [] for query in queries}
     predictions, failures = [], []
     with _progress("grounding", len(found)) as advance:
@@ -351,12 +351,13 @@ def predict(
     from zsvg.video import find_videos
 
     records = read_annotations(annotations)
+    found = find_videos(videos)
     grounder = load(model, device)
     with _progress("answering", len(records)) as advance:
         predictions, failures = predict_all(
             grounder,
             records,
-            find_videos(videos),
+            found,
             top_k=top_k,
             cache=cache or default_cache(),
             allow_truncated=allow_truncated,
@@ -438,14 +439,20 @@ def demo(
 
     Example: zsvg demo --model model/
     """
-    from zsvg.resources import shipped
-
-    sys.path.insert(0, str(shipped("demo")))
-    from app import build_demo  # type: ignore[import-not-found]
+    from importlib.util import module_from_spec, spec_from_file_location
 
     from zsvg.grounder import load
+    from zsvg.resources import shipped
 
-    build_demo(load(model, device)).launch(share=share, server_port=port)
+    # The demo is a program beside the package, not a module of it.
+    spec = spec_from_file_location("zsvg_demo", shipped("demo") / "app.py")
+    if spec is None or spec.loader is None:
+        raise ZsvgError("the demo is missing from this installation of zsvg")
+    page = module_from_spec(spec)
+    spec.loader.exec_module(page)
+    page.build_demo(load(model, device)).launch(
+        share=share, server_port=port, max_file_size="500mb"
+    )
 
 
 def _console(stderr: bool = True) -> Console:
@@ -493,7 +500,8 @@ def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_console()) as bar:
+    console = _console()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(name, total=total)
         yield lambda done: bar.update(task, completed=done)
 

@@ -19,6 +19,7 @@ from zsvg.backbones.clip import ClipBackbone, load_backbone
 from zsvg.files import write_json
 from zsvg.grounder import Grounder, load
 from zsvg.metrics import as_percent, evaluate
+from zsvg.microworld.domains import look
 from zsvg.microworld.world import truth, write_world
 from zsvg.prediction import predict_all
 from zsvg.pseudo.label import default_options, pseudo_label
@@ -128,6 +129,7 @@ def run(
         ZsvgError: The domain is unknown, or the micro backbones are missing.
     """
     started = time.monotonic()
+    look(domain)  # an unknown domain should not cost a minute first
     out = Path(out)
     clip = load_backbone("micro")
     recipe = load_recipe(recipe_name)

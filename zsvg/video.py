@@ -48,6 +48,9 @@ VIDEO_SUFFIXES = (
     *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
 
+# PyAV 17 converts pictures on many threads unless told otherwise; older ones cannot be told.
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
 
 def find_videos(folder_or_file: str | Path) -> dict[str, Path]:
     """Map video names (file stems, sorted) to paths; sub-folders are not searched.
@@ -340,7 +343,7 @@ def _encode(path: str | Path, stills: Iterable[tuple[float, float, Any]], fps: f
                 raise ValueError(
                     f"frames must share one size: {shape}, then {(frame.width, frame.height)}"
                 )
-            frame = frame.reformat(format="yuv420p", threads=1)
+            frame = frame.reformat(format="yuv420p", **_ONE_THREAD)
             ticks = max(round(time / base), ticks + 1)  # two frames never share a time
             frame.pts, frame.time_base = ticks, base
             lengths[ticks] = max(round(duration / base), 1)
@@ -365,7 +368,7 @@ def _check_framing(size: int | None, framing: str) -> None:
 
 def _render(frame: Any, rotation: int, size: int | None, framing: Framing) -> NDArray[np.uint8]:
     """Turn a decoded frame into upright RGB of the wanted size."""
-    pixels = frame.reformat(format="rgb24", threads=1).to_ndarray()
+    pixels = frame.reformat(format="rgb24", **_ONE_THREAD).to_ndarray()
     if rotation:
         pixels = np.rot90(pixels, rotation // 90)
     pixels = np.ascontiguousarray(pixels)
@@ -382,16 +385,16 @@ def resize(pixels: NDArray[np.uint8], size: int, framing: Framing = "crop") -> N
     height, width = pixels.shape[:2]
     image = Image.fromarray(pixels)
     if framing == "squash":
-        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+        return np.array(image.resize((size, size), Image.Resampling.BICUBIC))
     short, long = min(height, width), max(height, width)
     if framing == "crop":
         scaled = (size, int(size * long / short))
         shape = scaled if width <= height else scaled[::-1]
         image = image.resize(shape, Image.Resampling.BICUBIC)
         left, top = (round((side - size) / 2.0) for side in image.size)
-        return np.asarray(image.crop((left, top, left + size, top + size)))
+        return np.array(image.crop((left, top, left + size, top + size)))
     scaled = (max(1, round(size * short / long)), size)
     image = image.resize(scaled if width <= height else scaled[::-1], Image.Resampling.BICUBIC)
     canvas = Image.new("RGB", (size, size))
     canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
-    return np.asarray(canvas)
+    return np.array(canvas)

@@ -29,7 +29,7 @@ class Look:
     Attributes:
         ground: Background kind: `smooth`, `board`, `paper`, `dark` or `woven`.
         tone: Range of the background's mean grey level, 0 to 255.
-        ink: How objects are painted: `solid`, `outline` or `striped`.
+        ink: How objects are painted: `solid` or `outline`.
         palette: Colour word to RGB.
         gain: Factor on all pixel values (a dark camera has gain < 1).
         tint: RGB factors applied after everything is drawn.
@@ -79,18 +79,19 @@ LOOKS: dict[str, Look] = {
         ground="paper",
         tone=(215, 240),
         ink="outline",
-        palette=_mixed((40, 40, 60), 0.3),
-        noise=6.0,
-        clutter=18,
+        palette=_mixed((60, 60, 80), 0.6),
+        noise=12.0,
+        blur=0.8,
+        clutter=24,
         wording="paper",
     ),
     "night": Look(
         ground="dark",
         tone=(30, 60),
-        palette=_mixed((110, 130, 110), 0.35),
+        palette=_mixed((110, 130, 110), 0.4),
         gain=0.75,
         tint=(0.75, 1.1, 0.75),
-        noise=14.0,
+        noise=15.0,
         vignette=0.6,
         blur=0.6,
         clutter=10,
@@ -100,10 +101,11 @@ LOOKS: dict[str, Look] = {
     "fabric": Look(
         ground="woven",
         tone=(90, 160),
-        ink="striped",
-        palette=_mixed((150, 120, 110), 0.2),
-        noise=6.0,
-        clutter=4,
+        ink="outline",
+        palette=_mixed((150, 120, 110), 0.55),
+        noise=12.0,
+        blur=0.5,
+        clutter=10,
         wording="fabric",
     ),
 }

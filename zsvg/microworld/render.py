@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from zsvg.microworld.domains import RGB, Look, look
+from zsvg.microworld.domains import Look, look
 from zsvg.microworld.script import DIGITS, Event, Scene, Thing, pose
 
 SIZE = 128  # pixels, square
@@ -90,11 +90,6 @@ def sprite(thing: Thing, style: Look) -> Image.Image:
     rgb = style.palette[thing.colour]
     mask = _mask(thing.shape, thing.style, style.ink == "outline")
     image = Image.new("RGB", (_SPRITE, _SPRITE), rgb)
-    if style.ink == "striped" and thing.shape not in DIGITS:
-        draw = ImageDraw.Draw(image)
-        light: RGB = tuple(round(0.55 * c + 0.45 * 235) for c in rgb)  # type: ignore[assignment]
-        for x in range(0, _SPRITE, 16):
-            draw.rectangle((x, 0, x + 6, _SPRITE), fill=light)
     image.putalpha(mask)
     return image
 

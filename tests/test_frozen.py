@@ -18,9 +18,16 @@ from zsvg.records import write_annotations
 
 MICRO = Path(zsvg.__file__).parent / "backbones" / "micro"
 ANNOTATIONS = {
-}  # fmt: skip
+    "studio": "c86a2ef1c851fbc6349512381df63620128a15b5fe9bb212307be321498d60a3",
+    "chalk": "6b385ae6ac261720380c6de0fb7e69ed257a1c69c1c9eea82e71d1bd705bcc9b",
+    "paper": "5719e1819598207fc6d1eb48f791d480dd631e143f60060912e901ce21ee9f8b",
+    "night": "2abcacd84cb7774c2ac7f1f26c02bb469ab4763c851fb62eea4646c6bb864c12",
+    "fabric": "77f6c87f2cd247e4e3958eff364c0403182de35608e48c722977af7670ad7635",
+}
 WEIGHTS = {
-}  # fmt: skip
+    "blip/model.safetensors": "9189e4c8e95b0562e932cce05c5c9fbddaec97d2ffde39dc607e635635c17df3",
+    "clip/open_clip_model.safetensors": "c186e4fdb022f9eda55c491a0d68d69061b20ccbf86bbf9990a24ab740a5ec4b",  # noqa: E501
+}
 
 
 @pytest.mark.parametrize("domain", LOOKS)

@@ -120,7 +120,7 @@ class Reader(AbstractContextManager["Reader"]):
         if not streams:
             kinds = sorted({stream.type for stream in self.container.streams}) or ["nothing"]
             raise VideoError(
-                f"{self.path}: no video stream ({', '.join(kinds)}); give a file with pictures"
+                f"{self.path}: no video stream, found {', '.join(kinds)}; give a file with pictures"
             )
         defaults = [stream for stream in streams if stream.disposition & Disposition.default]
         stream = (defaults or [self.container.streams.best("video")])[0]

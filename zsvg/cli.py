@@ -421,8 +421,8 @@ def quickstart(
         return _progress(name, total)
 
     result = run(out, domain=domain, seed=seed, videos=videos, test_videos=test_videos, stage=stage)
-    header, rows = result.table()
-    _table(header, rows, title=f"{domain}, seed {seed}: {result.queries} test queries")
+    _table(*result.table(), title=f"{domain}, seed {seed}: {result.queries} test queries")
+    _table(*result.kinds(), title="mIoU by kind of query")
     for line in result.notes():
         _say(line)
     _say(f"wrote {out / 'results.json'} and {out / 'report.html'}")
@@ -458,7 +458,10 @@ def demo(
 def _console(stderr: bool = True) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, soft_wrap=True, highlight=False)
+    console = Console(stderr=stderr, soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a file or pipe has no width that a table should be cut to
+    return console
 
 
 def _say(text: str) -> None:

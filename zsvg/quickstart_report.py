@@ -11,8 +11,7 @@ import numpy as np
 from zsvg.backbones.clip import ClipBackbone
 from zsvg.features import extract
 from zsvg.grounder import Grounder
-from zsvg.pseudo.label import default_options
-from zsvg.pseudo.proposals import atomic_events, self_similarity
+from zsvg.pseudo.proposals import ProposalOptions, atomic_events, self_similarity
 from zsvg.records import Annotation
 from zsvg.report import ReportData, ResultRow, write_report
 from zsvg.report_figures import CurveFigure, LearningFigure, SimilarityFigure, TimelineFigure
@@ -39,6 +38,7 @@ def write_quickstart_report(
     values: Mapping[str, Any],
     *,
     backbone: ClipBackbone,
+    proposals: ProposalOptions,
     clips: Mapping[str, Path],
     labels: Sequence[Annotation],
     truth: Sequence[Annotation],
@@ -54,9 +54,7 @@ def write_quickstart_report(
     similarities = []
     for vid in shown[:2]:
         video = extract(clips[vid], backbone, cache=cache)
-        events = atomic_events(
-            video.features, video.edges, options=default_options().proposals, seed=0
-        )
+        events = atomic_events(video.features, video.edges, options=proposals, seed=0)
         similarities.append(
             SimilarityFigure(
                 vid=vid,

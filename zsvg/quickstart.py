@@ -31,6 +31,7 @@ from zsvg.records import (
     write_annotations,
     write_predictions,
 )
+from zsvg.report import REAL_GAP
 from zsvg.tuning import TuneOptions, tune
 from zsvg.video import find_videos
 
@@ -49,7 +50,6 @@ METHODS = (
 )
 # Chosen on the development domain: there, events are single stretches between idle ones.
 LABELS = default_options(clusters=8, min_run=7, max_atoms=1)
-_REAL_GAP = 0.05  # a smaller gap in mIoU is noise, and a share of it means nothing
 _COLUMNS = ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.5", "mIoU")
 
 
@@ -85,7 +85,7 @@ class QuickstartResult:
         free, ours, full = (
             methods[name]["mIoU"] for name in ("training-free", "zero-labels", "supervised")
         )
-        share = self.values["gap_closed"] if full - free >= _REAL_GAP else None
+        share = self.values["gap_closed"] if full - free >= REAL_GAP else None
         lines = [
             f"zero labels {100 * ours:.1f} mIoU, training-free {100 * free:.1f}, "
             f"supervised {100 * full:.1f}"

@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 _COUNTS = ("queries", "missing", "invalid", "unknown", "kinds")
+REAL_GAP = 0.05
+"""A smaller distance between floor and ceiling is noise, and a share of it means nothing."""
 _ROLES = ("", "floor", "ours", "ceiling")
 
 
@@ -115,7 +117,7 @@ def gap_closed(rows: Sequence[ResultRow], metric: str) -> dict[str, float]:
 
     Returns:
         method -> (ours - floor) / (ceiling - floor); negative below the floor, above 1 beyond the
-        ceiling. Empty without one floor and one ceiling that is higher.
+        ceiling. Empty without one floor and one ceiling that is higher by `REAL_GAP`.
     """
     ends = [
         [r.metrics.get(metric) for r in rows if r.role == role] for role in ("floor", "ceiling")
@@ -124,7 +126,7 @@ def gap_closed(rows: Sequence[ResultRow], metric: str) -> dict[str, float]:
         return {}
     floor, ceiling = float(ends[0][0]), float(ends[1][0])
     ours = [row for row in rows if row.role == "ours" and row.metrics.get(metric) is not None]
-    if ceiling <= floor:
+    if ceiling - floor < REAL_GAP:
         return {}
     return {row.method: (row.metrics[metric] - floor) / (ceiling - floor) for row in ours}
 

@@ -214,6 +214,13 @@ def test_a_folder_that_is_no_model_is_not_overwritten(world, backbone, tmp_path)
     assert not list(tmp_path.glob(".model*"))
 
 
+def test_a_backbone_that_carries_prompts_is_not_tuned_on(world, backbone, tmp_path):
+    make(world, backbone, tmp_path / "model")
+    zsvg.load(tmp_path / "model", backbone=backbone)
+    with pytest.raises(ZsvgError, match="already carries prompts"):
+        make(world, backbone, tmp_path / "second")
+
+
 def test_ground_answers_in_seconds_and_rejects_empty_questions(world, backbone):
     videos, _ = world
     grounder = Grounder(backbone, fps=1.0)

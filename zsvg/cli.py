@@ -263,6 +263,7 @@ def tune(
     for line in outcome.summary():
         _say(line)
     _say(f"wrote the model to {output}")
+    _finish(list(outcome.failures.values()))
 
 
 @app.command()
@@ -528,7 +529,7 @@ def main() -> None:
     """Run the command line; errors that a user can act on are one line."""
     try:
         app()
-    except (ZsvgError, FileNotFoundError) as error:
+    except (ZsvgError, FileNotFoundError, ValueError) as error:  # ValueError: a bad option
         _say(f"error: {error}")
         sys.exit(1)
     except KeyboardInterrupt:

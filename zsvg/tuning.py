@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -78,7 +77,6 @@ class TuneOutcome:
             lines.append(
                 "warning: tuning made it worse than training-free grounding; use the backbone alone"
             )
-        lines += [f"left out: {why}" for why in self.failures.values()]
         return lines
 
 
@@ -176,6 +174,8 @@ def tune(
     """
     options = options or TuneOptions()
     output = Path(output)
+    if backbone.adapters is not None:
+        raise ZsvgError(f"{backbone.name} already carries prompts; load it afresh to tune on it")
     plan(labels, videos, backbone, recipe, options, validation=validation)
     if output.exists() and not (output / MANIFEST).is_file() and _occupied(output):
         raise ZsvgError(f"{output}: exists and is not a model folder; choose another -o")
@@ -383,8 +383,3 @@ def _replace_folder(staged: Path, output: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     else:
         staged.rename(output)
-
-
-def read_history(folder: str | Path) -> dict[str, Any]:
-    """Return a model folder's learning history as JSON values."""
-    return dict(json.loads((Path(folder) / "history.json").read_text(encoding="utf-8")))

@@ -38,7 +38,7 @@ def one_run(folder: Path, domain: str, seed: int) -> dict:
     from zsvg.quickstart import run
 
     if not (folder / "results.json").exists():
-        run(folder, domain=domain, seed=seed, videos=60, test_videos=50, stage=quiet)
+        run(folder, domain=domain, seed=seed, stage=quiet)
     return json.loads((folder / "results.json").read_text())
 
 

@@ -52,7 +52,7 @@ def learned(out: Path, domain: str, seed: int) -> dict[str, float]:
 
     folder = out / f"{domain}-{seed}"
     if not (folder / "results.json").exists():
-        run(folder, domain=domain, seed=seed, videos=60, test_videos=50, stage=quiet, report=False)
+        run(folder, domain=domain, seed=seed, stage=quiet, report=False)
     methods = json.loads((folder / "results.json").read_text())["methods"]
     return {name: methods[name]["mIoU"] for name in methods}
 

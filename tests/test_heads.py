@@ -7,13 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from zsvg.heads.regression import (
-    AttentionRegressionConfig,
-    AttentionRegressionHead,
-    best_run,
-)
+from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
+from zsvg.heads.runs import RunFit, best_run, find_runs, overlap
 from zsvg.heads.training_free import SCORERS, ScorerOptions, best_segment, find_moments
-from zsvg.losses import attention_guidance_loss, inside_loss, span_loss
+from zsvg.losses import (
+    attention_guidance_loss,
+    contrast_loss,
+    inside_loss,
+    rank_loss,
+    span_loss,
+)
 from zsvg.moments import iou
 
 # ---- training-free ------------------------------------------------------------------------------
@@ -305,7 +308,7 @@ def test_attention_that_is_uniform_gives_the_run_exactly():
     run[:, 8:24] = True
     x, query = torch.zeros(1, 40, 32), torch.zeros(1, 32)
     logits, mask = torch.zeros(1, 40), inputs["frame_mask"]
-    span = head._read(x, query, logits, run, inputs["centres"], mask)
+    span = head._read(x, query, logits, run, centres=inputs["centres"], frame_mask=mask)
     assert span[0].tolist() == pytest.approx([0.2, 0.6], abs=1e-6)
 
 
@@ -339,6 +342,56 @@ def test_best_run_without_a_free_frame_is_empty():
     run, score = best_run(torch.full((1, 4), 0.5), torch.zeros(1, 4, dtype=torch.bool))
     assert not run.any()
     assert score.item() == 0
+
+
+def test_runs_do_not_overlap_and_know_their_iou():
+    probability = torch.full((2, 40), 0.02)
+    probability[:, 5:12], probability[:, 20:32] = 0.7, 0.9
+    runs, expected = find_runs(probability, torch.ones(2, 40, dtype=torch.bool), 2)
+    assert runs.shape == (2, 2, 40)
+    assert (runs.sum(1) <= 1).all()
+    assert (expected[:, 0] > expected[:, 1]).all()
+    true = torch.zeros(2, 40, dtype=torch.bool)
+    true[:, 20:30] = True
+    assert overlap(runs, true).tolist() == [[pytest.approx(10 / 12), 0]] * 2
+
+
+@torch.no_grad()
+def test_a_run_is_judged_by_its_direction():
+    """Something that goes one way and something that goes back have the same mean feature."""
+    along, away = torch.eye(2, 8)
+    share = torch.linspace(0, 1, 12)[:, None]
+    there = (1 - share) * along + share * away
+    frames = torch.cat((there, there.flip(0)))[None]
+    runs = torch.zeros(1, 2, 24, dtype=torch.bool)
+    runs[0, 0, :12] = runs[0, 1, 12:] = True
+    fit = RunFit(8)
+    for query, best in ((away, 0), (along, 1)):
+        judged = fit(frames, query[None], runs, torch.full((1, 2), 0.5))
+        assert judged.logits.argmax(1).item() == best
+    fit.trend.zero_()
+    judged = fit(frames, away[None], runs, torch.full((1, 2), 0.5))
+    torch.testing.assert_close(judged.fit[0, 0], judged.fit[0, 1])
+
+
+def test_rank_and_contrast_losses_by_hand():
+    logits, both = torch.zeros(1, 2), torch.tensor([[True, True]])
+    # IoU .5 is half way between what counts for nothing and for everything.
+    assert rank_loss(logits, torch.tensor([[0.5, 0.0]]), both).item() == pytest.approx(
+        2 * np.log(2)
+    )
+    first = torch.tensor([[True, False]])
+    assert rank_loss(logits + 20, torch.tensor([[0.8, 0.0]]), first).item() < 1e-6
+    query, scale = torch.eye(2, 4), torch.tensor(3.0, requires_grad=True)
+    others = torch.tensor([[0.0, -torch.inf], [-torch.inf, -torch.inf]])
+    loss = contrast_loss(query, query, others, scale)
+    expected = (np.log(np.exp(3) + 2) + np.log(np.exp(3) + 1)) / 2 - 3
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+    assert torch.isfinite(torch.autograd.grad(loss, scale)[0])
+    # The same query twice: its runs are both right.
+    twice = query[[0, 0]]
+    nothing = torch.full((2, 1), -torch.inf)
+    assert contrast_loss(twice, twice, nothing, scale).item() == pytest.approx(0)
 
 
 def test_wrong_config_is_explained():

@@ -60,5 +60,50 @@ def inside_loss(
     return _mean((loss * real).sum(-1) / real.sum(-1).clamp(min=1), weight)
 
 
+def rank_loss(
+    logits: Tensor, overlap: Tensor, counts: Tensor, *, weight: Tensor | None = None
+) -> Tensor:
+    """Binary cross-entropy between judged and true IoU of candidate runs (2D-TAN's form).
+
+    Args:
+        logits: (B, R) logits of the IoU.
+        overlap: (B, R) true IoU in [0, 1].
+        counts: (B, R) bool, which runs take part.
+        weight: (B,) sample weights.
+    """
+    # Scaled as in 2D-TAN: an IoU of 0.3 counts for nothing, 0.7 for everything.
+    target = ((overlap - 0.3) / 0.4).clamp(0, 1).to(logits.dtype)
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return _mean((loss * counts).sum(-1), weight)
+
+
+def contrast_loss(
+    summary: Tensor,
+    query: Tensor,
+    others: Tensor,
+    scale: Tensor,
+    *,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """InfoNCE from each query to its run, against the batch's runs and others of its own video.
+
+    Args:
+        summary: (B, D) unit vectors of the true runs.
+        query: (B, D) unit vectors; rows with the same query are not each other's negatives.
+        others: (B, R) cosines of the query with wrong runs of its video, -inf where there is none.
+        scale: () factor on cosines.
+        weight: (B,) sample weights.
+    """
+    cosines = query.float() @ summary.float().T
+    same = (query.float() @ query.float().T) > 1 - 1e-5
+    same.fill_diagonal_(False)
+    wrong = torch.cat((same, others.isinf()), 1)
+    # Filled in before and after scaling: an infinity would make the scale's gradient NaN.
+    logits = torch.cat((cosines, others), 1).masked_fill(wrong, 0.0) * scale
+    logits = logits.masked_fill(wrong, -torch.inf)
+    target = torch.arange(len(query), device=query.device)
+    return _mean(F.cross_entropy(logits, target, reduction="none"), weight)
+
+
 def _mean(per_sample: Tensor, weight: Tensor | None) -> Tensor:
     return torch.mean(per_sample if weight is None else per_sample * weight)

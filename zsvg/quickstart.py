@@ -111,9 +111,9 @@ def run(
     *,
     domain: str,
     seed: int,
-    videos: int,
-    test_videos: int,
     stage: Stage,
+    videos: int = 150,
+    test_videos: int = 50,
     recipe_name: str = "coop",
     report: bool = True,
 ) -> QuickstartResult:
@@ -123,10 +123,10 @@ def run(
         out: Folder of everything this writes.
         domain: A microworld domain.
         seed: Seed of the world, the labels and the tuning.
-        videos: Unlabelled videos to learn from.
-        test_videos: Videos to measure on.
         stage: Called with (name, total) for each stage; a context manager that yields a function
             taking how many are done.
+        videos: Unlabelled videos to learn from.
+        test_videos: Videos to measure on.
         recipe_name: The recipe of the tuned rows.
         report: Write report.html too.
 

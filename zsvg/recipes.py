@@ -30,21 +30,24 @@ class Prompts(_Strict):
 class HeadRecipe(_Strict):
     """Shape of the attention-regression head."""
 
-    hidden: int = Field(default=128, ge=4)
+    hidden: int = Field(default=64, ge=4)
     layers: int = Field(default=2, ge=1)
     attention_heads: int = Field(default=4, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    content_dropout: float = Field(default=0.5, ge=0, lt=1)
     guidance_weight: float = Field(default=1.0, ge=0)
     inside_weight: float = Field(default=1.0, ge=0)
+    rank_weight: float = Field(default=1.0, ge=0)
+    contrast_weight: float = Field(default=1.0, ge=0)
 
 
 class Training(_Strict):
     """How long and how fast; see `zsvg.training.TrainingOptions`."""
 
-    steps: int = Field(default=250, ge=1)
+    steps: int = Field(default=300, ge=1)
     batch_size: int = Field(default=32, ge=1)
     prompt_learning_rate: float = Field(default=2e-3, gt=0)
-    head_learning_rate: float = Field(default=1e-3, gt=0)
+    head_learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     warmup: int = Field(default=30, ge=0)
     validate_every: int = Field(default=25, ge=1)

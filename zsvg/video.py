@@ -333,7 +333,7 @@ def _encode(path: str | Path, stills: Iterable[tuple[float, float, Any]], fps: f
                 if shape[0] % 2 or shape[1] % 2:
                     raise ValueError(f"H.264 needs an even width and height, got {shape}")
                 rate = Fraction(fps).limit_denominator(10_000)
-                options = {"crf": "18", "preset": "medium", "bf": "0", "threads": "1"}
+                options = {"crf": "18", "preset": "veryfast", "bf": "0", "threads": "1"}
                 stream = sink.add_stream("libx264", rate=rate, options=options)
                 stream.width, stream.height = shape
                 stream.pix_fmt = "yuv420p"

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol, TypedDict
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zsvg.heads.runs import Runs
+
 __all__ = ["Head", "HeadInputs", "HeadOutput"]
 
 
@@ -49,6 +51,12 @@ class HeadOutput:
     """(B, T) bool, as given."""
     centres: Tensor
     """(B, T), as given."""
+    runs: Runs
+    """Candidate runs that the moments were read from."""
+    query: Tensor
+    """(B, D) the query as the runs were compared with it, unit length."""
+    summary: Tensor | None = None
+    """(B, D) the true run as a whole, unit length; only with a target."""
 
 
 class Head(Protocol):

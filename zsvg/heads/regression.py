@@ -9,20 +9,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zsvg.heads import HeadOutput
-from zsvg.heads.training_free import best_segment
-from zsvg.losses import attention_guidance_loss, inside_loss, span_loss
+from zsvg.heads.runs import RunFit, find_runs, overlap
+from zsvg.losses import (
+    attention_guidance_loss,
+    contrast_loss,
+    inside_loss,
+    rank_loss,
+    span_loss,
+)
 
 _TIME_OCTAVES = 4
-_RATIO_STEPS = 4
+_CURVES = 4
+_DILATIONS = (1, 2, 4, 8)
 # Frames this far (in target lengths) around the true moment may take part while training.
 _DILATION = 0.25
+# A run that shares less than this with a moment is another stretch of the video.
+_SOME = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +44,28 @@ class AttentionRegressionConfig:
         layers: blocks of temporal convolution and cross-attention.
         attention_heads: heads of every attention.
         dropout: probability, in [0, 1).
+        content_dropout: probability that a channel of the raw frame features is dropped, in
+            [0, 1). Curves of similarity with the query carry over from few labels; raw features
+            are learned by heart.
         answers: how many moments to return per query.
         guidance_weight: weight of the temporal attention guidance loss.
         inside_weight: weight of the per-frame cross-entropy. It makes `relevance` a probability,
             which the choice of runs relies on.
+        rank_weight: weight of the cross-entropy between judged and true IoU of candidate runs.
+        contrast_weight: weight of matching true runs with queries across the batch.
     """
 
     dim: int
-    hidden: int = 128
+    hidden: int = 64
     layers: int = 2
     attention_heads: int = 4
     dropout: float = 0.1
+    content_dropout: float = 0.5
     answers: int = 5
     guidance_weight: float = 1.0
     inside_weight: float = 1.0
+    rank_weight: float = 1.0
+    contrast_weight: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("dim", "hidden", "layers", "attention_heads", "answers"):
@@ -59,8 +76,9 @@ class AttentionRegressionConfig:
                 f"hidden {self.hidden} must be a multiple of 2 * attention_heads "
                 f"({2 * self.attention_heads})"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout {self.dropout} must lie in [0, 1)")
+        for name in ("dropout", "content_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must lie in [0, 1)")
 
 
 class AttentionRegressionHead(nn.Module):
@@ -74,7 +92,9 @@ class AttentionRegressionHead(nn.Module):
         super().__init__()
         self.config = config
         dim, hidden = config.dim, config.hidden
-        self.frame_in = nn.Linear(2 * dim + 2 + 2 * _TIME_OCTAVES, hidden)
+        self.adapt_frames, self.adapt_query = _Residual(dim), _Residual(dim)
+        self.frame_in = nn.Linear(2 * dim + 2 * _TIME_OCTAVES, hidden)
+        self.curves = _CurveEncoder(hidden)
         self.token_in = nn.Linear(dim, hidden)
         self.pooled_in = nn.Linear(dim, hidden)
         self.blocks = nn.ModuleList(
@@ -83,9 +103,10 @@ class AttentionRegressionHead(nn.Module):
         self.non_local = _Attention(config)
         self.norm = nn.LayerNorm(hidden)
         # Training starts from CLIP's relevance: no correction of the curve, none of the span.
-        self.attend = _quiet_mlp(hidden, hidden, 1, bias=-0.5)
-        self.relevance_gain = nn.Parameter(torch.tensor(1.0))
+        self.attend = _quiet_mlp(hidden, hidden, 1, bias=-3.0)
+        self.relevance_gain = nn.Parameter(torch.tensor(2.0))
         self.refine = _quiet_mlp(2 * hidden + 2, hidden, 2, bias=0.0)
+        self.fit = RunFit(dim)
 
     def forward(
         self,
@@ -115,10 +136,13 @@ class AttentionRegressionHead(nn.Module):
         """
         frame_mask, token_mask = frame_mask.bool(), token_mask.bool()
         real = frame_mask[..., None]
-        frames = frames.masked_fill(~real, 0.0)
+        frames = self.adapt_frames(frames.masked_fill(~real, 0.0)) * real
+        pooled = self.adapt_query(pooled)
         centres = centres.masked_fill(~frame_mask, 0.0).float()
+        motion = F.pad(frames[:, 1:] - frames[:, :-1], (0, 0, 1, 0)).masked_fill(~real, 0.0)
         relevance = _standardise(torch.einsum("btd,bd->bt", frames.float(), pooled.float()), real)
-        x = self.frame_in(self._channels(frames, centres, relevance))
+        x = self.frame_in(self._channels(frames, motion, centres))
+        x = x + self.curves(_curves(relevance, motion, pooled, real).to(x.dtype), real)
         query = self.pooled_in(pooled * math.sqrt(self.config.dim))
         words = self.token_in(tokens * math.sqrt(self.config.dim)) + query[:, None]
         for block in self.blocks:
@@ -127,12 +151,22 @@ class AttentionRegressionHead(nn.Module):
         logits = self.attend(x + x * query[:, None]).squeeze(-1).float()
         logits = logits + self.relevance_gain * relevance[..., 1]
         probability = logits.sigmoid() * frame_mask
+        read = partial(self._read, x, query, logits, centres=centres, frame_mask=frame_mask)
+        found = find_runs(probability, frame_mask, self.config.answers)
+        runs = self.fit(frames, pooled, *found)
+        summary = None
         if target is None:
-            moments, scores = self._predict(x, query, logits, probability, centres, frame_mask)
+            order = runs.logits.masked_fill(~runs.masks.any(-1), -torch.inf).argsort(
+                dim=1, descending=True, stable=True
+            )
+            moments = torch.stack([read(runs.masks[:, i]) for i in range(order.shape[1])], 1)
+            moments = moments.clamp(0, 1).gather(1, order[..., None].expand(-1, -1, 2))
+            scores = (runs.logits.sigmoid() * runs.masks.any(-1)).gather(1, order)
         else:
-            run = _around(target, centres, frame_mask)
-            moments = self._read(x, query, logits, run, centres, frame_mask)[:, None]
+            moments = read(_around(target, centres, frame_mask))[:, None]
             scores = torch.ones_like(moments[..., 0])
+            true = _around(target, centres, frame_mask, dilation=0.0)
+            summary = self.fit.summary(frames, true[:, None]).squeeze(1)
         return HeadOutput(
             moments=moments,
             scores=scores,
@@ -140,6 +174,9 @@ class AttentionRegressionHead(nn.Module):
             logits=logits,
             frame_mask=frame_mask,
             centres=centres,
+            runs=runs,
+            summary=summary,
+            query=pooled,
         )
 
     def loss(
@@ -149,7 +186,7 @@ class AttentionRegressionHead(nn.Module):
         inside: Tensor | None = None,
         weight: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Span regression, attention guidance and per-frame cross-entropy.
+        """Span regression, where frames belong, which run is meant, and which query a run has.
 
         Args:
             output: of a forward call with the same target.
@@ -158,28 +195,45 @@ class AttentionRegressionHead(nn.Module):
             weight: (B,) sample weights, mean about 1.
 
         Returns:
-            Scalars "span", "guidance" and "inside", already weighted; minimise their sum.
+            Scalars "span", "guidance", "inside", "rank" and "contrast", already weighted; minimise
+            their sum.
+
+        Raises:
+            ValueError: The output is of a forward call without a target.
         """
-        mask = output.frame_mask
-        if inside is None:
-            inside = _around(target, output.centres, mask, dilation=0.0)
-        return {
+        if output.summary is None:
+            raise ValueError("the loss needs the output of a forward call with the target")
+        config, mask, runs = self.config, output.frame_mask, output.runs
+        true = _around(target, output.centres, mask, dilation=0.0)
+        inside = true if inside is None else inside
+        shared = overlap(runs.masks, true)
+        # A run in another true moment of the same query is neither right nor wrong.
+        length = runs.masks.sum(-1)
+        right_too = (runs.masks & inside[:, None]).sum(-1) > _SOME * length
+        counts = (length > 0) & ((shared > _SOME) | ~right_too)
+        wrong = runs.fit.masked_fill(~counts | (shared > _SOME), -torch.inf)
+        losses = {
             "span": span_loss(output.moments[:, 0], target, weight=weight),
-            "guidance": self.config.guidance_weight
-            * attention_guidance_loss(output.logits, mask, inside, weight=weight),
-            "inside": self.config.inside_weight
-            * inside_loss(output.logits, mask, inside, weight=weight),
+            "guidance": attention_guidance_loss(output.logits, mask, inside, weight=weight),
+            "inside": inside_loss(output.logits, mask, inside, weight=weight),
+            "rank": rank_loss(runs.logits, shared, counts, weight=weight),
+            "contrast": contrast_loss(
+                output.summary, output.query, wrong, self.fit.scale.exp(), weight=weight
+            ),
+        }
+        return {
+            name: loss * (1.0 if name == "span" else getattr(config, f"{name}_weight"))
+            for name, loss in losses.items()
         }
 
-    def _channels(self, frames: Tensor, centres: Tensor, relevance: Tensor) -> Tensor:
-        """Frame features, their differences (motion; stills have none), relevance and time."""
+    def _channels(self, frames: Tensor, motion: Tensor, centres: Tensor) -> Tensor:
+        """Frame features, their differences (motion; stills have none) and time."""
         octaves = 2.0 ** torch.arange(_TIME_OCTAVES, device=frames.device) * math.pi
         phase = centres[..., None] * octaves
-        motion = F.pad(frames[:, 1:] - frames[:, :-1], (0, 0, 1, 0))
         # L2-normalised features have entries of about 1 / sqrt(D); layers expect about 1.
-        scale = math.sqrt(self.config.dim)
-        parts = (frames * scale, motion * scale, relevance, phase.sin(), phase.cos())
-        return torch.cat([p.to(frames.dtype) for p in parts], -1)
+        content = torch.cat((frames, motion), -1) * math.sqrt(self.config.dim)
+        content = _drop_channels(content, self.config.content_dropout, self.training)
+        return torch.cat([p.to(frames.dtype) for p in (content, phase.sin(), phase.cos())], -1)
 
     def _read(
         self,
@@ -187,6 +241,7 @@ class AttentionRegressionHead(nn.Module):
         query: Tensor,
         logits: Tensor,
         run: Tensor,
+        *,
         centres: Tensor,
         frame_mask: Tensor,
     ) -> Tensor:
@@ -203,23 +258,17 @@ class AttentionRegressionHead(nn.Module):
         grow = self.refine(facts).float().tanh().exp()
         return torch.cat((mean - half * grow[:, :1], mean + half * grow[:, 1:]), -1)
 
-    def _predict(
-        self,
-        x: Tensor,
-        query: Tensor,
-        logits: Tensor,
-        probability: Tensor,
-        centres: Tensor,
-        frame_mask: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Read one moment per run of frames, best run first, runs already used cut out."""
-        free, moments, scores = frame_mask, [], []
-        for _ in range(self.config.answers):
-            run, score = best_run(probability, free)
-            moments.append(self._read(x, query, logits, run, centres, frame_mask).clamp(0, 1))
-            scores.append(score)
-            free = free & ~run
-        return torch.stack(moments, 1), torch.stack(scores, 1)
+
+class _Residual(nn.Module):
+    """Turns unit vectors a little; the identity before training (CLIP-Adapter's idea)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.turn = nn.Linear(dim, dim, bias=False)
+        nn.init.zeros_(self.turn.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x + self.turn(x), dim=-1)
 
 
 class _Block(nn.Module):
@@ -241,14 +290,51 @@ class _Block(nn.Module):
     def forward(
         self, x: Tensor, words: Tensor, frame_mask: Tensor, token_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        length, step = x.shape[1], self.dilation
         # Zeros beyond the last real frame, as beyond the last frame of an unpadded video.
-        padded = F.pad(self.norm(x) * frame_mask[..., None], (0, 0, step, step))
-        near = torch.cat([padded[:, i * step : i * step + length] for i in range(3)], -1)
+        near = _neighbours(self.norm(x) * frame_mask[..., None], self.dilation)
         x = x + _drop_channels(self.out(F.gelu(self.mix(near))), self.rate, self.training)
         if self.to_words is not None:
             words = words + self.to_words(words, x, frame_mask)
         return x + self.to_frames(x, words, token_mask), words
+
+
+class _CurveEncoder(nn.Module):
+    """Dilated convolutions over a few curves per video, seeing 15 clips to either side."""
+
+    def __init__(self, hidden: int, channels: int = 32) -> None:
+        super().__init__()
+        self.first = nn.Linear(_CURVES, channels)
+        self.mix = nn.ModuleList(nn.Linear(3 * channels, channels) for _ in _DILATIONS)
+        self.out = nn.Linear(channels, hidden)
+
+    def forward(self, curves: Tensor, real: Tensor) -> Tensor:
+        x = self.first(curves)
+        for layer, step in zip(self.mix, _DILATIONS, strict=True):
+            x = x + F.gelu(layer(_neighbours(x * real, step)))
+        return self.out(x)
+
+
+def _neighbours(x: Tensor, step: int) -> Tensor:
+    """Put clips `step` before and after beside each clip: (B, T, 3 C), zeros beyond the ends."""
+    padded = F.pad(x, (0, 0, step, step))
+    return torch.cat([padded[:, i * step : i * step + x.shape[1]] for i in range(3)], -1)
+
+
+def _curves(relevance: Tensor, motion: Tensor, pooled: Tensor, real: Tensor) -> Tensor:
+    """Similarity with the query, how much changes, and how much of what the query names changes.
+
+    Rising and falling relevance tells which way something moves; convolutions see that. What
+    blinks or spins only shows in the size of the change.
+
+    Returns:
+        (B, T, 4) float32, 0 at padding.
+    """
+    change = motion.float().abs()
+    asked = torch.einsum("btd,bd->bt", change, pooled.float())
+    size = motion.float().norm(dim=-1)
+    return torch.cat(
+        (relevance, _standardise(asked, real)[..., 1:], _standardise(size, real)[..., 1:]), -1
+    )
 
 
 class _Attention(nn.Module):
@@ -285,40 +371,6 @@ def _quiet_mlp(inputs: int, hidden: int, outputs: int, *, bias: float) -> nn.Seq
 def _drop_channels(x: Tensor, rate: float, training: bool) -> Tensor:
     """Drop channels of (B, T, H) over the whole sequence; one draw per channel is cheap on CPU."""
     return F.dropout1d(x.transpose(1, 2), rate, training).transpose(1, 2)
-
-
-def best_run(probability: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the run of `free` frames with the largest expected IoU; not differentiable.
-
-    With p the probability that a frame is inside, the IoU of a run R is expected to be about
-    sum_R p / (|R| + sum p - sum_R p). The maximum of this ratio is a maximum-sum segment of
-    (1 + r) p - r, where r is the maximum itself (Dinkelbach's iteration, a few steps). A sure
-    head thus cuts at p = 1/2, an unsure one lower, where a fixed cut would return single frames.
-
-    Args:
-        probability: (B, T) in [0, 1], 0 at padding.
-        free: (B, T) bool, frames that a run may contain.
-
-    Returns:
-        (B, T) bool, one run per row, empty where no frame is free; and its expected IoU (B,).
-    """
-    p, open_ = probability.detach().double().cpu().numpy(), free.cpu().numpy()
-    rows, index = np.arange(len(p)), np.arange(p.shape[1])
-    prefix = np.concatenate((np.zeros((len(p), 1)), np.cumsum(p * open_, axis=1)), axis=1)
-    total, ratio = p.sum(axis=1), np.full(len(p), 0.5)
-    for _ in range(_RATIO_STEPS):
-        gain = (1 + ratio[:, None]) * p - ratio[:, None]
-        # A frame this negative is never worth crossing.
-        gain = np.where(open_, gain, -2.0 * p.shape[1] - 1.0)
-        start, stop, _ = best_segment(gain)
-        covered = prefix[rows, stop] - prefix[rows, start]
-        ratio = covered / np.maximum(stop - start + total - covered, 1e-12)
-    run = (index >= start[:, None]) & (index < stop[:, None]) & open_
-    score = np.where(run.any(axis=1), ratio, 0.0)
-    return (
-        torch.from_numpy(run).to(free.device),
-        torch.from_numpy(score).to(probability),
-    )
 
 
 def _standardise(raw: Tensor, real: Tensor) -> Tensor:

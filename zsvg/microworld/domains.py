@@ -36,6 +36,7 @@ class Look:
         noise: Standard deviation of the sensor noise in grey levels.
         vignette: Darkening of the corners, 0 to 1.
         blur: Radius of a Gaussian blur in pixels.
+        swing: Amplitude of a slow change of the light's colour (0: steady light).
         clutter: Number of small background marks.
         drift: Amplitude of the slow camera drift in pixels.
         wording: Key of the domain's phrasing in `language`.
@@ -50,6 +51,7 @@ class Look:
     noise: float = 4.0
     vignette: float = 0.0
     blur: float = 0.0
+    swing: float = 0.0
     clutter: int = 6
     drift: float = 3.0
     wording: str = "studio"
@@ -73,6 +75,7 @@ LOOKS: dict[str, Look] = {
         noise=7.0,
         clutter=14,
         blur=0.5,
+        swing=0.1,
         wording="chalk",
     ),
     "paper": Look(
@@ -80,8 +83,9 @@ LOOKS: dict[str, Look] = {
         tone=(215, 240),
         ink="outline",
         palette=_mixed((60, 60, 80), 0.6),
-        noise=12.0,
-        blur=0.8,
+        noise=6.0,
+        blur=0.4,
+        swing=0.14,
         clutter=24,
         wording="paper",
     ),
@@ -91,9 +95,10 @@ LOOKS: dict[str, Look] = {
         palette=_mixed((110, 130, 110), 0.4),
         gain=0.75,
         tint=(0.75, 1.1, 0.75),
-        noise=15.0,
-        vignette=0.6,
-        blur=0.6,
+        noise=8.0,
+        vignette=0.5,
+        blur=0.3,
+        swing=0.14,
         clutter=10,
         drift=5.0,
         wording="night",
@@ -102,10 +107,11 @@ LOOKS: dict[str, Look] = {
         ground="woven",
         tone=(90, 160),
         ink="outline",
-        palette=_mixed((150, 120, 110), 0.55),
-        noise=12.0,
-        blur=0.5,
-        clutter=10,
+        palette=_mixed((150, 120, 110), 0.45),
+        noise=5.0,
+        blur=0.3,
+        swing=0.17,
+        clutter=8,
         wording="fabric",
     ),
 }

@@ -195,7 +195,7 @@ def _relation(event: Event, other: Distractor) -> str | None:
 
 
 def scene_queries(rng: np.random.Generator, scene: Scene, wording: Wording) -> list[Query]:
-    """Word one or two unambiguous queries per event, each in one of the kinds that fit it.
+    """Word up to two unambiguous queries per event, each in one of the kinds that fit it.
 
     `object`: the object phrase alone. `attribute`: the size decides. `action`: the action decides
     (or describes). `relation`: the place, a distractor's side, or what came before decides.
@@ -209,10 +209,10 @@ def scene_queries(rng: np.random.Generator, scene: Scene, wording: Wording) -> l
         elif all(e.size != event.size for e in twins):
             kinds += ["attribute"]
         tails = _tails(rng, scene, index, twins, wording)
-        if tails:
+        if tails and rng.random() < 0.5:
             kinds += ["relation"]
         chosen = [str(kind) for kind in rng.permutation(kinds)]
-        for kind in chosen[: 1 + int(rng.random() < 0.35)]:
+        for kind in chosen[:2]:
             size = event.size if kind == "attribute" or rng.random() < 0.2 else None
             noun = noun_phrase(rng, event.thing, wording, size)
             if kind == "action":

@@ -56,7 +56,7 @@ _POLYGONS: dict[str, list[tuple[float, float]]] = {
 def _mask(shape: str, style: int, outline: bool) -> Image.Image:
     """Return the opacity of a shape as an `L` image of the sprite size."""
     if shape in DIGITS:
-        images = _digit_images()[DIGITS.index(shape)]
+        images = _digit_images()[DIGITS[shape]]
         digit = images[style % len(images)] / 16.0
         image = Image.fromarray((255 * np.clip(digit * 1.4, 0, 1)).astype(np.uint8))
         return image.resize((_SPRITE, _SPRITE), Image.Resampling.BICUBIC)
@@ -144,6 +144,7 @@ class Renderer:
         self._ground = _background(rng, self.style)
         self._phase = rng.uniform(0, 2 * np.pi, 2)
         self._period = rng.uniform(12, 30, 2)
+        self._light_phase, self._light_period = rng.uniform(0, 2 * np.pi, 3), rng.uniform(6, 18, 3)
         self._sprites: dict[Thing, Image.Image] = {}
         axis = np.linspace(-1, 1, SIZE, dtype=np.float32)
         radius = np.clip((axis[:, None] ** 2 + axis[None, :] ** 2) / 2, 0, 1)[..., None]
@@ -166,7 +167,9 @@ class Renderer:
         index = round(time * 1000) + self.scene.seed
         noise = _noise_bank()[index % 16]
         noise = np.roll(noise, (index * 7919 % SIZE, index * 104729 % SIZE), (0, 1))
-        pixels = np.asarray(image, np.float32) * self._factor + self.style.noise * noise
+        light = np.sin(2 * np.pi * time / self._light_period + self._light_phase)
+        light = (1 + self.style.swing * light).astype(np.float32)
+        pixels = np.asarray(image, np.float32) * self._factor * light + self.style.noise * noise
         return np.clip(pixels, 0, 255).astype(np.uint8)
 
     def _draw_event(self, image: Image.Image, event: Event, time: float, dx: int, dy: int) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
 OUTLINES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond")
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+# Handwritten; those that are neither round (zero is a ring) nor easily taken for one another.
+DIGITS = {"two": 2, "four": 4, "five": 5, "seven": 7}
 SHAPES = (*OUTLINES, *DIGITS)
 SIZES = ("small", "large")
 # Actions during which the thing keeps its place, so that a sentence may name the place.
@@ -132,7 +133,7 @@ def _unit(rng: np.random.Generator, low: float, high: float) -> float:
 
 def _thing(rng: np.random.Generator) -> Thing:
     # One outline is drawn more often than one digit, which is harder to read.
-    shape = str(rng.choice(OUTLINES if rng.random() < 0.65 else DIGITS))
+    shape = str(rng.choice(OUTLINES if rng.random() < 0.7 else tuple(DIGITS)))
     return Thing(shape=shape, colour=str(rng.choice(COLOURS)), style=int(rng.integers(100)))
 
 

@@ -1,0 +1,1 @@
+"""Pre-training of the micro backbones; `scripts/pretrain_micro.py` runs it."""

@@ -18,15 +18,15 @@ from zsvg.records import write_annotations
 
 MICRO = Path(zsvg.__file__).parent / "backbones" / "micro"
 ANNOTATIONS = {
-    "studio": "c86a2ef1c851fbc6349512381df63620128a15b5fe9bb212307be321498d60a3",
-    "chalk": "6b385ae6ac261720380c6de0fb7e69ed257a1c69c1c9eea82e71d1bd705bcc9b",
-    "paper": "5719e1819598207fc6d1eb48f791d480dd631e143f60060912e901ce21ee9f8b",
-    "night": "2abcacd84cb7774c2ac7f1f26c02bb469ab4763c851fb62eea4646c6bb864c12",
-    "fabric": "77f6c87f2cd247e4e3958eff364c0403182de35608e48c722977af7670ad7635",
+    "studio": "1d1f04294e15b5f81e63aefd2d055cebf587a9a36749dab9c8e99c8581cb9815",
+    "chalk": "ac3d302443400d7587eeffa850dd2eb5fbc5669d78928d95ef11f316dd7ef65e",
+    "paper": "25937ad95be85ac250fa6f93ec2d7003973cc513ce67a33ba1000ad34115a13e",
+    "night": "a45466be92983318d281d8a60d05a07038c7b6dfb50f4abb61bbd950722543e5",
+    "fabric": "562740c58383de7f3b3f12a5ea26aa37dda766205772bf9f9083a82789a7f1a9",
 }
 WEIGHTS = {
-    "blip/model.safetensors": "9189e4c8e95b0562e932cce05c5c9fbddaec97d2ffde39dc607e635635c17df3",
-    "clip/open_clip_model.safetensors": "c186e4fdb022f9eda55c491a0d68d69061b20ccbf86bbf9990a24ab740a5ec4b",  # noqa: E501
+    "blip/model.safetensors": "180941ca02e8ec27950826d99ed0d56c15cc66ed2591c86780bfdd19b118754c",
+    "clip/open_clip_model.safetensors": "800cebaf885ace4a5ed9fd5b41da8b25e0c87dd4e2a3417c7c5f7584093d1c9a",  # noqa: E501
 }
 
 

@@ -43,7 +43,7 @@ class TrainingOptions:
     Attributes:
         steps: Optimizer steps.
         batch_size: Samples per pass over all processes; a multiple of their number.
-        accumulation: Passes per optimizer step.
+        accumulation: Passes per optimizer step; queries are contrasted within a pass.
         prompt_learning_rate: Peak learning rate of the prompts.
         head_learning_rate: Peak learning rate of the head.
         weight_decay: AdamW's, on matrices of the head only.

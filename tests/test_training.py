@@ -240,9 +240,7 @@ def test_accumulation_equals_a_larger_batch(backbone, network_of, tmp_path):
         network = network_of()
         network.head.eval()
         # The contrast across a batch only sees its pass, as everywhere.
-        config = replace(
-            network.head.config, dropout=0.0, content_dropout=0.0, contrast_weight=0.0
-        )
+        config = replace(network.head.config, dropout=0.0, content_dropout=0.0, contrast_weight=0.0)
         network.head = AttentionRegressionHead(config)
         network.head.load_state_dict(make_network(backbone).head.state_dict())
         options = replace(QUICK, batch_size=size, accumulation=parts, steps=4)

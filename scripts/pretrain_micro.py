@@ -1,4 +1,4 @@
-"""Pre-train the two micro backbones on microworld's `studio` domain, in about 75 minutes.
+"""Pre-train the two micro backbones on microworld's `studio` domain.
 
     python scripts/pretrain_micro.py --out runs/micro
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zsvg.heads import HeadOutput
+from zsvg.heads.curves import CurveEncoder, neighbours, similarity_curves, standardise
 from zsvg.heads.runs import RunFit, find_runs, overlap
 from zsvg.losses import (
     attention_guidance_loss,
@@ -26,8 +27,6 @@ from zsvg.losses import (
 )
 
 _TIME_OCTAVES = 4
-_CURVES = 4
-_DILATIONS = (1, 2, 4, 8)
 # Frames this far (in target lengths) around the true moment may take part while training.
 _DILATION = 0.25
 # A run that shares less than this with a moment is another stretch of the video.
@@ -84,7 +83,7 @@ class AttentionRegressionConfig:
 class AttentionRegressionHead(nn.Module):
     """Predicts moments from frozen or prompted CLIP features (METHODS 4.3).
 
-    Before training its frame logits are the standardised CLIP relevance minus one half, and the
+    Before training its frame logits are twice the standardised CLIP relevance minus three, and the
     moment is the uniform density with the mean and deviation of the best run, uncorrected.
     """
 
@@ -94,7 +93,7 @@ class AttentionRegressionHead(nn.Module):
         dim, hidden = config.dim, config.hidden
         self.adapt_frames, self.adapt_query = _Residual(dim), _Residual(dim)
         self.frame_in = nn.Linear(2 * dim + 2 * _TIME_OCTAVES, hidden)
-        self.curves = _CurveEncoder(hidden)
+        self.curves = CurveEncoder(hidden)
         self.token_in = nn.Linear(dim, hidden)
         self.pooled_in = nn.Linear(dim, hidden)
         self.blocks = nn.ModuleList(
@@ -140,9 +139,9 @@ class AttentionRegressionHead(nn.Module):
         pooled = self.adapt_query(pooled)
         centres = centres.masked_fill(~frame_mask, 0.0).float()
         motion = F.pad(frames[:, 1:] - frames[:, :-1], (0, 0, 1, 0)).masked_fill(~real, 0.0)
-        relevance = _standardise(torch.einsum("btd,bd->bt", frames.float(), pooled.float()), real)
+        relevance = standardise(torch.einsum("btd,bd->bt", frames.float(), pooled.float()), real)
         x = self.frame_in(self._channels(frames, motion, centres))
-        x = x + self.curves(_curves(relevance, motion, pooled, real).to(x.dtype), real)
+        x = x + self.curves(similarity_curves(relevance, motion, pooled, real).to(x.dtype), real)
         query = self.pooled_in(pooled * math.sqrt(self.config.dim))
         words = self.token_in(tokens * math.sqrt(self.config.dim)) + query[:, None]
         for block in self.blocks:
@@ -291,50 +290,11 @@ class _Block(nn.Module):
         self, x: Tensor, words: Tensor, frame_mask: Tensor, token_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         # Zeros beyond the last real frame, as beyond the last frame of an unpadded video.
-        near = _neighbours(self.norm(x) * frame_mask[..., None], self.dilation)
+        near = neighbours(self.norm(x) * frame_mask[..., None], self.dilation)
         x = x + _drop_channels(self.out(F.gelu(self.mix(near))), self.rate, self.training)
         if self.to_words is not None:
             words = words + self.to_words(words, x, frame_mask)
         return x + self.to_frames(x, words, token_mask), words
-
-
-class _CurveEncoder(nn.Module):
-    """Dilated convolutions over a few curves per video, seeing 15 clips to either side."""
-
-    def __init__(self, hidden: int, channels: int = 32) -> None:
-        super().__init__()
-        self.first = nn.Linear(_CURVES, channels)
-        self.mix = nn.ModuleList(nn.Linear(3 * channels, channels) for _ in _DILATIONS)
-        self.out = nn.Linear(channels, hidden)
-
-    def forward(self, curves: Tensor, real: Tensor) -> Tensor:
-        x = self.first(curves)
-        for layer, step in zip(self.mix, _DILATIONS, strict=True):
-            x = x + F.gelu(layer(_neighbours(x * real, step)))
-        return self.out(x)
-
-
-def _neighbours(x: Tensor, step: int) -> Tensor:
-    """Put clips `step` before and after beside each clip: (B, T, 3 C), zeros beyond the ends."""
-    padded = F.pad(x, (0, 0, step, step))
-    return torch.cat([padded[:, i * step : i * step + x.shape[1]] for i in range(3)], -1)
-
-
-def _curves(relevance: Tensor, motion: Tensor, pooled: Tensor, real: Tensor) -> Tensor:
-    """Similarity with the query, how much changes, and how much of what the query names changes.
-
-    Rising and falling relevance tells which way something moves; convolutions see that. What
-    blinks or spins only shows in the size of the change.
-
-    Returns:
-        (B, T, 4) float32, 0 at padding.
-    """
-    change = motion.float().abs()
-    asked = torch.einsum("btd,bd->bt", change, pooled.float())
-    size = motion.float().norm(dim=-1)
-    return torch.cat(
-        (relevance, _standardise(asked, real)[..., 1:], _standardise(size, real)[..., 1:]), -1
-    )
 
 
 class _Attention(nn.Module):
@@ -371,15 +331,6 @@ def _quiet_mlp(inputs: int, hidden: int, outputs: int, *, bias: float) -> nn.Seq
 def _drop_channels(x: Tensor, rate: float, training: bool) -> Tensor:
     """Drop channels of (B, T, H) over the whole sequence; one draw per channel is cheap on CPU."""
     return F.dropout1d(x.transpose(1, 2), rate, training).transpose(1, 2)
-
-
-def _standardise(raw: Tensor, real: Tensor) -> Tensor:
-    """Stack a curve (B, T) with its z-scores over the real frames: (B, T, 2), 0 at padding."""
-    mask = real.squeeze(-1)
-    count = mask.sum(-1, keepdim=True).clamp(min=1)
-    centred = (raw - (raw * mask).sum(-1, keepdim=True) / count) * mask
-    deviation = (centred.square().sum(-1, keepdim=True) / count + 1e-10).sqrt()
-    return torch.stack((raw * mask, centred / deviation), -1)
 
 
 def _clip_width(centres: Tensor, frame_mask: Tensor) -> Tensor:

@@ -85,8 +85,8 @@ class RunFit(nn.Module):
     """Judges a run as a whole: what is there, what changes which way, and how restless it is.
 
     One frame cannot tell whether something comes or goes. The mean of a run's features, late minus
-    early, and the mean size of changes are added up and compared with the query; the three weights
-    and the two residual maps are learned.
+    early, and the mean size of changes are added up with learned weights and compared with the
+    query.
     """
 
     def __init__(self, dim: int) -> None:
@@ -95,7 +95,7 @@ class RunFit(nn.Module):
         self.unrest = nn.Parameter(torch.tensor(2.0))
         self.scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.judge = nn.Linear(3, 1)
-        with torch.no_grad():
+        with torch.no_grad():  # at first the expected IoU and the fit decide together
             self.judge.weight.copy_(torch.tensor([[1.0, 0.3, 0.3]]))
             self.judge.bias.zero_()
 

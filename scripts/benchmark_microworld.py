@@ -43,7 +43,7 @@ def one_run(folder: Path, domain: str, seed: int) -> dict:
 
 
 def action_pairs(domain: str, seed: int, videos: int) -> list[tuple[Annotation, Annotation]]:
-    """Return action queries of the test split, each with its true and with another verb.
+    """Return an action query per event of the test split, with its true and with another verb.
 
     Both sentences are worded from scratch in the same way, so that they differ in the verb alone.
     The other verb is one that the same thing does not do in that video.
@@ -52,9 +52,8 @@ def action_pairs(domain: str, seed: int, videos: int) -> list[tuple[Annotation, 
     pairs = []
     for index in range(videos):
         scene, annotations = plan_video(domain, "test", seed, index)
-        for record in annotations:
-            if record.extra["kind"] != "action":
-                continue
+        one_each = {a.extra["event"]: a for a in annotations if a.extra["kind"] == "action"}
+        for record in one_each.values():
             event = scene.events[record.extra["event"]]
             done = {e.action for e in scene.events if e.thing == event.thing}
             rng = np.random.default_rng([seed, index, record.extra["event"]])

@@ -18,11 +18,11 @@ from zsvg.records import write_annotations
 
 MICRO = Path(zsvg.__file__).parent / "backbones" / "micro"
 ANNOTATIONS = {
-    "studio": "1d1f04294e15b5f81e63aefd2d055cebf587a9a36749dab9c8e99c8581cb9815",
-    "chalk": "ac3d302443400d7587eeffa850dd2eb5fbc5669d78928d95ef11f316dd7ef65e",
-    "paper": "25937ad95be85ac250fa6f93ec2d7003973cc513ce67a33ba1000ad34115a13e",
-    "night": "a45466be92983318d281d8a60d05a07038c7b6dfb50f4abb61bbd950722543e5",
-    "fabric": "562740c58383de7f3b3f12a5ea26aa37dda766205772bf9f9083a82789a7f1a9",
+    "studio": "35345a0085d872971aa14b3e7d6c88933d62338a2c147e4231a5dddec945fd52",
+    "chalk": "32fcd13d14938267113098bea6cfb5515085265870cdb79ca5bc855e0e681bf2",
+    "paper": "c7265c4fc63bab2d80375237cf94be88cf647e03a8f2dbfa3f0e009034bbb4b2",
+    "night": "24f6a969d5e284f82f50ec2ccabcac187f486461d75c4a1e79ae2a60f55adba0",
+    "fabric": "e87794aebfede468a5a2ec532e2143a253a0918a296e802f5ad21391647d6446",
 }
 WEIGHTS = {
     "blip/model.safetensors": "180941ca02e8ec27950826d99ed0d56c15cc66ed2591c86780bfdd19b118754c",

@@ -22,13 +22,13 @@ from zsvg.pseudo.queries import (
     caption_events,
     choose,
     clean,
-    inside_minus_outside,
+    fit,
     view_times,
 )
 from zsvg.records import check_trainable, read_annotations, write_annotations
 from zsvg.video import find_videos
 
-LENIENT = LabelOptions(queries=QueryOptions(min_score=-2.0))
+LENIENT = LabelOptions(queries=QueryOptions(min_score=-1.0))
 
 
 def scenes(colours: list[tuple[int, int, int]], each: int = 20, seed: int = 0) -> np.ndarray:
@@ -80,72 +80,72 @@ class TestChoose:
     every = [(i, j) for i in range(4) for j in range(i, 4) if (i, j) != (0, 3)]  # noqa: RUF012
 
     def pick(self, captions, curves, **options):
+        """Choose where each text has its own direction and frames show it as much as its curve."""
         texts = sorted(curves)
-        relevance = np.array([np.repeat(curves[text], 2) for text in texts], float)
         return choose(
             captions,
             texts,
-            relevance,
+            np.eye(len(texts)),
+            np.array([np.repeat(curves[text], 2) for text in texts], float).T,
             atoms=self.atoms,
             events=self.every,
             centres=self.centres,
             options=QueryOptions(**options),
         )
 
-    def test_score_is_inside_minus_outside(self):
-        relevance = np.array([[0.1, 0.5, 0.7, 0.1], [0.3, 0.3, 0.3, 0.3]])
-        inside = np.array([False, True, True, False])
-        np.testing.assert_allclose(inside_minus_outside(relevance, inside), [0.5, 0.0])
-        np.testing.assert_array_equal(inside_minus_outside(relevance, np.ones(4, bool)), [0, 0])
+    def test_fit_is_the_correlation_with_being_inside(self):
+        rng = np.random.default_rng(0)
+        curves = np.vstack((rng.normal(size=(3, 9)), np.full((1, 9), 0.3)))
+        inside = np.arange(9) // 3 == 1
+        expected = [np.corrcoef(curve, inside)[0, 1] for curve in curves[:3]]
+        np.testing.assert_allclose(fit(curves, inside), [*expected, 0.0], atol=1e-12)
+        np.testing.assert_allclose(fit(3.0 * inside[None] + 1, inside), [1.0])
+        for nothing in (np.ones(9, bool), np.zeros(9, bool)):
+            np.testing.assert_array_equal(fit(curves, nothing), np.zeros(4))
 
     def test_a_sentence_goes_to_the_union_it_fits(self):
         captions = [["cat"], ["cat"], ["dog"], ["bird"]]
-        curves = {"cat": [0.4, 0.4, 0.1, 0.1], "dog": [0.1, 0.1, 0.4, 0.1], "bird": [0.1] * 4}
-        queries = self.pick(captions, curves, min_score=0.1)
+        curves = {"cat": [0.4, 0.5, 0.1, 0.1], "dog": [0.1, 0.1, 0.4, 0.1], "bird": [0.1] * 4}
+        queries = self.pick(captions, curves, min_score=0.6)
         assert [(q.text, q.span, q.atoms) for q in queries] == [
-            ("cat", (0.0, 4.0), (0, 1)),
+            ("cat", (0.0, 4.0), (0, 1)),  # though [2, 4) alone has the larger difference of means
             ("dog", (4.0, 6.0), (2, 2)),
         ]
-        assert queries[0].score == pytest.approx(0.3)
+        assert queries[1].score == pytest.approx(1.0)
+
+    def test_what_was_said_decides_where_frames_do_not(self):
+        curves = {"cat": [0.3, 0.3, 0.3, 0.3], "dog": [0.3, 0.3, 0.3, 0.3]}
+        queries = self.pick([["cat"], ["dog"], ["dog"], ["cat"]], curves, min_score=0.2)
+        assert [(q.text, q.span) for q in queries] == [("cat", (0.0, 2.0)), ("dog", (2.0, 6.0))]
 
     def test_an_event_only_borrows_from_its_own_atoms(self):
         curves = {"cat": [0.1, 0.1, 0.1, 0.9]}  # said of the first event, seen in the last
-        queries = self.pick([["cat"], [], [], []], curves, min_score=-2.0, per_video=20)
-        assert all(query.atoms[0] == 0 for query in queries)
-        assert self.pick([["cat"], [], [], []], curves, min_score=0.0) == []
+        queries = self.pick([["cat"], [], [], []], curves, min_score=-1.0, per_video=20)
+        assert [query.atoms[0] for query in queries] == [0]
 
-    @pytest.mark.parametrize(("repeated", "spans"), [("best", 1), ("drop", 0), ("keep", 9)])
-    def test_a_sentence_said_of_far_apart_events(self, repeated, spans):
-        captions = [["cat"], [], [], ["cat"]]
-        curves = {"cat": [0.3, 0.1, 0.1, 0.4]}
-        queries = self.pick(captions, curves, repeated=repeated, min_score=-2.0, per_video=20)
-        held = [event for event in self.every if 0 in event or 3 in event]
-        assert len(queries) == (len(held) if repeated == "keep" else spans)
-        if repeated == "best":
-            assert queries[0].span == (6.0, 8.0)
-
-    def test_neighbours_that_share_a_sentence_are_not_far_apart(self):
-        captions = [["Cat"], ["cat"], [], []]
-        curves = {"cat": [0.3, 0.4, 0.1, 0.1], "Cat": [0.3, 0.4, 0.1, 0.1]}
-        queries = self.pick(captions, curves, repeated="drop")
-        assert [query.span for query in queries] == [(0.0, 4.0)]  # .25, against .233 for [2, 4)
+    def test_of_events_that_overlap_the_best_is_kept(self):
+        captions = [["a"], ["a", "b"], [], []]
+        curves = {"a": [0.5, 0.5, 0, 0], "b": [0.3, 0.4, 0, 0]}
+        (query,) = self.pick(captions, curves, overlap=0.3, min_score=0.6)
+        assert (query.text, query.span) == ("a", (0.0, 4.0))
+        assert len(self.pick(captions, curves, overlap=1.0, min_score=0.6)) == 2
 
     def test_cap_keeps_the_best_in_order_of_time(self):
         captions = [["a"], ["b"], ["c"], ["d"]]
         curves = {
             "a": [0.3, 0, 0, 0],
-            "b": [0, 0.1, 0, 0],
+            "b": [0.2, 0.3, 0.1, 0],
             "c": [0, 0, 0.5, 0],
-            "d": [0, 0, 0, 0.2],
+            "d": [0.2, 0, 0.1, 0.3],
         }
         queries = self.pick(captions, curves, per_video=2)
         assert [query.text for query in queries] == ["a", "c"]
 
     def test_options_are_checked(self):
-        for wrong in ({"view": "gif"}, {"repeated": "no"}, {"samples": -1}, {"per_video": 0}):
+        for wrong in ({"view": "gif"}, {"overlap": 2}, {"samples": -1}, {"per_video": 0}):
             with pytest.raises(ValueError, match=next(iter(wrong))):
                 QueryOptions(**wrong)
-        with pytest.raises(ValueError, match="cosines"):
+        with pytest.raises(ValueError, match="correlation"):
             QueryOptions(min_score=3)
 
 
@@ -205,7 +205,7 @@ class TestPseudoLabel:
             source = label.extra["source"]
             assert source["proposals"] == "psvl"
             assert source["caption"] == label.query
-            assert -2 <= source["score"] <= 2
+            assert -1 <= source["score"] <= 1
             assert source["atoms"][0] <= source["atoms"][1]
             assert label.extra["weight"] == 1.0
         as_bytes(report, tmp_path / "pseudo.jsonl")
@@ -243,7 +243,7 @@ class TestPseudoLabel:
 
     @pytest.mark.parametrize("samples", [0, 2])
     def test_company_and_order_change_nothing(self, videos, models, tmp_path, samples):
-        options = LabelOptions(queries=QueryOptions(min_score=-2.0, samples=samples))
+        options = LabelOptions(queries=QueryOptions(min_score=-1.0, samples=samples))
         found = find_videos(videos)
         together = run(found, models, tmp_path, options=options, work_dir=None)
         alone = []

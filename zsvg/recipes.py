@@ -44,7 +44,7 @@ class HeadRecipe(_Strict):
 class Training(_Strict):
     """How long and how fast; see `zsvg.training.TrainingOptions`."""
 
-    steps: int = Field(default=200, ge=1)
+    steps: int = Field(default=100, ge=1)
     batch_size: int = Field(default=32, ge=1)
     prompt_learning_rate: float = Field(default=2e-3, gt=0)
     head_learning_rate: float = Field(default=1e-3, gt=0)

@@ -195,7 +195,7 @@ def _relation(event: Event, other: Distractor) -> str | None:
 
 
 def scene_queries(rng: np.random.Generator, scene: Scene, wording: Wording) -> list[Query]:
-    """Word up to two unambiguous queries per event, each in one of the kinds that fit it.
+    """Word two unambiguous queries per event: its action, and another kind or its action again.
 
     `object`: the object phrase alone. `attribute`: the size decides. `action`: the action decides
     (or describes). `relation`: the place, a distractor's side, or what came before decides.
@@ -203,16 +203,15 @@ def scene_queries(rng: np.random.Generator, scene: Scene, wording: Wording) -> l
     queries: list[Query] = []
     for index, event in enumerate(scene.events):
         twins = [e for i, e in enumerate(scene.events) if i != index and e.thing == event.thing]
-        kinds = ["action"]
-        if not twins:
-            kinds += ["object"]
-        elif all(e.size != event.size for e in twins):
-            kinds += ["attribute"]
         tails = _tails(rng, scene, index, twins, wording)
-        if tails and rng.random() < 0.5:
-            kinds += ["relation"]
-        chosen = [str(kind) for kind in rng.permutation(kinds)]
-        for kind in chosen[:2]:
+        others = ["relation"] if tails else []
+        if not twins:
+            others += ["object"]
+        elif all(e.size != event.size for e in twins):
+            others = ["attribute"]  # this fits few events, the others many
+        second = str(rng.choice(others)) if others and rng.random() < 0.5 else "action"
+        texts: set[str] = set()
+        for kind in ("action", second):
             size = event.size if kind == "attribute" or rng.random() < 0.2 else None
             noun = noun_phrase(rng, event.thing, wording, size)
             if kind == "action":
@@ -221,7 +220,11 @@ def scene_queries(rng: np.random.Generator, scene: Scene, wording: Wording) -> l
                 text = phrase_sentence(rng, noun, wording, str(rng.choice(tails)))
             else:
                 text = phrase_sentence(rng, noun, wording)
-            queries.append(Query(text=text, event=index, kind=kind, ambiguous_object=bool(twins)))
+            if text not in texts:
+                texts.add(text)
+                queries.append(
+                    Query(text=text, event=index, kind=kind, ambiguous_object=bool(twins))
+                )
     return queries
 
 

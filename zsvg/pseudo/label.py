@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from zsvg.records import Annotation
 from zsvg.video import Framing, load_frames_at, video_hash
 
 # Raise it when the same options begin to give other labels; old parts are then left alone.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,19 +197,25 @@ def _label_video(
     views = frames.reshape(*times.shape, *frames.shape[1:])
     captions = caption_events(views, captioner, samples=queries.samples, seed=seed)
     texts = sorted({text for event in captions for text in event})
-    relevance = np.zeros((0, len(video.features)), np.float32)
+    chosen = []
     if texts:
-        pooled = backbone.encode_text(texts).pooled.float().cpu().numpy()
-        relevance = pooled @ video.features.T
-    chosen = choose(
-        captions,
-        texts,
-        relevance,
-        atoms=atoms,
-        events=events,
-        centres=video.centres,
-        options=queries,
-    )
+        chosen = choose(
+            captions,
+            texts,
+            backbone.encode_text(texts).pooled.float().cpu().numpy(),
+            video.features,
+            atoms=atoms,
+            events=events,
+            centres=video.centres,
+            options=queries,
+        )
+    unions = [query for query in chosen if query.atoms[0] < query.atoms[1]]
+    if unions and queries.recaption:
+        # From the frames at hand: those next to where a view of the whole event would look.
+        wanted = view_times(np.array([query.span for query in unions]), queries.view)
+        nearest = np.abs(wanted[..., None] - times.ravel()).argmin(axis=-1)
+        whole = dict(zip(unions, caption_events(frames[nearest], captioner), strict=True))
+        chosen = [replace(query, text=(whole.get(query) or [query.text])[0]) for query in chosen]
     return {
         "duration": float(video.duration),
         "atoms": atoms.tolist(),

@@ -1,27 +1,28 @@
 """What happens: a pseudo-query for each event, from captions of its atomic events.
 
-Every atomic event is captioned once; composite events borrow the captions of their atoms. Which
-caption belongs to which event is decided by the frozen CLIP, with the event quality of SPL (Zheng
-et al., "Generating Structured Pseudo Labels for Noise-resistant Zero-shot Video Sentence
-Localization", ACL 2023): mean cosine of the caption with the frames inside the event, minus the
-mean with those outside.
+Every atomic event is captioned once; composite events borrow the captions of their atoms. A
+sentence belongs to the event inside which two curves are high and outside which they are low: its
+cosine with the frames (the frozen CLIP), and its likeness to what the captioner said at each time.
+SPL (Zheng et al., "Generating Structured Pseudo Labels for Noise-resistant Zero-shot Video Sentence
+Localization", ACL 2023) takes the plain difference of means of the first; that favours the most
+telling part of an event over the event.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zsvg.backbones.captioner import Captioner, strip
-from zsvg.moments import spans_to_mask
+from zsvg.moments import iou, spans_to_mask
 
+# Standard deviation below which a curve of cosines is rounding, not content.
+_FLAT = 1e-5
 # Captioners describe a 2 x 2 strip as what it looks like; the sentence that follows is the content.
 _STRIP_TALK = re.compile(
     r"^(?:(?:this is|there (?:is|are)) )?(?:an? |the )?"
@@ -41,35 +42,32 @@ class QueryOptions:
             the one frame in its middle.
         samples: Captions drawn per atomic event by nucleus sampling; 0 for one decoded without
             randomness.
-        per_event: Most sentences that one event keeps, best first.
-        min_score: Least inside-minus-outside cosine of a label. An event that is the whole video
-            has nothing outside and scores 0.
+        min_score: Least `fit` of a label, in [-1, 1]. An event that is the whole video has nothing
+            outside and scores 0.
+        overlap: Of events whose IoU is above this, the best one is kept.
         per_video: Most labels of one video, best first.
-        repeated: What to do with a sentence that describes several events of one video. "best":
-            the event that it fits best keeps it. "drop": as "best", but a sentence given to atomic
-            events that do not touch is dropped, for it does not say which is meant. "keep": each
-            event may have it.
+        recaption: Caption chosen unions of atomic events anew, as wholes: a part of an action says
+            little of it.
     """
 
     view: Literal["strip", "middle"] = "strip"
     samples: int = 0
-    per_event: int = 1
     min_score: float = 0.0
+    overlap: float = 0.3
     per_video: int = 10
-    repeated: Literal["drop", "best", "keep"] = "best"
+    recaption: bool = True
 
     def __post_init__(self) -> None:
         if self.view not in ("strip", "middle"):
             raise ValueError(f"view must be 'strip' or 'middle', got {self.view!r}")
-        if self.repeated not in ("drop", "best", "keep"):
-            raise ValueError(f"repeated must be 'drop', 'best' or 'keep', got {self.repeated!r}")
         if self.samples < 0:
             raise ValueError(f"samples must not be negative, got {self.samples}")
-        for name in ("per_video", "per_event"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not -2 <= self.min_score <= 2:
-            raise ValueError(f"min_score is a difference of cosines, got {self.min_score}")
+        if self.per_video < 1:
+            raise ValueError(f"per_video must be at least 1, got {self.per_video}")
+        if not -1 <= self.min_score <= 1:
+            raise ValueError(f"min_score is a correlation, in [-1, 1], got {self.min_score}")
+        if not 0 <= self.overlap <= 1:
+            raise ValueError(f"overlap is an IoU, in [0, 1], got {self.overlap}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +78,7 @@ class PseudoQuery:
         text: The sentence.
         atoms: (first, last) atomic event, both included.
         span: (start, end) of the event, seconds.
-        score: Inside-minus-outside cosine, in [-2, 2].
+        score: How well it fits, in [-1, 1]; see `choose`.
     """
 
     text: str
@@ -132,28 +130,35 @@ def clean(caption: str) -> str:
     return _STRIP_TALK.sub("", " ".join(caption.split())).strip(" .,;:")
 
 
-def inside_minus_outside(
-    relevance: NDArray[np.floating], inside: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Return how much better sentences fit inside an event than outside it.
+def fit(curves: NDArray[np.floating], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the correlation of curves with "inside the event".
+
+    It is the difference of the means inside and outside, in standard deviations of the curve,
+    times sqrt(p (1 - p)) for an event of share p of the video: 1 for a box of the event's length.
 
     Args:
-        relevance: (C, T) cosines of sentences with frames.
+        curves: (C, T), any scale.
         inside: (T,) which frames belong to the event.
 
     Returns:
-        (C,) float64 in [-2, 2]; 0 where there is no frame inside, or none outside.
+        (C,) float64 in [-1, 1]; 0 for a flat curve, no frame inside, or none outside.
     """
-    cosines = np.asarray(relevance, dtype=np.float64)
+    values = np.asarray(curves, dtype=np.float64)
     if inside.all() or not inside.any():
-        return np.zeros(len(cosines))
-    return np.asarray(cosines[:, inside].mean(axis=1) - cosines[:, ~inside].mean(axis=1))
+        return np.zeros(len(values))
+    share = inside.mean()
+    difference = values[:, inside].mean(axis=1) - values[:, ~inside].mean(axis=1)
+    deviation = values.std(axis=1)
+    flat = deviation < _FLAT
+    score = difference * np.sqrt(share * (1 - share)) / np.where(flat, 1.0, deviation)
+    return np.where(flat, 0.0, score)
 
 
 def choose(
     captions: Sequence[Sequence[str]],
     texts: Sequence[str],
-    relevance: NDArray[np.floating],
+    pooled: NDArray[np.floating],
+    features: NDArray[np.floating],
     *,
     atoms: ArrayLike,
     events: Sequence[tuple[int, int]],
@@ -162,14 +167,17 @@ def choose(
 ) -> list[PseudoQuery]:
     """Decide which sentence describes which event of one video.
 
-    Every event may have a caption of one of its atoms. The best-scored pair of event and sentence
-    is taken first; it uses up a place of the event and, unless repeated is "keep", the sentence.
+    Every event may have a caption of one of its atoms. The score of the pair is the mean of two
+    values of `fit`: of the sentence's cosine with the frames, and of its cosine with the most
+    similar caption of the atomic event that a frame is in. The best pair is taken first; its
+    sentence is then used up, and so are the events that overlap with it.
 
     Args:
         captions: The captions of each atomic event.
         texts: The C different captions of the video.
-        relevance: (C, T) cosines of `texts` with the video's frames.
-        atoms: (n, 2) atomic events, seconds.
+        pooled: (C, D) L2-normalised features of `texts`.
+        features: (T, D) L2-normalised frame features.
+        atoms: (n, 2) atomic events that tile the video, seconds.
         events: (first, last) atoms of each event, both included.
         centres: (T,) middle of each frame's clip, seconds.
         options: What to keep.
@@ -180,37 +188,45 @@ def choose(
     options = options or QueryOptions()
     spans = np.asarray(atoms, dtype=np.float64)
     row = {text: index for index, text in enumerate(texts)}
-    ambiguous = _scattered(captions) if options.repeated == "drop" else set()
+    seen = pooled @ features.T
+    said = _said(captions, row, pooled)[:, np.searchsorted(spans[1:, 0], centres, side="right")]
     pairs: list[PseudoQuery] = []
     for first, last in events:
+        own = sorted({text for atom in captions[first : last + 1] for text in atom})
         span = (float(spans[first, 0]), float(spans[last, 1]))
-        scores = inside_minus_outside(relevance, spans_to_mask(np.array([span]), centres))
-        for text in sorted({t for atom in captions[first : last + 1] for t in atom}):
-            score = float(scores[row[text]])
-            if score >= options.min_score and text.casefold() not in ambiguous:
-                pairs.append(PseudoQuery(text=text, atoms=(first, last), span=span, score=score))
-    kept: list[PseudoQuery] = []
-    described: Counter[tuple[int, int]] = Counter()
-    said: set[str] = set()
+        inside = spans_to_mask(np.array([span]), centres)
+        rows = [row[text] for text in own]
+        scores = (fit(seen[rows], inside) + fit(said[rows], inside)) / 2
+        pairs += [
+            PseudoQuery(text=text, atoms=(first, last), span=span, score=float(score))
+            for text, score in zip(own, scores, strict=True)
+            if score >= options.min_score
+        ]
     # Among equals the shorter event, then the earlier one: the order must not depend on chance.
     pairs.sort(key=lambda q: (-q.score, q.span[1] - q.span[0], q.span, q.text))
+    kept: list[PseudoQuery] = []
     for query in pairs:
         if len(kept) == options.per_video:
             break
-        key = query.text.casefold()
-        again = key in said and options.repeated != "keep"
-        if again or described[query.atoms] == options.per_event:
-            continue
-        kept.append(query)
-        described[query.atoms] += 1
-        said.add(key)
-    return sorted(kept, key=lambda query: (query.span, query.text))
+        repeats = any(query.text.casefold() == other.text.casefold() for other in kept)
+        if not repeats and not _overlaps(query, kept, options.overlap):
+            kept.append(query)
+    return sorted(kept, key=lambda query: query.span)
 
 
-def _scattered(captions: Sequence[Sequence[str]]) -> set[str]:
-    """Return the sentences, case folded, of atomic events that do not form one row."""
-    places: dict[str, list[int]] = {}
-    for index, texts in enumerate(captions):
-        for key in {text.casefold() for text in texts}:
-            places.setdefault(key, []).append(index)
-    return {key for key, at in places.items() if any(b - a > 1 for a, b in pairwise(at))}
+def _said(
+    captions: Sequence[Sequence[str]], row: dict[str, int], pooled: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """Return how alike each text and the most similar caption of each atom are, (C, n)."""
+    likeness = pooled @ pooled.T
+    said = np.zeros((len(pooled), len(captions)), likeness.dtype)
+    for atom, own in enumerate(captions):
+        if own:
+            said[:, atom] = likeness[:, [row[text] for text in own]].max(axis=1)
+    return said
+
+
+def _overlaps(query: PseudoQuery, kept: Sequence[PseudoQuery], most: float) -> bool:
+    if not kept:
+        return False
+    return bool(iou(np.array([query.span]), np.array([q.span for q in kept])).max() > most)

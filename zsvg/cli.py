@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from zsvg.errors import ZsvgError
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from zsvg.terminal import progress, say, table
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -64,7 +60,7 @@ def microworld(
     """
     from zsvg.microworld.world import write_world
 
-    with _progress("rendering", videos) as advance:
+    with progress("rendering", videos) as advance:
         write_world(
             out,
             domain=domain,
@@ -75,7 +71,7 @@ def microworld(
             workers=os.cpu_count() or 1,
             on_progress=lambda done, _: advance(done),
         )
-    _say(f"wrote {videos} videos to {out / 'videos'}")
+    say(f"wrote {videos} videos to {out / 'videos'}")
 
 
 @app.command()
@@ -100,7 +96,7 @@ def features(
     clip = load_backbone(backbone, device)
     folder = cache or default_cache()
     rows, failures = [], []
-    with _progress("encoding", len(found)) as advance:
+    with progress("encoding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
             try:
                 video = extract(
@@ -124,8 +120,8 @@ def features(
                     )
                 )
             advance(done)
-    _table(("video", "seconds", "frames", "frame times"), rows)
-    _say(f"features of {len(rows)} of {len(found)} videos are in {folder}")
+    table(("video", "seconds", "frames", "frame times"), rows)
+    say(f"features of {len(rows)} of {len(found)} videos are in {folder}")
     _finish(failures)
 
 
@@ -141,6 +137,9 @@ def pseudo_label(
     per_video: Annotated[int | None, typer.Option(help="Most labels per video.")] = None,
     max_atoms: Annotated[
         int | None, typer.Option(help="Most atomic events in one composite event.")
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Least fit of sentence and event, -1 to 1.")
     ] = None,
     samples: Annotated[
         int | None, typer.Option(help="Sampled captions per event; 0: one, by greedy search.")
@@ -166,13 +165,18 @@ def pseudo_label(
     from zsvg.video import find_videos
 
     options = default_options(
-        clusters=clusters, per_video=per_video, max_atoms=max_atoms, samples=samples, view=view
+        clusters=clusters,
+        per_video=per_video,
+        max_atoms=max_atoms,
+        min_score=min_score,
+        samples=samples,
+        view=view,
     )
     found = find_videos(videos)
     clip = load_backbone(backbone, device)
     describe = load_captioner(captioner, device)
     work = output.with_name(f"{output.name}.parts")
-    with _progress("labelling", len(found)) as advance:
+    with progress("labelling", len(found)) as advance:
         report = label(
             found,
             clip,
@@ -189,9 +193,9 @@ def pseudo_label(
     write_annotations(output, report.labels)
     _remove_parts(work)
     done = len(found) - len(report.failures)
-    _say(f"{len(report.labels)} pseudo labels of {done} videos: {output}")
+    say(f"{len(report.labels)} pseudo labels of {done} videos: {output}")
     if report.silent:
-        _say(f"no event found a sentence in: {', '.join(report.silent)}")
+        say(f"no event found a sentence in: {', '.join(report.silent)}")
     _finish(list(report.failures.values()))
 
 
@@ -245,10 +249,10 @@ def tune(
     clip = load_backbone(backbone, device)
     if dry_run:
         for line in plan(records, found, clip, chosen, options, validation=held_out):
-            _say(line)
+            say(line)
         return
     total = chosen.training.steps
-    with _progress("tuning", total) as advance:
+    with progress("tuning", total) as advance:
         outcome = run(
             records,
             found,
@@ -261,8 +265,8 @@ def tune(
             on_step=lambda step, _loss: advance(step),
         )
     for line in outcome.summary():
-        _say(line)
-    _say(f"wrote the model to {output}")
+        say(line)
+    say(f"wrote the model to {output}")
     _finish(list(outcome.failures.values()))
 
 
@@ -294,7 +298,7 @@ def ground(
     grounder = load(model, device)
     answers: dict[str, list[tuple[float, float, float, str]]] = {query: [] for query in queries}
     predictions, failures = [], []
-    with _progress("grounding", len(found)) as advance:
+    with progress("grounding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
             try:
                 encoded = grounder.encode(
@@ -317,16 +321,16 @@ def ground(
     for number, query in enumerate(queries):
         best = sorted(answers[query], key=lambda a: (-a[2], a[3], a[0]))[:top_k]
         rows = [(vid, f"{s:.2f}", f"{e:.2f}", f"{score:.3f}") for s, e, score, vid in best]
-        _table(("video", "start", "end", "score"), rows, title=query)
+        table(("video", "start", "end", "score"), rows, title=query)
         if cut is not None:
             cut.mkdir(parents=True, exist_ok=True)
             for rank, (start, end, _score, vid) in enumerate(best, 1):
                 clip = cut / f"{number + 1:02d}-{rank}-{vid}.mp4"
                 cut_clip(found[vid], start, end, clip)
-                _say(f"cut {clip}")
+                say(f"cut {clip}")
     if output is not None:
         write_predictions(output, predictions)
-        _say(f"wrote {output}")
+        say(f"wrote {output}")
     _finish(failures)
 
 
@@ -354,7 +358,7 @@ def predict(
     records = read_annotations(annotations)
     found = find_videos(videos)
     grounder = load(model, device)
-    with _progress("answering", len(records)) as advance:
+    with progress("answering", len(records)) as advance:
         predictions, failures = predict_all(
             grounder,
             records,
@@ -365,7 +369,7 @@ def predict(
             on_progress=advance,
         )
     write_predictions(output, predictions)
-    _say(f"wrote {len(predictions)} predictions to {output}")
+    say(f"wrote {len(predictions)} predictions to {output}")
     _finish(list(failures.values()))
 
 
@@ -395,13 +399,13 @@ def evaluate_command(
         (group, str(numbers["queries"]), *(as_percent(numbers[name]) for name in names))
         for group, numbers in groups.items()
     ]
-    _table(("queries", "n", *names), rows)
+    table(("queries", "n", *names), rows)
     for what in ("missing", "unknown", "invalid"):
         if result[what]:
-            _say(f"{what}: {result[what]}")
+            say(f"{what}: {result[what]}")
     if output is not None:
         write_json(output, result)
-        _say(f"wrote {output}")
+        say(f"wrote {output}")
 
 
 @app.command()
@@ -419,14 +423,14 @@ def quickstart(
     from zsvg.quickstart import run
 
     def stage(name: str, total: int) -> Any:
-        return _progress(name, total)
+        return progress(name, total)
 
     result = run(out, domain=domain, seed=seed, videos=videos, test_videos=test_videos, stage=stage)
-    _table(*result.table(), title=f"{domain}, seed {seed}: {result.queries} test queries")
-    _table(*result.kinds(), title="mIoU by kind of query")
+    table(*result.table(), title=f"{domain}, seed {seed}: {result.queries} test queries")
+    table(*result.kinds(), title="mIoU by kind of query")
     for line in result.notes():
-        _say(line)
-    _say(f"wrote {out / 'results.json'} and {out / 'report.html'}")
+        say(line)
+    say(f"wrote {out / 'results.json'} and {out / 'report.html'}")
 
 
 @app.command()
@@ -456,60 +460,6 @@ def demo(
     )
 
 
-def _console(stderr: bool = True) -> Console:
-    from rich.console import Console
-
-    console = Console(stderr=stderr, soft_wrap=True, highlight=False)
-    if not console.is_terminal:
-        console.width = 200  # a file or pipe has no width that a table should be cut to
-    return console
-
-
-def _say(text: str) -> None:
-    """Tell something on stderr; results alone go to stdout."""
-    from rich.markup import escape
-
-    _console().print(escape(text))
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=escape(title) if title else None, box=box.SIMPLE, title_justify="left")
-    for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index > 0)
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    _console(stderr=False).print(table)
-
-
-@contextmanager
-def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar with the time left on stderr; yield a function that takes how many are done."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = _console()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(name, total=total)
-        yield lambda done: bar.update(task, completed=done)
-
-
 def _remove_parts(folder: Path) -> None:
     """Remove the finished videos' files once the whole output is written."""
     import shutil
@@ -520,7 +470,7 @@ def _remove_parts(folder: Path) -> None:
 def _finish(failures: list[str]) -> None:
     """Report what failed in a batch; the exit status tells that something did."""
     for failure in failures:
-        _say(f"error: {failure}")
+        say(f"error: {failure}")
     if failures:
         raise typer.Exit(1)
 
@@ -530,10 +480,10 @@ def main() -> None:
     try:
         app()
     except (ZsvgError, FileNotFoundError, ValueError) as error:  # ValueError: a bad option
-        _say(f"error: {error}")
+        say(f"error: {error}")
         sys.exit(1)
     except KeyboardInterrupt:
-        _say("stopped; the same command continues")
+        say("stopped; the same command continues")
         sys.exit(130)
 
 

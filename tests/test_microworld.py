@@ -48,6 +48,9 @@ def test_scripts_keep_their_promises(domain):
             assert event.end - event.start >= 1.5
             clock = event.end
         assert clock <= scene.duration
+        told = {a.extra["event"] for a in annotations if a.extra["kind"] == "action"}
+        assert told == set(range(len(scene.events)))
+        assert len({(a.extra["event"], a.query) for a in annotations}) == len(annotations)
         for annotation in annotations:
             event = scene.events[annotation.extra["event"]]
             assert annotation.relevant_windows == ((event.start, event.end),)

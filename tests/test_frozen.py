@@ -1,6 +1,7 @@
 """Microworld v1 and the micro backbones are frozen: a change here means v2 and new numbers."""
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors import safe_open
 import zsvg
 from zsvg.backbones.captioner import load_captioner
 from zsvg.backbones.clip import load_backbone
-from zsvg.files import sha256_file
+from zsvg.files import sha256_file, sha256_json
 from zsvg.microworld.domains import LOOKS
 from zsvg.microworld.render import Renderer
 from zsvg.microworld.world import plan_video, truth
@@ -24,6 +25,7 @@ ANNOTATIONS = {
     "night": "24f6a969d5e284f82f50ec2ccabcac187f486461d75c4a1e79ae2a60f55adba0",
     "fabric": "e87794aebfede468a5a2ec532e2143a253a0918a296e802f5ad21391647d6446",
 }
+LOOKS_V1 = "e5d51e27c9fa17f8ff7cbca6afb0b5e58cfc609267ebd5d478492ae9aae41d60"
 WEIGHTS = {
     "blip/model.safetensors": "180941ca02e8ec27950826d99ed0d56c15cc66ed2591c86780bfdd19b118754c",
     "clip/open_clip_model.safetensors": "800cebaf885ace4a5ed9fd5b41da8b25e0c87dd4e2a3417c7c5f7584093d1c9a",  # noqa: E501
@@ -35,6 +37,11 @@ def test_annotations_are_those_of_v1(domain, tmp_path):
     path = tmp_path / "annotations.jsonl"
     write_annotations(path, truth(domain, "test", 0, 50))
     assert sha256_file(path) == ANNOTATIONS[domain]
+
+
+def test_looks_are_those_of_v1():
+    looks = {name: asdict(look) for name, look in LOOKS.items()}
+    assert sha256_json(looks) == LOOKS_V1
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

@@ -141,6 +141,7 @@ def _results(data: ReportData) -> str:
         for name in names
         if name not in _COUNTS and any(row.metrics.get(name) is not None for row in data.results)
     ]
+    columns.sort(key=lambda name: name != data.headline)  # first: a narrow window cuts the last
     body = []
     for row in data.results:
         note = f" <small>{escape(row.note)}</small>" if row.note else ""

@@ -74,8 +74,10 @@ class SimilarityFigure:
             a, size = place(start), place(end) - place(start)
             box = f'x="{left + a:.1f}" y="{top + a:.1f}" width="{size:.1f}" height="{size:.1f}"'
             parts.append(f'<rect {box} class="halo"/><rect {box} class="event"/>')
-            middle = left + a + size / 2
-            parts.append(text(middle, top - 7, str(index + 1), "small strong", "middle"))
+            number = str(index + 1)
+            if size >= 8 * len(number):  # numbers of short events would run into each other
+                middle = left + a + size / 2
+                parts.append(text(middle, top - 7, number, "small strong", "middle"))
         for seconds in ticks(edges[-1]):
             at = place(seconds)
             parts.append(

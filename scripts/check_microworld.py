@@ -10,22 +10,15 @@ training-free row of `studio` is measured on 50 of its test videos, which pre-tr
 from __future__ import annotations
 
 import argparse
-import json
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from benchmark_microworld import one_run
 
 from zsvg import baselines
 from zsvg.metrics import evaluate
 from zsvg.microworld.domains import DEVELOPMENT, LOOKS, PRETRAINING, REPORTED
 from zsvg.microworld.world import truth
-
-
-@contextmanager
-def quiet(name: str, total: int):
-    """A stage without a progress bar."""
-    yield lambda done: None
 
 
 def trivial(domain: str) -> dict[str, float]:
@@ -47,13 +40,8 @@ def trivial(domain: str) -> dict[str, float]:
 
 
 def learned(out: Path, domain: str, seed: int) -> dict[str, float]:
-    """Return mIoU of the learned rows of a quickstart run."""
-    from zsvg.quickstart import run
-
-    folder = out / f"{domain}-{seed}"
-    if not (folder / "results.json").exists():
-        run(folder, domain=domain, seed=seed, stage=quiet, report=False)
-    methods = json.loads((folder / "results.json").read_text())["methods"]
+    """Return mIoU of the learned rows of a quickstart run, made when it is missing."""
+    methods = one_run(out / f"{domain}-{seed}", domain, seed)["methods"]
     return {name: methods[name]["mIoU"] for name in methods}
 
 

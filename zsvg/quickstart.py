@@ -6,6 +6,7 @@ before the test videos and their truth exist on disk.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -123,7 +124,7 @@ def run(
     domain: str,
     seed: int,
     stage: Stage,
-    videos: int = 180,
+    videos: int = 150,
     test_videos: int = 50,
     recipe_name: str = "coop",
     report: bool = True,
@@ -238,6 +239,7 @@ def _render(
             split=split,
             seed=seed,
             annotations=labelled,
+            workers=os.cpu_count() or 1,
             on_progress=lambda done, _: advance(done),
         )
     return folder / "videos"

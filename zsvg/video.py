@@ -259,8 +259,22 @@ def load_frames_at(
     return np.stack([pictures[index] for index in range(len(wanted))])
 
 
-def write_video(path: str | Path, frames: Iterable[NDArray[np.uint8]], fps: float) -> None:
+def write_video(
+    path: str | Path,
+    frames: Iterable[NDArray[np.uint8]],
+    fps: float,
+    *,
+    preset: str = "veryfast",
+    crf: int = 18,
+) -> None:
     """Write (H, W, 3) uint8 RGB frames as an H.264 mp4; the same frames give the same bytes.
+
+    Args:
+        path: File to write.
+        frames: RGB pictures of one even size.
+        fps: Frames per second.
+        preset: x264's trade of time against size.
+        crf: x264's constant rate factor, 0 (lossless) to 51.
 
     Raises:
         ValueError: No frame, a frame of another shape or type, or an odd width or height.
@@ -268,7 +282,7 @@ def write_video(path: str | Path, frames: Iterable[NDArray[np.uint8]], fps: floa
     if not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
     stills = ((index / fps, 1 / fps, _to_frame(pixels)) for index, pixels in enumerate(frames))
-    _encode(path, stills, fps)
+    _encode(path, stills, fps, preset, crf)
 
 
 def cut(path: str | Path, start: float, end: float, out: str | Path) -> None:
@@ -314,7 +328,13 @@ def _even(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels[: height // 2 * 2, : width // 2 * 2]
 
 
-def _encode(path: str | Path, stills: Iterable[tuple[float, float, Any]], fps: float) -> None:
+def _encode(
+    path: str | Path,
+    stills: Iterable[tuple[float, float, Any]],
+    fps: float,
+    preset: str = "veryfast",
+    crf: int = 18,
+) -> None:
     """Encode (time, duration, rgb frame) with one thread, which makes libx264 reproducible."""
     base = Fraction(1, 90_000)
     with atomic_path(path) as temporary, av.open(f"file:{temporary}", "w", format="mp4") as sink:
@@ -333,7 +353,7 @@ def _encode(path: str | Path, stills: Iterable[tuple[float, float, Any]], fps: f
                 if shape[0] % 2 or shape[1] % 2:
                     raise ValueError(f"H.264 needs an even width and height, got {shape}")
                 rate = Fraction(fps).limit_denominator(10_000)
-                options = {"crf": "18", "preset": "veryfast", "bf": "0", "threads": "1"}
+                options = {"crf": str(crf), "preset": preset, "bf": "0", "threads": "1"}
                 stream = sink.add_stream("libx264", rate=rate, options=options)
                 stream.width, stream.height = shape
                 stream.pix_fmt = "yuv420p"

@@ -6,13 +6,14 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from zsvg.microworld.domains import Look, look
 from zsvg.microworld.script import DIGITS, Event, Scene, Thing, pose
 
 SIZE = 128  # pixels, square
 _SPRITE = 80  # sprites are drawn once at this size and scaled down
+_HALO = 2  # pixels around a thing that its blurred edge reaches
 _MARGIN = 8  # the background is larger than the frame, for the camera drift
 RADIUS = {"small": 0.13, "large": 0.2}
 """Half the width of a thing, in frame widths."""
@@ -85,15 +86,6 @@ def _mask(shape: str, style: int, outline: bool) -> Image.Image:
     return image.resize((_SPRITE, _SPRITE), Image.Resampling.BOX)
 
 
-def sprite(thing: Thing, style: Look) -> Image.Image:
-    """Return a thing as an RGBA image in the given look."""
-    rgb = style.palette[thing.colour]
-    mask = _mask(thing.shape, thing.style, style.ink == "outline")
-    image = Image.new("RGB", (_SPRITE, _SPRITE), rgb)
-    image.putalpha(mask)
-    return image
-
-
 def _background(rng: np.random.Generator, style: Look) -> Image.Image:
     size = SIZE + 2 * _MARGIN
     tone = rng.uniform(*style.tone)
@@ -126,7 +118,7 @@ def _background(rng: np.random.Generator, style: Look) -> Image.Image:
         dx, dy = rng.integers(-12, 13, 2)
         level = int(np.clip(tone + rng.choice((-1, 1)) * rng.uniform(15, 45), 0, 255))
         draw.line((int(x), int(y), int(x + dx), int(y + dy)), fill=(level,) * 3, width=1)
-    return image
+    return image.filter(ImageFilter.GaussianBlur(style.blur))
 
 
 class Renderer:
@@ -145,7 +137,6 @@ class Renderer:
         self._phase = rng.uniform(0, 2 * np.pi, 2)
         self._period = rng.uniform(12, 30, 2)
         self._light_phase, self._light_period = rng.uniform(0, 2 * np.pi, 3), rng.uniform(6, 18, 3)
-        self._sprites: dict[Thing, Image.Image] = {}
         axis = np.linspace(-1, 1, SIZE, dtype=np.float32)
         radius = np.clip((axis[:, None] ** 2 + axis[None, :] ** 2) / 2, 0, 1)[..., None]
         self._factor = (1 - self.style.vignette * radius) * self.style.gain
@@ -162,8 +153,6 @@ class Renderer:
         for event in self.scene.events:
             if event.start <= time < event.end:
                 self._draw_event(image, event, time, dx, dy)
-        if self.style.blur:
-            image = image.filter(ImageFilter.GaussianBlur(self.style.blur))
         index = round(time * 1000) + self.scene.seed
         noise = _noise_bank()[index % 16]
         noise = np.roll(noise, (index * 7919 % SIZE, index * 104729 % SIZE), (0, 1))
@@ -190,16 +179,20 @@ class Renderer:
         angle: float = 0.0,
         opacity: float = 1.0,
     ) -> None:
-        if thing not in self._sprites:
-            self._sprites[thing] = sprite(thing, self.style)
-        picture = self._sprites[thing]
+        mask = _mask(thing.shape, thing.style, self.style.ink == "outline")
         if angle:
-            picture = picture.rotate(-angle, Image.Resampling.BILINEAR)
+            mask = mask.rotate(-angle, Image.Resampling.BILINEAR)
         wider = 1.25 if thing.shape in DIGITS else 1.0
         width = max(4, round(2 * RADIUS[size] * SIZE * scale * wider))
-        picture = picture.resize((width, width), Image.Resampling.BOX)
-        mask = picture.getchannel("A")
+        mask = mask.resize((width, width), Image.Resampling.BOX)
+        # A thing has one colour, so blurring its edge and the ground under it blurs the frame.
+        mask = ImageOps.expand(mask, _HALO).filter(ImageFilter.GaussianBlur(self.style.blur))
         if opacity < 1:
             mask = mask.point(lambda value: int(value * opacity))
         corner = (round(x * SIZE - width / 2) - dx, round(y * SIZE - width / 2) - dy)
-        image.paste(picture.convert("RGB"), corner, mask)
+        corner = (corner[0] - _HALO, corner[1] - _HALO)
+        image.paste(
+            self.style.palette[thing.colour],
+            (*corner, corner[0] + mask.width, corner[1] + mask.height),
+            mask,
+        )

@@ -49,7 +49,9 @@ def write_video_file(scene: Scene, path: Path) -> None:
 
     renderer = Renderer(scene)
     frames = (renderer.frame(k / FPS) for k in range(round(scene.duration * FPS)))
-    write_video(path, frames, fps=FPS)
+    # As close to the drawing as the defaults and hardly larger, in a third of the time, and twice
+    # as fast to decode.
+    write_video(path, frames, fps=FPS, preset="ultrafast", crf=22)
 
 
 def _render_one(job: tuple[str, str, int, int, str]) -> str:
@@ -69,7 +71,7 @@ def write_world(
     split: str = "train",
     seed: int = 0,
     annotations: bool = True,
-    workers: int = 2,
+    workers: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Render `videos` videos into `folder`/videos; write annotations.jsonl and scenes.jsonl.
@@ -84,7 +86,8 @@ def write_world(
         split: `train`, `val` or `test`; splits never share a random stream.
         seed: Seed of the split.
         annotations: Write the truth beside the videos.
-        workers: Rendering processes.
+        workers: Rendering processes; a script that asks for several needs the usual
+            `if __name__ == "__main__":`.
         on_progress: Called with (done, total) after each video.
 
     Returns:

@@ -12,7 +12,7 @@ The rules, because "mIoU" and "R@1" are not one thing in the literature:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,14 +32,22 @@ def evaluate(
     *,
     ious: Sequence[float] = IOUS,
     top: Sequence[int] = TOP,
+    strict: bool = False,
+    epsilon: float = 0.0,
+    discounted: bool = False,
 ) -> dict[str, Any]:
-    """Score predictions against annotations with the rules of this module.
+    """Score predictions against annotations with the rules of this module, or others stated here.
 
     Args:
         predictions: One record per query. A query without a record, or without a window, is a miss.
         annotations: The truth; every record needs a window, and qids must be unique.
         ious: IoU thresholds in (0, 1].
         top: How many of a query's first answers may hit, for each R@n.
+        strict: A hit is IoU > threshold instead of >=.
+        epsilon: Seconds added to the union, as some evaluators do to avoid a division by zero.
+        discounted: Give `dR{n}@{iou}` too: a hit counts (1 - |start error|) (1 - |end error|),
+            errors as fractions of the video, not below 0; of several hits the best counts (Yuan et
+            al., "A Closer Look at Temporal Sentence Grounding in Videos").
 
     Returns:
         `R{n}@{iou}` (such as `R1@0.5`) and `mIoU` (of the first answers), fractions in [0, 1];
@@ -54,19 +62,24 @@ def evaluate(
         RecordError: a qid occurs twice, an annotation has no window, or a prediction names another
             video than the annotation of its qid.
     """
-    truth = list(annotations)
-    if not truth:
-        raise ValueError("there are no annotations to evaluate against")
     _check_options(ious, top)
-    known = _by_qid(truth, "annotations")
-    given = _by_qid(predictions, "predictions")
-    ranked = [_answer(given, record) for record in truth]
-    overlaps, invalid = best_overlaps(ranked, [r.relevant_windows for r in truth], max(top))
+    pairs, unknown = paired_records(predictions, annotations)
+    truth = [record for record, _ in pairs]
+    ranked = [found.pred_relevant_windows if found else () for _, found in pairs]
+    windows = [record.relevant_windows for record in truth]
+    overlaps, invalid, errors = _compare(ranked, windows, max(top), epsilon)
     sizes = np.array([len(windows) for windows in ranked])
+    several = bool((sizes > 1).any())
+    # The next number below, so that reaching it means exceeding the threshold before it.
+    limits = {iou: float(np.nextafter(iou, 2)) if strict else iou for iou in ious}
+    lengths = np.array([record.duration for record in truth])
+    worth = np.clip(1 - errors / lengths[:, None, None], 0, 1).prod(axis=-1)
 
     def numbers(chosen: NDArray[np.bool_]) -> dict[str, Any]:
+        discounts = _recalls(overlaps[chosen], worth[chosen], limits, top, several=several)
         return {
-            **_recalls(overlaps[chosen], ious, top, several=bool((sizes > 1).any())),
+            **_recalls(overlaps[chosen], None, limits, top, several=several),
+            **({f"d{name}": value for name, value in discounts.items()} if discounted else {}),
             "mIoU": math.fsum(overlaps[chosen, 0].tolist()) / int(chosen.sum()),
             "queries": int(chosen.sum()),
             "missing": int((sizes[chosen] == 0).sum()),
@@ -74,7 +87,7 @@ def evaluate(
         }
 
     result = numbers(np.ones(len(truth), dtype=bool))
-    result["unknown"] = sum(qid not in known for qid in given)
+    result["unknown"] = unknown
     kinds = [record.extra.get("kind") for record in truth]
     result["kinds"] = {
         name: numbers(np.array([kind is not None and str(kind) == name for kind in kinds]))
@@ -99,8 +112,22 @@ def best_overlaps(
         (Q, depth) float64 IoU, 0 where there is no such answer or it is invalid; and (Q,) the
         number of invalid windows among all answers of each query.
     """
+    overlaps, invalid, _ = _compare(ranked, truth, depth)
+    return overlaps, invalid
+
+
+def _compare(
+    ranked: Sequence[Sequence[Sequence[float]]],
+    truth: Sequence[Sequence[Sequence[float]]],
+    depth: int,
+    epsilon: float = 0.0,
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return what `best_overlaps` does, and the errors of start and end in seconds.
+
+    The errors are (Q, depth, 2), to the true window that overlaps most.
+    """
     width = max(depth, max(len(windows) for windows in ranked))
-    answers = _padded(ranked, width)
+    answers = pad_windows(ranked, width)
     starts, ends = answers[..., 0], answers[..., 1]
     # Padding is NaN as well, so it is told from invalid answers by its place.
     with np.errstate(invalid="ignore"):
@@ -108,9 +135,11 @@ def best_overlaps(
     sizes = np.array([[len(windows)] for windows in ranked])
     invalid = (~usable & (np.arange(width) < sizes)).sum(axis=1)
     answers = np.where(usable[..., None], answers, 0.0)[:, :depth]
-    windows = np.nan_to_num(_padded(truth, max(len(windows) for windows in truth)), nan=0.0)
-    overlaps = paired_iou(answers[:, :, None, :], windows[:, None, :, :])
-    return overlaps.max(axis=-1), invalid
+    windows = np.nan_to_num(pad_windows(truth, max(len(windows) for windows in truth)), nan=0.0)
+    overlaps = paired_iou(answers[:, :, None, :], windows[:, None, :, :], epsilon)
+    best = overlaps.argmax(axis=-1)
+    nearest = np.take_along_axis(windows, best[..., None], axis=1)
+    return overlaps.max(axis=-1), invalid, np.abs(answers - nearest)
 
 
 def as_percent(value: float | None) -> str:
@@ -119,28 +148,48 @@ def as_percent(value: float | None) -> str:
 
 
 def _recalls(
-    overlaps: NDArray[np.float64], ious: Sequence[float], top: Sequence[int], *, several: bool
+    overlaps: NDArray[np.float64],
+    worth: NDArray[np.float64] | None,
+    limits: Mapping[float, float],
+    top: Sequence[int],
+    *,
+    several: bool,
 ) -> dict[str, float | None]:
+    """Return the share of queries with a hit, each hit weighed by its (Q, depth) worth."""
     recalls: dict[str, float | None] = {}
     for n in top:
-        best = overlaps[:, :n].max(axis=1)
-        for threshold in ious:
-            hits = int((best >= threshold).sum())
-            recalls[f"R{n}@{threshold:g}"] = hits / len(best) if n == 1 or several else None
+        for threshold, limit in limits.items():
+            hits = overlaps[:, :n] >= limit
+            best = (hits if worth is None else hits * worth[:, :n]).max(axis=1)
+            value = math.fsum(best.tolist()) / len(best)
+            recalls[f"R{n}@{threshold:g}"] = value if n == 1 or several else None
     return recalls
 
 
-def _answer(given: dict[int | str, Any], record: Annotation) -> Sequence[Sequence[float]]:
-    prediction = given.get(record.qid)
-    if prediction is None:
-        return ()
-    if prediction.vid != record.vid:
-        raise RecordError(
-            f"qid {record.qid!r} is about video {record.vid!r}, but its prediction is about "
-            f"{prediction.vid!r}; give the predictions that were made for these annotations"
-        )
-    windows: Sequence[Sequence[float]] = prediction.pred_relevant_windows
-    return windows
+def paired_records(
+    predictions: Iterable[Prediction], annotations: Iterable[Annotation]
+) -> tuple[list[tuple[Annotation, Prediction | None]], int]:
+    """Return each annotation with its prediction, and how many predictions belong to none.
+
+    Raises:
+        ValueError: there are no annotations.
+        RecordError: a qid occurs twice, an annotation has no window, or a prediction names another
+            video than the annotation of its qid.
+    """
+    known = _by_qid(annotations, "annotations")
+    if not known:
+        raise ValueError("there are no annotations to evaluate against")
+    given = _by_qid(predictions, "predictions")
+    pairs = []
+    for qid, record in known.items():
+        found = given.get(qid)
+        if found is not None and found.vid != record.vid:
+            raise RecordError(
+                f"qid {qid!r} is about video {record.vid!r}, but its prediction is about "
+                f"{found.vid!r}; give the predictions that were made for these annotations"
+            )
+        pairs.append((record, found))
+    return pairs, sum(qid not in known for qid in given)
 
 
 def _by_qid(records: Iterable[Annotation | Prediction], what: str) -> dict[int | str, Any]:
@@ -154,13 +203,15 @@ def _by_qid(records: Iterable[Annotation | Prediction], what: str) -> dict[int |
     return found
 
 
-def _padded(windows: Sequence[Sequence[Sequence[float]]], width: int) -> NDArray[np.float64]:
-    """Lay windows of unequal number into (Q, width, 2), NaN where there is none."""
-    padded = np.full((len(windows), width, 2), np.nan)
+def pad_windows(
+    windows: Sequence[Sequence[Sequence[float]]], width: int, size: int = 2
+) -> NDArray[np.float64]:
+    """Lay windows of unequal number into (Q, width, size) float64, NaN where there is none."""
+    padded = np.full((len(windows), width, size), np.nan)
     rows = [row for row, some in enumerate(windows) for _ in some]
     columns = [column for some in windows for column in range(len(some))]
     if rows:
-        padded[rows, columns] = [window[:2] for some in windows for window in some]
+        padded[rows, columns] = [window[:size] for some in windows for window in some]
     return padded
 
 

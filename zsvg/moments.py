@@ -42,13 +42,18 @@ def iou(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     return paired_iou(as_spans(a)[:, None, :], as_spans(b)[None, :, :])
 
 
-def paired_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU of arrays of spans that broadcast together: (..., 2) and (..., 2) give (...)."""
+def paired_iou(
+    a: NDArray[np.float64], b: NDArray[np.float64], epsilon: float = 0.0
+) -> NDArray[np.float64]:
+    """IoU of arrays of spans that broadcast together: (..., 2) and (..., 2) give (...).
+
+    `epsilon` seconds are added to the union, for comparison with evaluators that do so.
+    """
     intersection = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
     # Where two spans overlap, their union is their hull: fewer roundings than adding the lengths.
     union = np.maximum(a[..., 1], b[..., 1]) - np.minimum(a[..., 0], b[..., 0])
     overlap = np.zeros(union.shape)
-    np.divide(intersection, union, out=overlap, where=intersection > 0)
+    np.divide(intersection, union + epsilon, out=overlap, where=intersection > 0)
     return overlap
 
 

@@ -1,0 +1,1 @@
+"""The commands of `zsvg`: one thin function each over the library."""

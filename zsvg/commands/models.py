@@ -1,0 +1,325 @@
+"""From videos to a model, and from a model to moments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zsvg.commands.options import (
+    Backbone,
+    Cache,
+    Device,
+    Fps,
+    Framing,
+    Model,
+    Output,
+    Seed,
+    Truncated,
+    Videos,
+    finish,
+)
+from zsvg.errors import ZsvgError
+from zsvg.terminal import progress, say, table
+
+
+def features(
+    videos: Videos,
+    backbone: Backbone = None,
+    fps: Fps = 2.0,
+    framing: Framing = "crop",
+    cache: Cache = None,
+    allow_truncated: Truncated = False,
+    device: Device = None,
+) -> None:
+    """Encode the frames of videos once and keep the features.
+
+    Example: zsvg features videos/ --backbone ViT-B-32/laion2b_s34b_b79k
+    """
+    from zsvg.backbones.clip import load_backbone
+    from zsvg.features import default_cache, extract
+    from zsvg.video import find_videos
+
+    found = find_videos(videos)
+    clip = load_backbone(backbone, device)
+    folder = cache or default_cache()
+    rows, failures = [], []
+    with progress("encoding", len(found)) as advance:
+        for done, (vid, path) in enumerate(found.items(), 1):
+            try:
+                video = extract(
+                    path,
+                    clip,
+                    fps=fps,
+                    framing=framing,  # type: ignore[arg-type]
+                    cache=folder,
+                    allow_truncated=allow_truncated,
+                )
+            except ZsvgError as error:
+                failures.append(str(error))
+            else:
+                first, last = video.times[0], video.times[-1]
+                rows.append(
+                    (
+                        vid,
+                        f"{video.duration:.2f}",
+                        str(len(video.times)),
+                        f"{first:.3f} to {last:.3f}",
+                    )
+                )
+            advance(done)
+    table(("video", "seconds", "frames", "frame times"), rows)
+    say(f"features of {len(rows)} of {len(found)} videos are in {folder}")
+    finish(failures)
+
+
+def pseudo_label(
+    videos: Videos,
+    output: Output = Path("pseudo.jsonl"),
+    backbone: Backbone = None,
+    captioner: Annotated[
+        str | None, typer.Option(help="Frozen captioner: micro, a hub id, or a folder.")
+    ] = None,
+    clusters: Annotated[int | None, typer.Option(help="k of k-means.")] = None,
+    per_video: Annotated[int | None, typer.Option(help="Most labels per video.")] = None,
+    max_atoms: Annotated[
+        int | None, typer.Option(help="Most atomic events in one composite event.")
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Least fit of sentence and event, -1 to 1.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Sampled captions per event; 0: one, by greedy search.")
+    ] = None,
+    view: Annotated[str | None, typer.Option(help="strip (2x2 frames) or middle (one).")] = None,
+    seed: Seed = 0,
+    fps: Fps = 2.0,
+    framing: Framing = "crop",
+    cache: Cache = None,
+    allow_truncated: Truncated = False,
+    device: Device = None,
+) -> None:
+    """Watch unlabelled videos and write down what happens when.
+
+    Example: zsvg pseudo-label videos/ --backbone micro --captioner micro -o pseudo.jsonl
+    """
+    from zsvg.backbones.captioner import load_captioner
+    from zsvg.backbones.clip import load_backbone
+    from zsvg.features import default_cache
+    from zsvg.pseudo.label import default_options
+    from zsvg.pseudo.label import pseudo_label as label
+    from zsvg.records import write_annotations
+    from zsvg.video import find_videos
+
+    options = default_options(
+        clusters=clusters,
+        per_video=per_video,
+        max_atoms=max_atoms,
+        min_score=min_score,
+        samples=samples,
+        view=view,
+    )
+    found = find_videos(videos)
+    clip = load_backbone(backbone, device)
+    describe = load_captioner(captioner, device)
+    work = output.with_name(f"{output.name}.parts")
+    with progress("labelling", len(found)) as advance:
+        report = label(
+            found,
+            clip,
+            describe,
+            options=options,
+            seed=seed,
+            cache=cache or default_cache(),
+            work_dir=work,
+            framing=framing,  # type: ignore[arg-type]
+            fps=fps,
+            allow_truncated=allow_truncated,
+            on_progress=lambda done, _total, _vid: advance(done),
+        )
+    write_annotations(output, report.labels)
+    _remove_parts(work)
+    done = len(found) - len(report.failures)
+    say(f"{len(report.labels)} pseudo labels of {done} videos: {output}")
+    if report.silent:
+        say(f"no event found a sentence in: {', '.join(report.silent)}")
+    finish(list(report.failures.values()))
+
+
+def tune(
+    labels: Annotated[Path, typer.Argument(help="Pseudo labels or annotations (JSONL).")],
+    videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
+    output: Output = Path("model"),
+    backbone: Backbone = None,
+    recipe: Annotated[str, typer.Option(help="A shipped recipe, or a .yaml file.")] = "coop",
+    validation: Annotated[
+        Path | None, typer.Option(help="Annotations to select by [default: held-out labels].")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Overrides the recipe's steps.")] = None,
+    seed: Seed = 0,
+    fps: Fps = 2.0,
+    framing: Framing = "crop",
+    cache: Cache = None,
+    allow_truncated: Truncated = False,
+    mixed_precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
+    dry_run: Annotated[bool, typer.Option(help="Say what would be done, and stop.")] = False,
+    device: Device = None,
+) -> None:
+    """Tune prompts and a small head on labelled or pseudo-labelled videos.
+
+    Example: zsvg tune pseudo.jsonl --videos videos/ --backbone micro -o model/
+    """
+    from zsvg.backbones.clip import load_backbone
+    from zsvg.features import default_cache
+    from zsvg.recipes import load_recipe
+    from zsvg.records import read_annotations
+    from zsvg.tuning import TuneOptions, plan
+    from zsvg.tuning import tune as run
+    from zsvg.video import find_videos
+
+    chosen = load_recipe(recipe)
+    if steps is not None:
+        chosen = chosen.model_copy(
+            update={"training": chosen.training.model_copy(update={"steps": steps})}
+        )
+    records = read_annotations(labels)
+    held_out = read_annotations(validation) if validation else None
+    options = TuneOptions(
+        seed=seed,
+        fps=fps,
+        framing=framing,  # type: ignore[arg-type]
+        mixed_precision=mixed_precision,  # type: ignore[arg-type]
+        allow_truncated=allow_truncated,
+    )
+    found = find_videos(videos)
+    clip = load_backbone(backbone, device)
+    if dry_run:
+        for line in plan(records, found, clip, chosen, options, validation=held_out):
+            say(line)
+        return
+    total = chosen.training.steps
+    with progress("tuning", total) as advance:
+        outcome = run(
+            records,
+            found,
+            clip,
+            output,
+            recipe=chosen,
+            options=options,
+            validation=held_out,
+            cache=cache or default_cache(),
+            on_step=lambda step, _loss: advance(step),
+        )
+    for line in outcome.summary():
+        say(line)
+    say(f"wrote the model to {output}")
+    finish(list(outcome.failures.values()))
+
+
+def ground(
+    videos: Videos,
+    queries: Annotated[list[str], typer.Argument(help="One or more sentences.")],
+    model: Model,
+    top_k: Annotated[int, typer.Option(min=1, help="Most answers per sentence.")] = 5,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write predictions as JSONL.")
+    ] = None,
+    cut: Annotated[Path | None, typer.Option(help="Save the moments as clips here.")] = None,
+    cache: Cache = None,
+    allow_truncated: Truncated = False,
+    device: Device = None,
+) -> None:
+    """Find the moments that sentences describe, in one video or across a folder.
+
+    Example: zsvg ground videos/ "a red circle spins" --model model/
+    """
+    from zsvg.features import default_cache
+    from zsvg.grounder import load
+    from zsvg.records import Prediction, write_predictions
+    from zsvg.video import cut as cut_clip
+    from zsvg.video import find_videos
+
+    found = find_videos(videos)
+    grounder = load(model, device)
+    answers: dict[str, list[tuple[float, float, float, str]]] = {query: [] for query in queries}
+    predictions, failures = [], []
+    with progress("grounding", len(found)) as advance:
+        for done, (vid, path) in enumerate(found.items(), 1):
+            try:
+                encoded = grounder.encode(
+                    path, cache=cache or default_cache(), allow_truncated=allow_truncated
+                )
+            except ZsvgError as error:
+                failures.append(str(error))
+                advance(done)
+                continue
+            for number, query in enumerate(queries):
+                moments = grounder.ground(encoded, query, top_k=top_k).moments
+                windows = tuple((m.start, m.end, m.score) for m in moments)
+                answers[query] += [(*window, vid) for window in windows]
+                predictions.append(
+                    Prediction(
+                        qid=f"{vid}-{number}", query=query, vid=vid, pred_relevant_windows=windows
+                    )
+                )
+            advance(done)
+    for number, query in enumerate(queries):
+        best = sorted(answers[query], key=lambda a: (-a[2], a[3], a[0]))[:top_k]
+        rows = [(vid, f"{s:.2f}", f"{e:.2f}", f"{score:.3f}") for s, e, score, vid in best]
+        table(("video", "start", "end", "score"), rows, title=query)
+        if cut is not None:
+            cut.mkdir(parents=True, exist_ok=True)
+            for rank, (start, end, _score, vid) in enumerate(best, 1):
+                clip = cut / f"{number + 1:02d}-{rank}-{vid}.mp4"
+                cut_clip(found[vid], start, end, clip)
+                say(f"cut {clip}")
+    if output is not None:
+        write_predictions(output, predictions)
+        say(f"wrote {output}")
+    finish(failures)
+
+
+def predict(
+    annotations: Annotated[Path, typer.Argument(help="Queries to answer (JSONL).")],
+    videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
+    model: Model,
+    output: Output = Path("predictions.jsonl"),
+    top_k: Annotated[int, typer.Option(min=1, help="Most answers per query.")] = 5,
+    cache: Cache = None,
+    allow_truncated: Truncated = False,
+    device: Device = None,
+) -> None:
+    """Answer every query of an annotation file; the answers in it are not looked at.
+
+    Example: zsvg predict test.jsonl --videos videos/ --model model/ -o predictions.jsonl
+    """
+    from zsvg.features import default_cache
+    from zsvg.grounder import load
+    from zsvg.prediction import predict_all
+    from zsvg.records import read_annotations, write_predictions
+    from zsvg.video import find_videos
+
+    records = read_annotations(annotations)
+    found = find_videos(videos)
+    grounder = load(model, device)
+    with progress("answering", len(records)) as advance:
+        predictions, failures = predict_all(
+            grounder,
+            records,
+            found,
+            top_k=top_k,
+            cache=cache or default_cache(),
+            allow_truncated=allow_truncated,
+            on_progress=advance,
+        )
+    write_predictions(output, predictions)
+    say(f"wrote {len(predictions)} predictions to {output}")
+    finish(list(failures.values()))
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove the finished videos' files once the whole output is written."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,191 @@
+"""Other people's annotations, metrics, trivial answers and audits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zsvg.commands.options import Output, Seed
+from zsvg.errors import ZsvgError
+from zsvg.terminal import say, table
+
+Truth = Annotated[Path, typer.Argument(help="Annotations (JSONL).")]
+
+
+def _show_protocols(value: str) -> str:
+    if value == "list":
+        from zsvg.protocols import PROTOCOLS
+
+        for known in PROTOCOLS:
+            count = f"{known.queries} queries; " if known.queries else ""
+            typer.echo(f"{known.name}: {known.rule}\n    ({count}{known.source})")
+        raise typer.Exit
+    return value
+
+
+def convert(
+    name: Annotated[str, typer.Argument(help="Whose form it is: charades-sta, tacos, psvl, ...")],
+    file: Annotated[Path, typer.Argument(help="The file, .gz or not.")],
+    output: Output = Path("annotations.jsonl"),
+    durations: Annotated[
+        Path | None, typer.Option(help="Lengths of the videos, where the form has none.")
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="NExT-GQA's table of questions (.csv).")
+    ] = None,
+    as_is: Annotated[bool, typer.Option("--as-is", help="Repair and drop nothing.")] = False,
+) -> None:
+    """Turn an annotation file of a published dataset into records, and say what was changed.
+
+    Example: zsvg convert charades-sta charades_sta_test.txt --durations Charades_v1_test.csv
+    """
+    from zsvg.datasets import convert as read
+    from zsvg.records import write_annotations
+
+    result = read(name, file, durations=durations, questions=questions, as_is=as_is)
+    write_annotations(output, result.records)
+    for change, rows in result.changes.items():
+        shown = ", ".join(rows[:3]) + (", ..." if len(rows) > 3 else "")
+        say(f"{change}: {len(rows)} ({shown})")
+    videos = len({record.vid for record in result.records})
+    say(f"{len(result.records)} of {result.rows} queries, {videos} videos: {output}")
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="Predictions (JSONL).")],
+    annotations: Truth,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="How to count; `list` shows all.", callback=_show_protocols, is_eager=True
+        ),
+    ] = "zsvg",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the numbers as JSON.")
+    ] = None,
+    trivial: Annotated[
+        bool, typer.Option(help="Show what answers without video and query score.")
+    ] = True,
+) -> None:
+    """Score predictions under a named protocol, beside the trivial answers.
+
+    Example: zsvg evaluate predictions.jsonl test.jsonl --protocol charades-sta -o metrics.json
+    """
+    from zsvg.baselines import trivial_answers
+    from zsvg.files import write_json
+    from zsvg.protocols import protocol as named
+    from zsvg.records import read_annotations, read_predictions
+
+    rules = named(protocol)
+    truth = read_annotations(annotations)
+    try:
+        result = rules.score(read_predictions(predictions), truth)
+    except ValueError as error:
+        raise ZsvgError(f"{annotations}: {error}") from error
+    groups = {"all": result, **result.get("kinds", {})}
+    if trivial:
+        groups |= {
+            f"[{name}]": rules.score(answers, truth)
+            for name, answers in trivial_answers(truth).items()
+        }
+    names = _columns(result)
+    rows = [
+        (group, str(numbers.get("queries", len(truth))), *(_cell(numbers, n) for n in names))
+        for group, numbers in groups.items()
+    ]
+    table(("queries", "n", *names), rows)
+    for what, count in _problems(result).items():
+        say(f"{what}: {count}")
+    if warning := rules.warning(truth):
+        say(warning)
+    if output is not None:
+        write_json(output, result)
+        say(f"wrote {output}")
+
+
+def baseline(
+    kind: Annotated[str, typer.Argument(help="whole, window, uniform or random.")],
+    annotations: Truth,
+    output: Output = Path("predictions.jsonl"),
+    window: Annotated[
+        tuple[float, float], typer.Option(help="Start and end as fractions of the video.")
+    ] = (0.25, 0.75),
+    fit: Annotated[
+        Path | None, typer.Option(help="Labels to choose the best window on, instead.")
+    ] = None,
+    parts: Annotated[int, typer.Option(help="Equal parts of a uniform answer.")] = 3,
+    seed: Seed = 0,
+) -> None:
+    """Answer queries without looking at video or sentence: what every method must beat.
+
+    Example: zsvg baseline window test.jsonl --fit train.jsonl -o window.jsonl
+    """
+    from zsvg import baselines
+    from zsvg.records import read_annotations, write_predictions
+
+    truth = read_annotations(annotations)
+    if kind == "whole":
+        answers = baselines.whole_video(truth)
+    elif kind == "window":
+        if fit is not None:
+            window = baselines.fit_fixed_window(read_annotations(fit))
+            say(f"best window on {fit}: {window[0]:.2f} to {window[1]:.2f} of the video")
+        answers = baselines.fixed_window(truth, *window)
+    elif kind == "uniform":
+        answers = baselines.uniform_part(truth, parts=parts, seed=seed)
+    elif kind == "random":
+        answers = baselines.random_windows(truth, seed=seed)
+    else:
+        raise ZsvgError(f"unknown baseline {kind!r}; choose whole, window, uniform or random")
+    write_predictions(output, answers)
+    say(f"wrote {len(answers)} answers to {output}")
+
+
+def audit(
+    pseudo: Annotated[Path, typer.Argument(help="Pseudo labels (JSONL).")],
+    annotations: Truth,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the numbers as JSON.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Measure pseudo labels against the truth, and against the labels of other videos.
+
+    Example: zsvg audit pseudo.jsonl train.jsonl -o audit.json
+    """
+    from zsvg.audit import audit as measure
+    from zsvg.files import write_json
+    from zsvg.records import read_annotations
+
+    result = measure(read_annotations(pseudo), read_annotations(annotations), seed=seed)
+    table(("best IoU", "mean", ">= .5", ">= .7"), result.rows())
+    table(("share of labels", *result.bins), result.histograms(), title="tenths of the video")
+    for line in result.notes():
+        say(line)
+    if output is not None:
+        write_json(output, result.values)
+        say(f"wrote {output}")
+
+
+def _columns(result: Mapping[str, Any]) -> list[str]:
+    """Return the numbers that a table has room for."""
+    numbers = result.get("brief", result)
+    names = [n for n, value in numbers.items() if value is None or isinstance(value, float)]
+    return [name for name in names if not name.startswith(("HL-min-Fair", "HL-min-Good"))]
+
+
+def _cell(result: Mapping[str, Any], name: str) -> str:
+    from zsvg.metrics import as_percent
+
+    if "brief" not in result:
+        return as_percent(result.get(name))
+    value = result["brief"].get(name)  # in percent already
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _problems(result: Mapping[str, Any]) -> dict[str, int]:
+    names = ("missing", "unknown", "invalid", "moved")
+    return result.get("problems") or {n: result[n] for n in names if result.get(n)}

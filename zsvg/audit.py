@@ -43,10 +43,14 @@ class Audit:
     def rows(self) -> list[tuple[str, ...]]:
         """Return the table of precision and coverage."""
         rows = []
+        names = {
+            "own": "{}",
+            "exchanged": "{}, labels exchanged between videos",
+            "all_videos": "{}, videos without a label too",
+        }
         for what in ("precision", "coverage"):
-            for whose in ("own", "exchanged"):
-                numbers = self.values[what][whose]
-                name = what if whose == "own" else f"{what}, labels exchanged between videos"
+            for whose, numbers in self.values[what].items():
+                name = names[whose].format(what)
                 rows.append((name, *(f"{numbers[key]:.3f}" for key in ("mean", "0.5", "0.7"))))
         return rows
 
@@ -82,9 +86,10 @@ def audit(labels: Iterable[Annotation], truth: Iterable[Annotation], *, seed: in
 
     Returns:
         Precision (best IoU of each label with its video's true moments) and coverage (best IoU of
-        each true moment with its video's labels, 0 where there is none), own and exchanged:
-        mean, and shares at IoU >= .5 and >= .7; histograms of length and centre in tenths of the
-        video; duplicates; signs that labels were made or chosen with the truth in hand.
+        each true moment with its video's labels), own and exchanged, over the videos that have
+        labels; coverage also over all videos, 0 where there is no label: mean, and shares at IoU
+        >= .5 and >= .7. Histograms of length and centre in tenths of the video; duplicates; signs
+        that labels were made or chosen with the truth in hand.
 
     Raises:
         ZsvgError: The two have no video in common.
@@ -95,6 +100,7 @@ def audit(labels: Iterable[Annotation], truth: Iterable[Annotation], *, seed: in
     spans = {vid: found for vid, found in _by_video(given).items() if vid in moments}
     if not spans:
         raise ZsvgError("labels and truth have no video in common; are the names of videos equal?")
+    labelled = {vid: moments[vid] for vid in spans}
     unknown = {record.vid for record in given} - moments.keys()
     events = {vid: np.unique(found, axis=0) for vid, found in spans.items()}
     exchanged = _exchange(spans, lengths, seed)
@@ -119,8 +125,9 @@ def audit(labels: Iterable[Annotation], truth: Iterable[Annotation], *, seed: in
                 "exchanged": _summary(_best(exchanged, moments)),
             },
             "coverage": {
-                "own": _summary(_best(moments, spans)),
-                "exchanged": _summary(_best(moments, exchanged)),
+                "own": _summary(_best(labelled, spans)),
+                "exchanged": _summary(_best(labelled, exchanged)),
+                "all_videos": _summary(_best(moments, spans)),
             },
             "length": {"labels": _histogram(kept, _length), "truth": _histogram(true, _length)},
             "centre": {"labels": _histogram(kept, _centre), "truth": _histogram(true, _centre)},

@@ -13,6 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zsvg.backbones.captions import (
+    CLIP_SECONDS,
+    PREFIX,
+    CaptionBackbone,
+    encode_captions,
+    load_caption_backbone,
+    read_captions,
+)
 from zsvg.backbones.clip import ClipBackbone, TextStates, load_backbone
 from zsvg.errors import ModelFolderError
 from zsvg.features import FrameFeatures, extract
@@ -30,6 +38,7 @@ MANIFEST = "zsvg.json"
 ADAPTER_FILE = "adapter_model.safetensors"
 HEAD_FILE = "head.safetensors"
 TEMPLATE = "a video of"
+CAPTION_SCORER = ScorerOptions()
 BLIND_QUERY = "something"  # what a query-blind control reads instead of every sentence
 
 
@@ -96,7 +105,7 @@ class Grounder:
 
     def __init__(
         self,
-        backbone: ClipBackbone,
+        backbone: ClipBackbone | CaptionBackbone,
         *,
         adapter: str | None = None,
         head: AttentionRegressionHead | None = None,
@@ -152,13 +161,16 @@ class Grounder:
         """Encode a video's frames.
 
         Args:
-            video: A file.
+            video: A file; for a backbone that reads captions also a JSONL file of captions.
             cache: Folder of cached features; None neither reads nor writes one.
             allow_truncated: Keep the readable part of a damaged file instead of raising.
 
         Raises:
             VideoError: The file is not a usable video.
         """
+        if isinstance(self.backbone, CaptionBackbone) and Path(video).suffix == ".jsonl":
+            frames = encode_captions(self.backbone, read_captions(video))
+            return EncodedVideo(vid=frames.vid, frames=frames, encoder=self.encoder)
         with self.active() as model:
             encoder: Any = self.backbone
             if self.sees_prompts:
@@ -175,9 +187,8 @@ class Grounder:
 
     def encode_query(self, query: str) -> TextStates:
         """Encode a sentence behind the template, with this grounder's prompts."""
-        ids = self.backbone.tokenize([f"{self.template} {query}".strip()])
-        with self.active() as model, torch.no_grad():
-            return self.backbone.encode_tokens(ids, model=model)
+        with self.active() as model:
+            return self.backbone.encode_text([f"{self.template} {query}".strip()], model=model)
 
     def ground(self, video: EncodedVideo | str | Path, query: str, top_k: int = 5) -> Grounding:
         """Find the moments that a sentence describes.
@@ -218,7 +229,7 @@ class Grounder:
     def _by_similarity(
         self, frames: FrameFeatures, text: TextStates, top_k: int
     ) -> tuple[tuple[Moment, ...], NDArray[np.float32]]:
-        curve = frames.features @ text.pooled[0].cpu().numpy()
+        curve = self.backbone.relevance(frames.features, text.pooled[0].cpu().numpy())
         spans, scores = find_moments(curve, frames.edges, self.scorer)
         return tuple(
             Moment(start=float(s), end=float(e), score=float(p))
@@ -253,7 +264,7 @@ class Grounder:
 class _PromptedEncoder:
     """What `features.extract` needs of a backbone, with visual prompts at work."""
 
-    def __init__(self, backbone: ClipBackbone, model: Any, identity: str) -> None:
+    def __init__(self, backbone: ClipBackbone | CaptionBackbone, model: Any, identity: str) -> None:
         self.name = backbone.name
         self.fingerprint = identity
         self.precision = backbone.precision
@@ -287,6 +298,10 @@ def load(
                 f"{folder}: there is no {MANIFEST}; is this a zsvg model folder?"
             )
         name = None if model_or_backbone is None else str(model_or_backbone)
+        if backbone is None and name is not None and name.startswith(PREFIX):
+            speaker = load_caption_backbone(name, device)
+            # Sentences need no template, and a captioner is slow: one frame per caption clip.
+            return Grounder(speaker, template="", fps=1 / CLIP_SECONDS, scorer=CAPTION_SCORER)
         return Grounder(backbone or load_backbone(name, device))
     manifest = read_manifest(folder)
     wanted = manifest["backbone"]

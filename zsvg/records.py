@@ -170,7 +170,7 @@ def _load(line: bytes, *, first: bool) -> dict[str, Any]:
     """Parse one line strictly: standard JSON, finite numbers, text that can be written back."""
     try:
         text = line.decode("utf-8-sig" if first else "utf-8")
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        value = json.loads(text, parse_constant=refuse_constant, parse_float=finite_float)
         if "\\u" in text:  # an escaped half of a surrogate pair parses, but cannot be written
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
@@ -180,15 +180,17 @@ def _load(line: bytes, *, first: bool) -> dict[str, Any]:
     except ValueError as error:
         raise RecordError(f"not JSON ({error}); write one JSON object per line") from None
     if not isinstance(value, dict):
-        raise RecordError(f"{_show(value)} is not a JSON object; write one record per line (JSONL)")
+        raise RecordError(f"{show(value)} is not a JSON object; write one record per line (JSONL)")
     return value
 
 
-def _refuse_constant(name: str) -> float:
+def refuse_constant(name: str) -> float:
+    """Refuse NaN and infinities, for `json.loads(parse_constant=...)`."""
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _finite(text: str) -> float:
+def finite_float(text: str) -> float:
+    """Return a number that is not too large, for `json.loads(parse_float=...)`."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"the number {text[:40]} is too large")
@@ -226,21 +228,21 @@ def _prediction(record: dict[str, Any]) -> Prediction:
 
 def _required(record: dict[str, Any], key: str) -> Any:
     if key not in record:
-        raise RecordError(f'no "{key}" in this record; its keys are {_show(sorted(record))}')
+        raise RecordError(f'no "{key}" in this record; its keys are {show(sorted(record))}')
     return record[key]
 
 
 def _qid(record: dict[str, Any]) -> int | str:
     value = _required(record, "qid")
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise RecordError(f"qid {_show(value)} must be a whole number or a string")
+        raise RecordError(f"qid {show(value)} must be a whole number or a string")
     return value
 
 
 def _text(record: dict[str, Any], key: str) -> str:
     value = _required(record, key)
     if not isinstance(value, str):
-        raise RecordError(f"{key} {_show(value)} must be a string")
+        raise RecordError(f"{key} {show(value)} must be a string")
     return value
 
 
@@ -250,24 +252,24 @@ def _is_number(value: Any) -> bool:
 
 def _number(value: Any, key: str) -> float:
     if not _is_number(value):
-        raise RecordError(f"{key} {_show(value)} must be a number of seconds")
+        raise RecordError(f"{key} {show(value)} must be a number of seconds")
     try:
         return float(value)
     except OverflowError:
-        raise RecordError(f"{key} {_show(value)} is too large for a number of seconds") from None
+        raise RecordError(f"{key} {show(value)} is too large for a number of seconds") from None
 
 
 def _windows(value: Any, size: int, key: str) -> tuple[Any, ...]:
     form = "[start, end, score]" if size == 3 else "[start, end]"
     if not isinstance(value, list):
-        raise RecordError(f"{key} {_show(value)} must be a list of {form}")
+        raise RecordError(f"{key} {show(value)} must be a list of {form}")
     for window in value:
         if not isinstance(window, list) or len(window) != size:
-            raise RecordError(f"{key} holds {_show(window)}; each window is {form} with numbers")
+            raise RecordError(f"{key} holds {show(window)}; each window is {form} with numbers")
     return tuple(tuple(_number(number, key) for number in window) for window in value)
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
     """Return a value for a message, cut to a readable length."""
     text = json.dumps(value, ensure_ascii=True)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -196,10 +196,16 @@ class ClipBackbone:
         tokens = F.normalize(hidden.float(), dim=-1)
         return TextStates(pooled=pooled, tokens=tokens, mask=self._token_mask(ids, text))
 
-    def encode_text(self, texts: Sequence[str]) -> TextStates:
-        """Tokenize and encode texts with the frozen backbone, without gradients."""
+    def encode_text(self, texts: Sequence[str], model: Any | None = None) -> TextStates:
+        """Tokenize and encode texts, with `model`'s prompts if given, without gradients."""
         with torch.no_grad():
-            return self.encode_tokens(self.tokenize(texts))
+            return self.encode_tokens(self.tokenize(texts), model=model)
+
+    def relevance(
+        self, features: NDArray[np.float32], query: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return (T,) cosines of frame features (T, D) with a query (D,), all of unit length."""
+        return np.asarray(features @ query)
 
     def _token_mask(self, ids: torch.Tensor, text: Any) -> torch.Tensor:
         """Return (B, L) bool, True up to the end-of-text token by the tower's own rule."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,9 @@ def convert(
         Path | None, typer.Option(help="NExT-GQA's table of questions (.csv).")
     ] = None,
     as_is: Annotated[bool, typer.Option("--as-is", help="Repair and drop nothing.")] = False,
+    prefix: Annotated[
+        str, typer.Option(help="In front of every qid, so that files can be joined.")
+    ] = "",
 ) -> None:
     """Turn an annotation file of a published dataset into records, and say what was changed.
 
@@ -46,7 +50,8 @@ def convert(
     from zsvg.records import write_annotations
 
     result = read(name, file, durations=durations, questions=questions, as_is=as_is)
-    write_annotations(output, result.records)
+    records = [replace(record, qid=f"{prefix}{record.qid}") for record in result.records]
+    write_annotations(output, records if prefix else result.records)
     for change, rows in result.changes.items():
         shown = ", ".join(rows[:3]) + (", ..." if len(rows) > 3 else "")
         say(f"{change}: {len(rows)} ({shown})")

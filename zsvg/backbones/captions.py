@@ -1,0 +1,286 @@
+"""Captions as a backbone: a clip is represented by the sentence embedding of its caption.
+
+So any captioner, or a folder of captions that somebody else made, becomes a grounding backbone in
+the space of an ordinary sentence encoder. The query is encoded by the same one.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zsvg.backbones.clip import TextStates, pick_device
+from zsvg.errors import BackboneError, RecordError
+from zsvg.features import FrameFeatures
+from zsvg.files import sha256_json
+
+if TYPE_CHECKING:
+    from zsvg.backbones.captioner import Captioner
+
+PREFIX = "captions:"
+CLIP_SECONDS = 2.0
+"""Length of a clip in caption files that number their clips, as QVHighlights' clips are."""
+_TFIDF_WIDTH = 4096
+
+Rows = NDArray[np.float32]
+
+
+class SentenceEncoder(Protocol):
+    """Turns sentences into rows of unit length."""
+
+    fingerprint: str
+    width: int
+
+    def encode(self, texts: Sequence[str]) -> Rows:
+        """Return (N, width) float32, L2-normalised; an all-zero row where nothing is known."""
+        ...
+
+    def relevance(self, features: Rows, query: Rows) -> Rows:
+        """Return (T,) how well each clip (T, width) fits the query (width,)."""
+        ...
+
+
+class CaptionBackbone:
+    """A sentence encoder, and a captioner where frames have to be described first.
+
+    It answers to what `zsvg.features.extract` and a training-free `Grounder` ask of a backbone.
+
+    Attributes:
+        name: "captions:ENCODER".
+        encoder: The sentence encoder.
+        captioner: Describes frames; None reads ready captions only.
+        fingerprint: Of both.
+        image_size: What the captioner takes, pixels.
+        embed_dim: Width of the sentence embeddings.
+    """
+
+    precision = "fp32"
+    adapters = None
+    model = None
+
+    def __init__(
+        self, name: str, encoder: SentenceEncoder, captioner: Captioner | None = None
+    ) -> None:
+        self.name = name
+        self.encoder = encoder
+        self.captioner = captioner
+        described = captioner.fingerprint if captioner else None
+        self.fingerprint = sha256_json({"sentences": encoder.fingerprint, "captioner": described})
+        self.image_size = captioner.image_size if captioner else 224
+        self.embed_dim = encoder.width
+        self.device = torch.device("cpu")
+        self.lock = threading.RLock()
+
+    def encode_frames(self, frames: NDArray[np.uint8], model: Any | None = None) -> torch.Tensor:
+        """Caption (B, image_size, image_size, 3) uint8 frames; return the captions' (B, D) rows.
+
+        Raises:
+            BackboneError: There is no captioner.
+        """
+        if self.captioner is None:
+            raise BackboneError(
+                f"{self.name} cannot describe frames; name a captioner ({self.name}@CAPTIONER), or "
+                "give ready captions (a folder of VIDEO.jsonl) instead of videos"
+            )
+        return torch.from_numpy(self.encoder.encode(self.captioner.caption(list(frames))))
+
+    def encode_text(self, texts: Sequence[str], model: Any | None = None) -> TextStates:
+        """Encode sentences; the pooled vector is the only token."""
+        with self.lock:
+            pooled = torch.from_numpy(self.encoder.encode(texts))
+        mask = torch.ones(len(pooled), 1, dtype=torch.bool)
+        return TextStates(pooled=pooled, tokens=pooled[:, None], mask=mask)
+
+    def relevance(self, features: Rows, query: Rows) -> Rows:
+        """Return (T,) how well each clip's row (T, D) fits the query (D,)."""
+        return self.encoder.relevance(features, query)
+
+
+def load_caption_backbone(name: str, device: str | None = None) -> CaptionBackbone:
+    """Load "captions:ENCODER" (reads ready captions) or "captions:ENCODER@CAPTIONER" (makes them).
+
+    Args:
+        name: ENCODER is `tfidf` (words in common, weighed by how few clips of the video have them;
+            needs no weights), or a sentence-transformers id or folder. CAPTIONER is what
+            `load_captioner` takes.
+        device: Where both run; the best there is by default.
+
+    Raises:
+        BackboneError: The encoder or captioner cannot be loaded.
+    """
+    kind, _, captioner = name.removeprefix(PREFIX).partition("@")
+    if not kind:
+        raise BackboneError(f"backbone {name!r} names no encoder; try captions:tfidf")
+    encoder: SentenceEncoder = _Tfidf() if kind == "tfidf" else _Transformer(kind, device)
+    describe = None
+    if captioner:
+        from zsvg.backbones.captioner import load_captioner
+
+        describe = load_captioner(captioner, device)
+    return CaptionBackbone(name, encoder, describe)
+
+
+class _Tfidf:
+    """Bags of words in hashed columns. How rare a word is depends on the video: see `relevance`."""
+
+    width = _TFIDF_WIDTH
+    fingerprint = f"tfidf-{_TFIDF_WIDTH}-1"
+
+    def __init__(self) -> None:
+        from sklearn.feature_extraction.text import HashingVectorizer
+
+        self._words = HashingVectorizer(
+            n_features=_TFIDF_WIDTH, stop_words="english", alternate_sign=False
+        )
+
+    def encode(self, texts: Sequence[str]) -> Rows:
+        if not len(texts):
+            return np.zeros((0, self.width), np.float32)
+        return np.asarray(self._words.transform(texts).toarray(), dtype=np.float32)
+
+    def relevance(self, features: Rows, query: Rows) -> Rows:
+        # As scikit-learn's tf-idf, fitted on the clips of this video.
+        clips = len(features)
+        rarity = np.log((1 + clips) / (1 + (features > 0).sum(axis=0))) + 1
+        rows, wanted = features * rarity, query * rarity
+        lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(wanted)
+        return np.asarray(rows @ wanted / np.maximum(lengths, 1e-9), dtype=np.float32)
+
+
+class _Transformer:
+    """A sentence-transformers model."""
+
+    def __init__(self, name: str, device: str | None) -> None:
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError:
+            raise BackboneError(
+                f"captions:{name} needs sentence-transformers: pip install 'zsvg[captions]', or "
+                "take captions:tfidf"
+            ) from None
+        try:
+            self._model = SentenceTransformer(name, device=str(device or pick_device()))
+        except Exception as error:  # its loaders raise a dozen unrelated types
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise BackboneError(
+                f"sentence encoder {name!r} cannot be loaded: {reason}; give the folder of a "
+                "downloaded model, or captions:tfidf"
+            ) from error
+        self.width = int(self._model.get_embedding_dimension() or 0)
+        self.fingerprint = _fingerprint(self._model)
+
+    def encode(self, texts: Sequence[str]) -> Rows:
+        if not len(texts):
+            return np.zeros((0, self.width), np.float32)
+        rows = self._model.encode(
+            list(texts), normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
+        )
+        return np.asarray(rows, dtype=np.float32)
+
+    def relevance(self, features: Rows, query: Rows) -> Rows:
+        return np.asarray(features @ query)
+
+
+def _fingerprint(model: Any) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(memoryview(raw.numpy()))
+    vocabulary = sha256_json(sorted(model.tokenizer.get_vocab().items()))
+    return sha256_json(
+        {
+            "weights": digest.hexdigest(),
+            "vocabulary": vocabulary,
+            "longest": model.max_seq_length,
+            "modules": [type(module).__name__ for module in model],
+        }
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionTrack:
+    """What somebody wrote about a video, clip by clip.
+
+    Attributes:
+        vid: The video's name.
+        captions: One sentence per clip; a clip that nobody described has "".
+        seconds: Length of a clip.
+    """
+
+    vid: str
+    captions: tuple[str, ...]
+    seconds: float = CLIP_SECONDS
+
+    @property
+    def duration(self) -> float:
+        """Seconds that the captions cover."""
+        return len(self.captions) * self.seconds
+
+
+def read_captions(path: str | Path, *, seconds: float = CLIP_SECONDS) -> CaptionTrack:
+    """Read a JSONL file with one caption per clip of `seconds`.
+
+    Lines have the clip's number from 0 as `clip` (or VTG-GPT's `moment`) and the sentence as
+    `caption` (or `description`). The name of the file is that of the video.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        RecordError: A line is not such an object, or a clip is described twice.
+    """
+    source = Path(path)
+    found: dict[int, str] = {}
+    for number, line in enumerate(source.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line.decode("utf-8"))
+            clip, text = _caption(record)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise RecordError(
+                f'{source}:{number}: not a caption; a line is {{"clip": 0, "caption": "..."}}'
+            ) from None
+        if clip in found:
+            raise RecordError(f"{source}:{number}: clip {clip} is described twice")
+        found[clip] = text
+    if not found:
+        raise RecordError(f"{source}: there are no captions in it")
+    captions = tuple(found.get(clip, "") for clip in range(max(found) + 1))
+    return CaptionTrack(vid=source.stem, captions=captions, seconds=seconds)
+
+
+def _caption(record: Mapping[str, Any]) -> tuple[int, str]:
+    clip = record["clip"] if "clip" in record else record["moment"]
+    text = record["caption"] if "caption" in record else record["description"]
+    if isinstance(clip, bool) or not isinstance(clip, int) or not 0 <= clip < 10**6:
+        raise ValueError
+    if not isinstance(text, str):
+        raise TypeError
+    return clip, " ".join(text.split())
+
+
+def encode_captions(backbone: CaptionBackbone, track: CaptionTrack) -> FrameFeatures:
+    """Return a video's features from its captions; clips without a caption are zero rows."""
+    rows = backbone.encoder.encode(track.captions)
+    rows[[not caption for caption in track.captions]] = 0.0
+    centres = ((np.arange(len(rows)) + 0.5) * track.seconds).astype(np.float64)
+    return FrameFeatures(
+        vid=track.vid,
+        features=rows,
+        times=centres,
+        duration=track.duration,
+        fps=1 / track.seconds,
+        framing="crop",
+        fingerprint=backbone.fingerprint,
+        content=sha256_json(list(track.captions)),
+    )

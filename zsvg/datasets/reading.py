@@ -1,0 +1,181 @@
+"""From a file to checked values: gzip, UTF-8, strict JSON and CSV, errors of one line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from zsvg.errors import RecordError
+from zsvg.records import finite_float, refuse_constant
+from zsvg.records import show as show_json
+
+# `float` also takes "1_000", "nan" and digits of other scripts.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text of a file, gzipped or not (decided by its first bytes), without a BOM.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RecordError: the file is damaged, or is not UTF-8.
+    """
+    data = Path(path).read_bytes()
+    if data.startswith(b"\x1f\x8b"):
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise RecordError(f"{path}: damaged gzip file ({error}); fetch it again") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise RecordError(
+            f"{path}:{line}: not valid UTF-8 ({error.reason}); save the file as UTF-8"
+        ) from None
+
+
+def numbered_lines(text: str, path: str | Path) -> Iterator[tuple[str, str]]:
+    """Yield ("path:number", line) of every line that is not blank."""
+    # Only "\n" ends a line: str.splitlines would also cut at U+2028 inside a sentence.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield f"{path}:{number}", line.removesuffix("\r")
+
+
+def parse_json(text: str, where: str | Path) -> Any:
+    """Parse standard JSON; no NaN, no key twice in an object, no text that cannot be written.
+
+    Raises:
+        RecordError: the text is not such JSON.
+    """
+    try:
+        value = json.loads(
+            text,
+            parse_constant=refuse_constant,
+            parse_float=finite_float,
+            object_pairs_hook=_without_repeats,
+        )
+        if "\\u" in text:  # an escaped half of a surrogate pair parses, but cannot be written
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RecordError(f"{where}: not valid UTF-8 ({error.reason}) after \\u") from None
+    except RecursionError:
+        raise RecordError(f"{where}: JSON that is nested too deeply for annotations") from None
+    except ValueError as error:
+        raise RecordError(f"{where}: not the JSON of annotations ({error})") from None
+    return value
+
+
+def csv_rows(
+    text: str, path: str | Path, columns: Sequence[str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield ("path:number", row) of a CSV file with a header that has the given columns.
+
+    Raises:
+        RecordError: a column is missing, or a row has more or fewer fields than the header.
+    """
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = list(reader.fieldnames or ())
+        if not set(columns) <= set(header) or len(set(header)) < len(header):
+            raise RecordError(
+                f"{path}:1: the header {show(header)} must have {', '.join(columns)}, each once"
+            )
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            if None in row or None in row.values():
+                raise RecordError(f"{where}: not {len(header)} fields as in the header")
+            yield where, row
+    except csv.Error as error:
+        raise RecordError(f"{path}:{reader.line_num}: not CSV ({error})") from None
+
+
+def show(value: Any) -> str:
+    """Return a JSON value for a message, cut to a readable length."""
+    try:
+        return show_json(value)
+    except RecursionError:
+        return "a deeply nested value"
+
+
+def fields(value: Any, where: str | Path) -> dict[str, Any]:
+    """Return a JSON object.
+
+    Raises:
+        RecordError: it is something else; so for all the functions below.
+    """
+    if not isinstance(value, dict):
+        raise RecordError(f"{where}: {show(value)} must be a JSON object")
+    return value
+
+
+def required(record: dict[str, Any], key: str, where: str | Path) -> Any:
+    """Return the value of a key that must be there."""
+    if key not in record:
+        raise RecordError(f'{where}: no "{key}"; the keys are {show(sorted(record))}')
+    return record[key]
+
+
+def listed(value: Any, key: str, where: str | Path) -> list[Any]:
+    """Return a JSON list."""
+    if not isinstance(value, list):
+        raise RecordError(f"{where}: {key} {show(value)} must be a list")
+    return value
+
+
+def string(value: Any, key: str, where: str | Path) -> str:
+    """Return a JSON string."""
+    if not isinstance(value, str):
+        raise RecordError(f"{where}: {key} {show(value)} must be a string")
+    return value
+
+
+def whole(value: Any, key: str, where: str | Path) -> int:
+    """Return a JSON number that is whole and not written as a fraction."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RecordError(f"{where}: {key} {show(value)} must be a whole number")
+    return value
+
+
+def number(value: Any, key: str, where: str | Path) -> float:
+    """Return a JSON number as a finite float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise RecordError(f"{where}: {key} {show(value)} must be a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise RecordError(f"{where}: {key} {show(value)} is too large") from None
+
+
+def written_number(text: str, key: str, where: str | Path) -> float:
+    """Return a number of a text file as a finite float."""
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(value):
+        raise RecordError(f"{where}: {key} {show(text)} must be a finite number")
+    return value
+
+
+def pair(value: Any, key: str, where: str | Path) -> tuple[float, float]:
+    """Return a [start, end] of two numbers."""
+    if not isinstance(value, list) or len(value) != 2:
+        raise RecordError(f"{where}: {key} {show(value)} must be [start, end]")
+    return number(value[0], key, where), number(value[1], key, where)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Python would keep the last one, and the rows of the first would be gone without a word.
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {show(twice)} is there twice in one object")
+    return value

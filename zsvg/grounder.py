@@ -26,7 +26,7 @@ from zsvg.errors import ModelFolderError
 from zsvg.features import FrameFeatures, extract
 from zsvg.files import sha256_file
 from zsvg.heads.training_free import ScorerOptions, find_moments
-from zsvg.video import Framing
+from zsvg.video import Framing, find_videos
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -151,6 +151,19 @@ class Grounder:
                 adapters.set_adapter(self.adapter, inference_mode=True)
                 yield adapters
 
+    def find(self, folder_or_file: str | Path) -> dict[str, Path]:
+        """Return vid -> file of what `encode` takes: videos, or ready captions where those serve.
+
+        Raises:
+            VideoError: There is nothing of that kind.
+        """
+        if isinstance(self.backbone, CaptionBackbone):
+            given = Path(folder_or_file)
+            files = sorted(given.glob("*.jsonl")) if given.is_dir() else [given]
+            if files and all(file.suffix == ".jsonl" for file in files):
+                return {file.stem: file for file in files}
+        return find_videos(folder_or_file)
+
     def encode(
         self,
         video: str | Path,
@@ -171,10 +184,7 @@ class Grounder:
         if isinstance(self.backbone, CaptionBackbone) and Path(video).suffix == ".jsonl":
             frames = encode_captions(self.backbone, read_captions(video))
             return EncodedVideo(vid=frames.vid, frames=frames, encoder=self.encoder)
-        with self.active() as model:
-            encoder: Any = self.backbone
-            if self.sees_prompts:
-                encoder = _PromptedEncoder(self.backbone, model, self.encoder)
+        with self._frame_encoder() as encoder:
             frames = extract(
                 video,
                 encoder,
@@ -184,6 +194,21 @@ class Grounder:
                 allow_truncated=allow_truncated,
             )
         return EncodedVideo(vid=frames.vid, frames=frames, encoder=self.encoder)
+
+    def encode_pictures(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Encode (N, image_size, image_size, 3) uint8 frames into (N, D) rows of unit length."""
+        with self._frame_encoder() as encoder, torch.no_grad():
+            rows: NDArray[np.float32] = encoder.encode_frames(pictures).cpu().numpy()
+        return rows
+
+    @contextmanager
+    def _frame_encoder(self) -> Iterator[Any]:
+        """Yield what encodes frames: the backbone, with the prompts at work if they see frames."""
+        with self.active() as model:
+            if self.sees_prompts:
+                yield _PromptedEncoder(self.backbone, model, self.encoder)
+            else:
+                yield self.backbone
 
     def encode_query(self, query: str) -> TextStates:
         """Encode a sentence behind the template, with this grounder's prompts."""

@@ -303,6 +303,11 @@ def _resolve(name: str) -> tuple[str, str | None]:
             )
         return f"local-dir:{MICRO_FOLDER}", None
     schema, _, rest = name.partition(":")
+    if schema == "captions":
+        raise BackboneError(
+            f"backbone {name!r} answers queries (ground, predict, probe), but does not make frame "
+            f"features to label or tune with; {_SUGGESTION}"
+        )
     if schema == "local-dir":
         folder = Path(rest).expanduser()
         if not rest or not (folder / "open_clip_config.json").is_file():

@@ -238,10 +238,9 @@ def ground(
     from zsvg.grounder import load
     from zsvg.records import Prediction, write_predictions
     from zsvg.video import cut as cut_clip
-    from zsvg.video import find_videos
 
-    found = find_videos(videos)
     grounder = load(model, device)
+    found = grounder.find(videos)
     answers: dict[str, list[tuple[float, float, float, str]]] = {query: [] for query in queries}
     predictions, failures = [], []
     with progress("grounding", len(found)) as advance:
@@ -298,11 +297,10 @@ def predict(
     from zsvg.grounder import load
     from zsvg.prediction import predict_all
     from zsvg.records import read_annotations, write_predictions
-    from zsvg.video import find_videos
 
     records = read_annotations(annotations)
-    found = find_videos(videos)
     grounder = load(model, device)
+    found = grounder.find(videos)
     with progress("answering", len(records)) as advance:
         predictions, failures = predict_all(
             grounder,

@@ -15,7 +15,12 @@ Backbone = Annotated[
     typer.Option(help="Frozen CLIP: micro, ARCH/TAG, hf-hub:ORG/NAME or local-dir:PATH."),
 ]
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="Tuned model folder, or a backbone (training-free).")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Tuned model folder, a backbone, or captions:ENCODER (both training-free).",
+    ),
 ]
 Fps = Annotated[float, typer.Option(help="Frames looked at per second.")]
 Framing = Annotated[str, typer.Option(help="How frames become squares: crop, pad or squash.")]

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from zsvg.commands.options import Output, Seed
+from zsvg.commands.options import Cache, Device, Model, Output, Seed, finish
 from zsvg.errors import ZsvgError
-from zsvg.terminal import say, table
+from zsvg.terminal import progress, say, table
 
 Truth = Annotated[Path, typer.Argument(help="Annotations (JSONL).")]
 
@@ -173,6 +173,63 @@ def audit(
     if output is not None:
         write_json(output, result.values)
         say(f"wrote {output}")
+
+
+def probe(
+    annotations: Truth,
+    videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
+    model: Model,
+    seconds: Annotated[
+        list[float] | None, typer.Option(help="Noise in front [default: 10 and 15].")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the numbers as JSON.")
+    ] = None,
+    seed: Seed = 0,
+    cache: Cache = None,
+    device: Device = None,
+) -> None:
+    """Put noise in front of videos and see whether a model's answers follow their content.
+
+    Example: zsvg probe test.jsonl --videos videos/ --model model/ --seconds 10
+    """
+    from zsvg.features import default_cache
+    from zsvg.files import write_json
+    from zsvg.grounder import load
+    from zsvg.metrics import as_percent
+    from zsvg.probe import SECONDS
+    from zsvg.probe import probe as measure
+    from zsvg.records import read_annotations
+    from zsvg.video import find_videos
+
+    records = read_annotations(annotations)
+    found = find_videos(videos)
+    grounder = load(model, device)
+    with progress("probing", len(records)) as advance:
+        results, failures = measure(
+            grounder,
+            records,
+            found,
+            seconds=seconds or SECONDS,
+            seed=seed,
+            cache=cache or default_cache(),
+            on_progress=advance,
+        )
+    columns = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU")
+    rows = [
+        (
+            f"{row['seconds']:g} s",
+            *(as_percent(row["metrics"][name]) for name in columns),
+            f"{row['followed']:.3f}",
+            f"{row['stayed']:.3f}",
+        )
+        for row in results
+    ]
+    table(("noise in front", *columns, "answers that follow", "that stay"), rows)
+    if output is not None:
+        write_json(output, results)
+        say(f"wrote {output}")
+    finish(list(failures.values()))
 
 
 def _columns(result: Mapping[str, Any]) -> list[str]:

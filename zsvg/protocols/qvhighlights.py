@@ -16,8 +16,10 @@ Choices, all of the published evaluator (`standalone_eval` of Moment-DETR, Lei e
 
 Where the published evaluator stops or leaves a query out (no window, no record, no saliency scores
 beside others that have them), the query counts as a miss here, and is counted. So does a window
-that does not end after its start; there, only where its negative length is exactly that of a true
-window, the published division 0 / 0 counts a hit.
+that does not end after its start; there, where the lengths of it and of a true window sum to
+exactly 0, the published division 0 / 0 counts a hit. Among true windows that a prediction overlaps
+equally the last one is taken, as published where numpy's default sort happens to be stable (the
+true windows of QVHighlights never overlap, so no number depends on it).
 """
 
 from __future__ import annotations
@@ -131,8 +133,14 @@ def _retrieval(
 
 
 def _first_overlaps(first: Array, true: Array) -> Array:
-    """IoU of (Q, 2) windows with the best of (Q, G, 2) true ones; NaN is no window."""
-    return paired_iou(np.nan_to_num(first)[:, None, :], np.nan_to_num(true)).max(axis=1)
+    """IoU of (Q, 2) windows with the best of (Q, G, 2) true ones; NaN is no window.
+
+    As published: the true window is chosen with the union as sum of lengths, and then compared with
+    the union as hull, which can differ in the last bit.
+    """
+    chosen = _area_iou(first[:, None, :], true).argmax(axis=1)
+    best = np.take_along_axis(true, chosen[:, None, None], axis=1)[:, 0]
+    return paired_iou(np.nan_to_num(first), np.nan_to_num(best))
 
 
 def _average_precision(given: Array, true: Array) -> Array:

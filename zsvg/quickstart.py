@@ -124,7 +124,7 @@ def run(
     domain: str,
     seed: int,
     stage: Stage,
-    videos: int = 150,
+    videos: int = 180,
     test_videos: int = 50,
     recipe_name: str = "coop",
     report: bool = True,

@@ -45,7 +45,7 @@ def quickstart(
     domain: Annotated[str, typer.Option(help="A microworld domain.")] = "paper",
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("quickstart"),
-    videos: Annotated[int, typer.Option(min=10, help="Unlabelled videos.")] = 150,
+    videos: Annotated[int, typer.Option(min=10, help="Unlabelled videos.")] = 180,
     test_videos: Annotated[int, typer.Option(min=10, help="Test videos.")] = 50,
 ) -> None:
     """Run the whole path on a rendered domain nobody labelled, and measure it.

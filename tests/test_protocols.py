@@ -13,6 +13,7 @@ from sklearn.metrics import precision_recall_curve
 from typer.testing import CliRunner
 
 from zsvg.cli import app
+from zsvg.datasets.results import read_results
 from zsvg.errors import RecordError, ZsvgError
 from zsvg.protocols import PROTOCOLS, didemo, protocol, qvhighlights
 from zsvg.records import (
@@ -327,3 +328,40 @@ def test_the_command_lists_scores_and_shows_trivial_rows(tmp_path: Path) -> None
     write_predictions(tmp_path / "none.jsonl", [])
     done = run(app, ["evaluate", str(tmp_path / "none.jsonl"), source, "--no-trivial"])
     assert "missing: 6" in done.output
+
+
+def test_tgn_from_the_published_files_by_commands(data_folder: Path, tmp_path: Path) -> None:
+    folder = data_folder / "annotations" / "charades_sta" / "eval_samples" / "tgn"
+    found, true = tmp_path / "found.jsonl", tmp_path / "true.jsonl"
+    durations = data_folder / "annotations" / "charades_sta" / "Charades_duration.json"
+    results = str(folder / "predict_proposals_test_nms_0.55.json.gz")
+    for arguments in (
+        ["results", results, "-o", str(found)],
+        ["tfvtg", str(folder / "test.json"), "--as-is", "--durations", str(durations),
+         "-o", str(true)],
+    ):  # fmt: skip
+        done = CliRunner().invoke(app, ["convert", *arguments])
+        assert done.exit_code == 0, done.output
+    rows = {}
+    for name in ("tgn", "charades-sta"):
+        out = tmp_path / f"{name}.json"
+        arguments = ["evaluate", str(found), str(true), "--protocol", name, "-o", str(out)]
+        done = CliRunner().invoke(app, [*arguments, "--no-trivial"])
+        assert done.exit_code == 0, done.output
+        numbers = json.loads(out.read_text())
+        rows[name] = [round(100 * numbers[f"R1@{t}"], 2) for t in (0.3, 0.5, 0.7)]
+        assert round(100 * numbers["mIoU"], 2) == 33.46
+    assert rows == {"tgn": [50.51, 34.38, 16.26], "charades-sta": [50.54, 34.65, 16.40]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{}", '{"results": 3}', '{"results": {"a": []}}', '{"results": {"a-0": 1}}',
+     '{"results": {"a-0": [{"timestamp": [1], "score": 1}]}}',
+     '{"results": {"a-0": [{"timestamp": [1, 2]}]}}'],
+)  # fmt: skip
+def test_other_results_are_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(RecordError, match=r"r\.json") as caught:
+        read_results(tmp_path / "r.json")
+    assert "\n" not in str(caught.value)

@@ -223,7 +223,7 @@ def ground(
     model: Model,
     top_k: Annotated[int, typer.Option(min=1, help="Most answers per sentence.")] = 5,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write predictions as JSONL.")
+        Path | None, typer.Option("--output", "-o", help="Write .jsonl, .csv, .srt or .vtt.")
     ] = None,
     cut: Annotated[Path | None, typer.Option(help="Save the moments as clips here.")] = None,
     cache: Cache = None,
@@ -236,8 +236,9 @@ def ground(
     """
     from zsvg.features import default_cache
     from zsvg.grounder import load
-    from zsvg.records import Prediction, write_predictions
+    from zsvg.records import Prediction
     from zsvg.video import cut as cut_clip
+    from zsvg.writers import write_moments
 
     grounder = load(model, device)
     found = grounder.find(videos)
@@ -274,8 +275,8 @@ def ground(
                 cut_clip(found[vid], start, end, clip)
                 say(f"cut {clip}")
     if output is not None:
-        write_predictions(output, predictions)
-        say(f"wrote {output}")
+        for file in write_moments(output, predictions):
+            say(f"wrote {file}")
     finish(failures)
 
 
@@ -296,7 +297,8 @@ def predict(
     from zsvg.features import default_cache
     from zsvg.grounder import load
     from zsvg.prediction import predict_all
-    from zsvg.records import read_annotations, write_predictions
+    from zsvg.records import read_annotations
+    from zsvg.writers import write_moments
 
     records = read_annotations(annotations)
     grounder = load(model, device)
@@ -311,8 +313,8 @@ def predict(
             allow_truncated=allow_truncated,
             on_progress=advance,
         )
-    write_predictions(output, predictions)
-    say(f"wrote {len(predictions)} predictions to {output}")
+    files = write_moments(output, predictions)
+    say(f"wrote {len(predictions)} predictions to {', '.join(map(str, files))}")
     finish(list(failures.values()))
 
 

@@ -27,9 +27,21 @@ def _show_protocols(value: str) -> str:
     return value
 
 
+def _show_forms(value: str) -> str:
+    if value == "list":
+        from zsvg.datasets import NAMES
+
+        for name, form in {**NAMES, "results": "predictions of TGN and others"}.items():
+            typer.echo(f"{name}: {form}")
+        raise typer.Exit
+    return value
+
+
 def convert(
-    name: Annotated[str, typer.Argument(help="Whose form it is: charades-sta, tacos, psvl, ...")],
-    file: Annotated[Path, typer.Argument(help="The file, .gz or not.")],
+    name: Annotated[
+        str, typer.Argument(help="Whose form it is; `list` shows all.", callback=_show_forms)
+    ],
+    file: Annotated[Path | None, typer.Argument(help="The file, .gz or not.")] = None,
     output: Output = Path("annotations.jsonl"),
     durations: Annotated[
         Path | None, typer.Option(help="Lengths of the videos, where the form has none.")
@@ -47,11 +59,19 @@ def convert(
     Example: zsvg convert charades-sta charades_sta_test.txt --durations Charades_v1_test.csv
     """
     from zsvg.datasets import convert as read
-    from zsvg.records import write_annotations
+    from zsvg.datasets.results import read_results
+    from zsvg.writers import write_moments
 
+    if file is None:
+        raise typer.BadParameter("name the file to convert")
+    if name == "results":
+        predictions = read_results(file)
+        write_moments(output, predictions)
+        say(f"{len(predictions)} predictions: {output}")
+        return
     result = read(name, file, durations=durations, questions=questions, as_is=as_is)
     records = [replace(record, qid=f"{prefix}{record.qid}") for record in result.records]
-    write_annotations(output, records if prefix else result.records)
+    write_moments(output, records if prefix else result.records)
     for change, rows in result.changes.items():
         shown = ", ".join(rows[:3]) + (", ..." if len(rows) > 3 else "")
         say(f"{change}: {len(rows)} ({shown})")

@@ -1,0 +1,48 @@
+"""Predictions of other projects, for `zsvg evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zsvg.datasets.reading import (
+    fields,
+    listed,
+    number,
+    pair,
+    parse_json,
+    read_text,
+    required,
+    show,
+)
+from zsvg.errors import RecordError
+from zsvg.records import Prediction
+
+
+def read_results(path: str | Path) -> list[Prediction]:
+    """Read {"results": {"VID-N": [{"timestamp": [start, end], "score": p}, ...]}}, in seconds.
+
+    N counts the queries of a video from 0, as the identifiers that `convert` makes do. The order of
+    the windows is kept. TGN (JaywongWang/TGN) and others in ActivityNet's form of submission.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RecordError: the file has another form.
+    """
+    results = fields(required(fields(parse_json(read_text(path), path), path), "results", path),
+                     path)  # fmt: skip
+    predictions = []
+    for qid, answers in results.items():
+        where = f"{path}: query {show(qid)}"
+        vid, mark, index = qid.rpartition("-")
+        if not mark or not index.isdecimal():
+            raise RecordError(f'{where}: must be "VID-N", N counting the video\'s queries from 0')
+        windows = []
+        for answer in listed(answers, "answers", where):
+            record = fields(answer, where)
+            start, end = pair(required(record, "timestamp", where), "timestamp", where)
+            score = number(required(record, "score", where), "score", where)
+            windows.append((start, end, score))
+        predictions.append(
+            Prediction(qid=qid, query="", vid=vid, pred_relevant_windows=tuple(windows))
+        )
+    return predictions

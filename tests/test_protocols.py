@@ -365,3 +365,43 @@ def test_other_results_are_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(RecordError, match=r"r\.json") as caught:
         read_results(tmp_path / "r.json")
     assert "\n" not in str(caught.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damaged_files_end_in_numbers_or_in_one_line(tmp_path_factory, data) -> None:
+    """A few values of good files are replaced by anything; every protocol reads the result."""
+    folder = tmp_path_factory.getbasetemp()
+    extra = {"relevant_clip_ids": [0, 1], "saliency_scores": [[4, 3, 1], [2, 2, 2]]}
+    files = {
+        "predictions": [
+            {"qid": n, "query": "q", "vid": "v", "pred_relevant_windows": [[0, 5, 1], [2, 9, 0.5]],
+             "pred_saliency_scores": [0.1, 0.2, 0.3]}
+            for n in range(2)
+        ],
+        "annotations": [
+            {"qid": n, "query": "q", "vid": "v", "duration": 20, "relevant_windows": [[0, 5]],
+             "times": [[0, 0], [0, 1]], **extra}
+            for n in range(2)
+        ],
+    }  # fmt: skip
+    for _ in range(data.draw(st.integers(1, 3))):
+        record = data.draw(st.sampled_from(files["predictions"] + files["annotations"]))
+        key = data.draw(st.sampled_from(sorted(record)))
+        record[key] = data.draw(JSON)
+    for name, records in files.items():
+        text = "\n".join(json.dumps(record) for record in records)
+        (folder / f"{name}.jsonl").write_text(text)
+    rules = data.draw(st.sampled_from(PROTOCOLS))
+    arguments = [str(folder / f"{name}.jsonl") for name in files]
+    done = CliRunner().invoke(app, ["evaluate", *arguments, "--protocol", rules.name])
+    if done.exit_code:
+        assert isinstance(done.exception, (ZsvgError, ValueError)), repr(done.exception)
+        assert "\n" not in str(done.exception)

@@ -40,6 +40,7 @@ RANGES = {"full": (-np.inf, np.inf), "short": (0, 10), "middle": (10, 30), "long
 LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}
 MOST_WINDOWS = 10
 CLIP_SECONDS = 2
+_MOST_CLIPS = 1_000_000  # a mistyped duration should not take all memory
 
 Array = NDArray[np.float64]
 
@@ -193,6 +194,8 @@ def _saliency(
             ids = np.array(annotation.extra["relevant_clip_ids"], dtype=np.int64)
             clips = int(annotation.duration / CLIP_SECONDS)
             if given.ndim != 2 or given.shape[1] < 1 or ids.shape != given.shape[:1]:
+                raise ValueError
+            if clips > _MOST_CLIPS:
                 raise ValueError
             if len(ids) and (ids.min() < 0 or ids.max() >= clips):
                 raise ValueError

@@ -138,6 +138,8 @@ def test_qvhighlights_is_what_a_slow_reading_gives(case) -> None:
     fast = flat(qvhighlights.score(*case))
     slow = flat(slow_score(*case))
     assert slow.keys() <= fast.keys()
+    each = qvhighlights.per_query(*case)
+    assert 100 * each.mean() == pytest.approx(fast["full/MR-mAP/average"], abs=0.0051)
     for name, value in slow.items():
         assert fast[name] == pytest.approx(100 * value, abs=0.0051), name
 

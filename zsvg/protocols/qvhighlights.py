@@ -80,6 +80,22 @@ def score(predictions: Sequence[Prediction], annotations: Sequence[Annotation]) 
     return result
 
 
+def per_query(
+    predictions: Sequence[Prediction], annotations: Sequence[Annotation]
+) -> NDArray[np.float64]:
+    """Return (Q,) the average precision of each annotated query, mean over the IoU thresholds.
+
+    Their mean is MR-full-mAP as a fraction; single ones are for paired comparisons.
+    """
+    pairs, _ = paired_records(predictions, annotations)
+    truth = [annotation.relevant_windows for annotation, _ in pairs]
+    given = [p.pred_relevant_windows[:MOST_WINDOWS] if p else () for _, p in pairs]
+    padded = pad_windows(truth, max(map(len, truth)))
+    return np.asarray(
+        _average_precision(pad_windows(given, MOST_WINDOWS, size=3), padded).mean(axis=1)
+    )
+
+
 def _brief(result: dict[str, Any]) -> dict[str, float]:
     full = result["full"]
     brief = {

@@ -15,7 +15,7 @@ from zsvg.backbones.clip import ClipBackbone, load_backbone
 from zsvg.baselines import trivial_answers
 from zsvg.datasets import convert
 from zsvg.files import write_json
-from zsvg.grounder import Grounder, load
+from zsvg.grounder import Grounder, detach_adapters, load
 from zsvg.metrics import as_percent
 from zsvg.prediction import predict_all
 from zsvg.protocols import protocol
@@ -150,6 +150,7 @@ def _tuned(
     recipe = load_recipe(args.recipe)
     recipe = supervised_recipe(recipe) if full else recipe
     folder = args.out / name
+    detach_adapters(backbone)  # the row before is answered
     with progress(f"tuning {name}", recipe.training.steps) as advance:
         tune(
             labels,

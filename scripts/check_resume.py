@@ -76,7 +76,7 @@ def check(what: str, world: Path, out: Path, rng: random.Random) -> bool:
     alive = 0
     for _ in range(KILLS):
         # Work goes on where it was, so each run may only do a part or the last ones find it done.
-        alive += kill_after(line, rng.uniform(0.05, 0.3) * full)
+        alive += kill_after(line, rng.uniform(0.05, 0.2) * full)
     finish(line)
     calm, killed = content(out / "calm"), content(out / "killed")
     differing = [n for n in sorted(calm.keys() | killed.keys()) if calm.get(n) != killed.get(n)]
@@ -97,7 +97,7 @@ def main() -> None:
     """Check both commands; exit non-zero when one fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--videos", type=int, default=60)
+    parser.add_argument("--videos", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=("pseudo-label", "tune"))
     args = parser.parse_args()

@@ -31,7 +31,7 @@ def command(what: str, world: Path, folder: Path) -> list[str]:
         rest = [videos, "--captioner", "micro", "-o", str(folder / "pseudo.jsonl")]
     else:
         labels = str(world / "annotations.jsonl")
-        rest = [labels, "--videos", videos, "-o", str(folder / "model"), "--steps", "400"]
+        rest = [labels, "--videos", videos, "-o", str(folder / "model"), "--steps", "800"]
     return [sys.executable, "-m", "zsvg", what, *rest, "--backbone", "micro", "--cache", cache]
 
 

@@ -70,7 +70,7 @@ class TrainingOptions:
     max_gradient_norm: float = 1.0
     validate_every: int = 50
     patience: int | None = None
-    checkpoint_every: int = 50
+    checkpoint_every: int = 20
     mixed_precision: Literal["no", "bf16"] = "no"
     seed: int = 0
     crop_rate: float = 0.0

@@ -31,7 +31,7 @@ def command(what: str, world: Path, folder: Path) -> list[str]:
         rest = [videos, "--captioner", "micro", "-o", str(folder / "pseudo.jsonl")]
     else:
         labels = str(world / "annotations.jsonl")
-        rest = [labels, "--videos", videos, "-o", str(folder / "model"), "--steps", "800"]
+        rest = [labels, "--videos", videos, "-o", str(folder / "model"), "--steps", "400"]
     return [sys.executable, "-m", "zsvg", what, *rest, "--backbone", "micro", "--cache", cache]
 
 
@@ -97,7 +97,7 @@ def main() -> None:
     """Check both commands; exit non-zero when one fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--videos", type=int, default=100)
+    parser.add_argument("--videos", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=("pseudo-label", "tune"))
     args = parser.parse_args()

@@ -38,7 +38,6 @@ MANIFEST = "zsvg.json"
 ADAPTER_FILE = "adapter_model.safetensors"
 HEAD_FILE = "head.safetensors"
 TEMPLATE = "a video of"
-CAPTION_SCORER = ScorerOptions()
 BLIND_QUERY = "something"  # what a query-blind control reads instead of every sentence
 
 
@@ -326,7 +325,7 @@ def load(
         if backbone is None and name is not None and name.startswith(PREFIX):
             speaker = load_caption_backbone(name, device)
             # Sentences need no template, and a captioner is slow: one frame per caption clip.
-            return Grounder(speaker, template="", fps=1 / CLIP_SECONDS, scorer=CAPTION_SCORER)
+            return Grounder(speaker, template="", fps=1 / CLIP_SECONDS)
         return Grounder(backbone or load_backbone(name, device))
     manifest = read_manifest(folder)
     wanted = manifest["backbone"]

@@ -305,7 +305,7 @@ def _resolve(name: str) -> tuple[str, str | None]:
     schema, _, rest = name.partition(":")
     if schema == "captions":
         raise BackboneError(
-            f"backbone {name!r} answers queries (ground, predict, probe), but does not make frame "
+            f"backbone {name!r} answers queries (ground, predict), but does not make frame "
             f"features to label or tune with; {_SUGGESTION}"
         )
     if schema == "local-dir":

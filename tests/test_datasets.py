@@ -639,12 +639,15 @@ def test_missing_files(tmp_path: Path) -> None:
         convert("charades-sta", tmp_path / "yes", durations=tmp_path / "no")
 
 
-def test_speed(converted: Convert) -> None:
-    lines = "".join(f"AB12C {n % 10} {n % 10 + 5}##sentence number {n}\n" for n in range(48_342))
-    start = time.process_time()
-    result = converted("spl", lines, durations=LENGTHS)
-    assert time.process_time() - start < 5  # about one second on an idle machine
-    assert len(result.records) == 48_342
+def test_time_grows_with_the_rows(converted: Convert) -> None:
+    def seconds(rows: int) -> float:
+        lines = "".join(f"AB12C {n % 10} {n % 10 + 5}##sentence number {n}\n" for n in range(rows))
+        start = time.process_time()
+        assert len(converted("spl", lines, durations=LENGTHS).records) == rows
+        return time.process_time() - start
+
+    few = min(seconds(2_000) for _ in range(3))
+    assert seconds(40_000) < 100 * few  # 20 times the rows; a look at every pair would be 400
 
 
 # Real files: counts and oddities as the README of the test data states them

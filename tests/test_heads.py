@@ -446,7 +446,7 @@ def batch(items):
     return inputs, torch.tensor(np.array([span for _, _, span in items])).float()
 
 
-def fit(items, steps, rate=2e-3):
+def fit(items, steps, rate=4e-3):
     torch.manual_seed(0)
     head = AttentionRegressionHead(AttentionRegressionConfig(dim=WIDTH, hidden=48)).train()
     optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=0.01)
@@ -471,13 +471,13 @@ def mean_iou(head, items):
 
 def test_the_head_learns_eight_videos_by_heart():
     items = synthetic(8, seed=1, noise=0.2)
-    assert mean_iou(fit(items, 150), items) > 0.9
+    assert mean_iou(fit(items, 60), items) > 0.9
 
 
 def test_the_head_generalises_from_three_hundred_samples():
-    head = fit(synthetic(300, seed=1), 250)
+    head = fit(synthetic(300, seed=1), 100)
     score = mean_iou(head, synthetic(100, seed=2))
-    assert score > 0.7, score
+    assert score > 0.9, score
 
 
 def test_weights_survive_a_state_dict():

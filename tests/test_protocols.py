@@ -132,7 +132,7 @@ def cases(draw):
     return predictions, annotations
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(cases())
 def test_qvhighlights_is_what_a_slow_reading_gives(case) -> None:
     fast = flat(qvhighlights.score(*case))

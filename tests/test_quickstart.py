@@ -10,7 +10,7 @@ from zsvg.cli import main
 from zsvg.microworld.world import truth
 from zsvg.recipes import load_recipe
 
-DOMAIN, SEED, VIDEOS = "chalk", 41, 10
+DOMAIN, SEED, VIDEOS, TEST_VIDEOS = "chalk", 41, 6, 6
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def stage(name, total):
 
 def short_recipe(name):
     recipe = load_recipe(name)
-    training = recipe.training.model_copy(update={"steps": 30, "validate_every": 15})
+    training = recipe.training.model_copy(update={"steps": 6, "validate_every": 3, "batch_size": 8})
     return recipe.model_copy(update={"training": training})
 
 
@@ -45,7 +45,7 @@ def run(tmp_path_factory):
         patch.setattr(quickstart, "pseudo_label", watched("label", quickstart.pseudo_label))
         patch.setattr(quickstart, "tune", watched("tune", quickstart.tune))
         result = quickstart.run(
-            out, domain=DOMAIN, seed=SEED, videos=VIDEOS, test_videos=10, stage=stage
+            out, domain=DOMAIN, seed=SEED, videos=VIDEOS, test_videos=TEST_VIDEOS, stage=stage
         )
     return out, result, seen
 
@@ -53,9 +53,9 @@ def run(tmp_path_factory):
 def test_no_annotation_is_on_disk_while_labels_are_made_and_tuned_on(run):
     _out, _result, seen = run
     assert [name for name, _ in seen[:2]] == ["label", "tune"]
-    true = truth(DOMAIN, "train", SEED, VIDEOS) + truth(DOMAIN, "test", SEED, 10)
+    true = truth(DOMAIN, "train", SEED, VIDEOS) + truth(DOMAIN, "test", SEED, TEST_VIDEOS)
     windows = [json.dumps(list(map(list, a.relevant_windows))).encode() for a in true]
-    ids = [str(a.qid).encode() for a in truth(DOMAIN, "test", SEED, 10)]
+    ids = [str(a.qid).encode() for a in truth(DOMAIN, "test", SEED, TEST_VIDEOS)]
     for _name, files in seen[:2]:
         for path, content in files.items():
             assert path.name not in ("annotations.jsonl", "scenes.jsonl")

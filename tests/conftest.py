@@ -6,6 +6,10 @@ import json
 import os
 from pathlib import Path
 
+# Before torch is imported: two test processes share the cores, and models this small gain nothing
+# from threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 

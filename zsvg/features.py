@@ -160,13 +160,19 @@ def _encode(
     """Encode all frames while a second thread decodes on."""
     import torch
 
-    rows: list[Any] = []
+    # One block that doubles. Thousands of small tensors, each allocated between the large ones of a
+    # forward pass, would keep the heap from shrinking: memory would grow with the video's length.
+    rows = torch.empty(256, backbone.embed_dim, device=backbone.device)
     times: list[float] = []
     with torch.no_grad():
         for batch_times, frames in _batches(sampler, batch_size):
-            rows.append(backbone.encode_frames(frames))  # on a GPU this returns before it is done
+            start = len(times)
             times.extend(batch_times)
-        features = torch.cat(rows).cpu().numpy()
+            while len(times) > len(rows):
+                rows = torch.cat((rows, torch.empty_like(rows)))
+            # On a GPU this returns before it is done.
+            rows[start : len(times)] = backbone.encode_frames(frames)
+        features = rows[: len(times)].cpu().numpy()
     if sampler.info is None:
         raise RuntimeError("the sampler ended without describing the video")
     return features, np.asarray(times, dtype=np.float64), sampler.info

@@ -50,6 +50,18 @@ def sha256_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_tensors(tensors: Mapping[str, Any]) -> str:
+    """Return the hexadecimal SHA-256 of named torch tensors: names, types, shapes and bytes."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        tensor = value.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
 def sha256_json(value: Any) -> str:
     """Return the hexadecimal SHA-256 of a JSON-serialisable value (key order does not matter)."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)

@@ -254,7 +254,7 @@ class Grounder:
         self, frames: FrameFeatures, text: TextStates, top_k: int
     ) -> tuple[tuple[Moment, ...], NDArray[np.float32]]:
         curve = self.backbone.relevance(frames.features, text.pooled[0].cpu().numpy())
-        spans, scores = find_moments(curve, frames.edges, self.scorer)
+        spans, scores = find_moments(curve, frames.edges, self.scorer, frames.features)
         return tuple(
             Moment(start=float(s), end=float(e), score=float(p))
             for (s, e), p in zip(spans[:top_k], scores[:top_k], strict=True)

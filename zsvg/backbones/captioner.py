@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from zsvg.backbones.clip import pick_device
 from zsvg.errors import BackboneError
+from zsvg.files import sha256_tensors
 
 MICRO = Path(__file__).parent / "micro" / "blip"
 SUGGESTION = "Salesforce/blip-image-captioning-base"
@@ -273,14 +274,10 @@ def _quiet() -> Iterator[None]:
 
 def _fingerprint(model: Any, processor: Any) -> str:
     """Hash weights as loaded (before any cast for the device) and what prepares their input."""
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(memoryview(raw.numpy()))
     tokenizer = processor.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)
     described = {
+        "weights": sha256_tensors(model.state_dict()),
         "architecture": type(model).__name__,
         "generation": model.generation_config.to_diff_dict(),
         "images": json.loads(processor.image_processor.to_json_string()),
@@ -289,8 +286,7 @@ def _fingerprint(model: Any, processor: Any) -> str:
         "template": getattr(processor, "chat_template", None),
     }
     described["generation"].pop("transformers_version", None)
-    digest.update(json.dumps(described, sort_keys=True, default=str).encode())
-    return digest.hexdigest()
+    return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _image_size(processor: Any) -> int:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zsvg.backbones.clip import TextStates, pick_device
 from zsvg.errors import BackboneError, RecordError
 from zsvg.features import FrameFeatures
-from zsvg.files import sha256_json
+from zsvg.files import sha256_json, sha256_tensors
 
 if TYPE_CHECKING:
     from zsvg.backbones.captioner import Captioner
@@ -190,17 +190,10 @@ class _Transformer:
 
 
 def _fingerprint(model: Any) -> str:
-    import hashlib
-
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(memoryview(raw.numpy()))
     vocabulary = sha256_json(sorted(model.tokenizer.get_vocab().items()))
     return sha256_json(
         {
-            "weights": digest.hexdigest(),
+            "weights": sha256_tensors(model.state_dict()),
             "vocabulary": vocabulary,
             "longest": model.max_seq_length,
             "modules": [type(module).__name__ for module in model],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import threading
 import warnings
@@ -20,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from zsvg.errors import BackboneError
-from zsvg.files import sha256_json
+from zsvg.files import sha256_json, sha256_tensors
 
 MICRO_FOLDER = Path(__file__).parent / "micro" / "clip"
 """The small CLIP inside the package; it understands rendered microworld videos and nothing else."""
@@ -339,17 +338,12 @@ def _fingerprint(
     config: Mapping[str, Any],
 ) -> str:
     """Return the SHA-256 of everything that decides a feature, and of no path."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        tensor = value.detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
     named = {"hf_tokenizer_name", "hf_model_name"}  # may be paths; their content is hashed
     text = {key: value for key, value in config.get("text_cfg", {}).items() if key not in named}
     architecture = {key: value for key, value in config.items() if key != "custom_text"}
     return sha256_json(
         {
-            "weights": digest.hexdigest(),
+            "weights": sha256_tensors(model.state_dict()),
             "architecture": {**architecture, "text_cfg": text},
             "preprocess": {key: _plain(value) for key, value in preprocess.items()},
             "tokenizer": _tokenizer_identity(tokenizer),

@@ -53,6 +53,9 @@ def convert(
     prefix: Annotated[
         str, typer.Option(help="In front of every qid, so that files can be joined.")
     ] = "",
+    report: Annotated[
+        Path | None, typer.Option(help="Write every row that was changed as JSON.")
+    ] = None,
 ) -> None:
     """Turn an annotation file of a published dataset into records, and say what was changed.
 
@@ -60,6 +63,7 @@ def convert(
     """
     from zsvg.datasets import convert as read
     from zsvg.datasets.results import read_results
+    from zsvg.files import write_json
     from zsvg.writers import write_moments
 
     if file is None:
@@ -75,6 +79,9 @@ def convert(
     for change, rows in result.changes.items():
         shown = ", ".join(rows[:3]) + (", ..." if len(rows) > 3 else "")
         say(f"{change}: {len(rows)} ({shown})")
+    if report is not None:
+        write_json(report, {change: list(rows) for change, rows in result.changes.items()})
+        say(f"all of these rows: {report}")
     videos = len({record.vid for record in result.records})
     say(f"{len(result.records)} of {result.rows} queries, {videos} videos: {output}")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zsvg.moments import Spans, iou, mask_to_spans, merge, nms
+from zsvg.moments import Spans, iou, mask_to_spans, nms
 
 Curve = NDArray[np.float64]
 Answers = tuple[Spans, Curve]
@@ -22,10 +22,10 @@ Answers = tuple[Spans, Curve]
 _WINDOWS_PER_LENGTH = 8
 # Up to this many clips every window is tried; beyond it lengths grow by a constant factor.
 _EXHAUSTIVE_CLIPS = 96
-# Standard deviations around `bias`, and gaps in seconds, that `threshold_runs` lets vote.
+# Standard deviations around `bias` that `threshold_runs` lets vote.
 _THRESHOLDS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
-_GAPS = (0.0, 2.0, 6.0)
 _RUNS_PER_THRESHOLD = 20
+_ROWS_AT_ONCE = 1024  # of a video's self-similarity matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,10 @@ class ScorerOptions:
 
     Attributes:
         kind: "max_sum", "inside_outside" or "threshold_runs".
+        spread: temperature at which a clip takes over the relevance of clips that look like it, in
+            units of cosine similarity; 0 leaves every clip alone. See `spread_relevance`.
         smooth: standard deviation in seconds of a Gaussian applied to the curve; 0 leaves it alone.
+        octaves: how many smoothings vote ("threshold_runs"): `smooth`, twice that, four times, ...
         bias: standard deviations above the curve's mean from which a clip speaks for a moment
             ("max_sum", "threshold_runs"). Higher gives shorter moments.
         length_weight: exponent of a window's share of the video ("inside_outside"). 0 is the plain
@@ -44,8 +47,10 @@ class ScorerOptions:
     """
 
     kind: str = "threshold_runs"
-    smooth: float = 0.0
-    bias: float = 1.5
+    spread: float = 0.0
+    smooth: float = 0.25
+    octaves: int = 2
+    bias: float = 0.5
     length_weight: float = 0.35
     nms: float = 0.5
     top_k: int = 5
@@ -53,8 +58,12 @@ class ScorerOptions:
     def __post_init__(self) -> None:
         if self.kind not in SCORERS:
             raise ValueError(f"scorer kind {self.kind!r} is unknown; use one of {sorted(SCORERS)}")
+        if not (np.isfinite(self.spread) and self.spread >= 0):
+            raise ValueError(f"spread {self.spread} must be 0 or more")
         if not (np.isfinite(self.smooth) and self.smooth >= 0):
             raise ValueError(f"smooth {self.smooth} must be 0 or more seconds")
+        if not 1 <= self.octaves <= 10:
+            raise ValueError(f"octaves {self.octaves} must be from 1 to 10")
         if not (np.isfinite(self.bias) and np.isfinite(self.length_weight)):
             raise ValueError("bias and length_weight must be finite numbers")
         if not 0 <= self.nms <= 1:
@@ -63,13 +72,19 @@ class ScorerOptions:
             raise ValueError(f"top_k {self.top_k} must be at least 1")
 
 
-def find_moments(curve: ArrayLike, edges: ArrayLike, options: ScorerOptions) -> Answers:
-    """Smooth the curve, run the scorer that `options.kind` names, and drop near-duplicates.
+def find_moments(
+    curve: ArrayLike,
+    edges: ArrayLike,
+    options: ScorerOptions,
+    features: NDArray[np.float32] | None = None,
+) -> Answers:
+    """Spread and smooth the curve, run the scorer of `options.kind`, and drop near-duplicates.
 
     Args:
         curve: (T,) relevance, any scale, T >= 1.
         edges: (T + 1,) increasing clip borders in seconds.
         options: which scorer, and its settings.
+        features: (T, D) clips as rows of unit length; without them nothing is spread.
 
     Returns:
         Moments (K, 2) in seconds and scores (K,), best first, 1 <= K <= top_k.
@@ -86,6 +101,8 @@ def find_moments(curve: ArrayLike, edges: ArrayLike, options: ScorerOptions) -> 
         )
     if not np.isfinite(values).all():
         raise ValueError("the relevance curve holds values that are not finite")
+    if options.spread and features is not None:
+        values = spread_relevance(values, features, options.spread)
     values = smooth(values, options.smooth * len(values) / (borders[-1] - borders[0]))
     if values.max() - values.min() <= 1e-12:
         # Nothing stands out: the whole video is the only honest answer.
@@ -93,6 +110,26 @@ def find_moments(curve: ArrayLike, edges: ArrayLike, options: ScorerOptions) -> 
     moments, scores = SCORERS[options.kind](values, borders, options)
     kept = nms(moments, scores, options.nms, options.top_k)
     return moments[kept], scores[kept]
+
+
+def spread_relevance(curve: Curve, features: NDArray[np.float32], temperature: float) -> Curve:
+    """Average relevance over the clips that look alike, wherever in the video they are.
+
+    Each clip's relevance becomes the mean of all, weighted by softmax(similarity / temperature):
+    non-local means (Buades et al., CVPR 2005) on the video's self-similarity. What one clip's
+    caption or picture misses, the others of the same scene tell; borders between scenes stay.
+
+    Args:
+        curve: (T,) relevance.
+        features: (T, D) clips as rows of unit length.
+        temperature: above 0.
+    """
+    found = np.empty(len(curve))
+    for first in range(0, len(curve), _ROWS_AT_ONCE):
+        alike = features[first : first + _ROWS_AT_ONCE] @ features.T
+        weight = np.exp((alike - alike.max(axis=1, keepdims=True)) / temperature)
+        found[first : first + _ROWS_AT_ONCE] = weight @ curve / weight.sum(axis=1)
+    return found
 
 
 def smooth(curve: Curve, sigma: float) -> Curve:
@@ -167,19 +204,22 @@ def inside_outside(curve: Curve, edges: Curve, options: ScorerOptions) -> Answer
 
 
 def threshold_runs(curve: Curve, edges: Curve, options: ScorerOptions) -> Answers:
-    """Runs above several thresholds, with several gaps closed; the most agreed-upon run wins.
+    """Runs above several thresholds of several smoothings; the most agreed-upon run wins.
 
     Thresholds lie around mean + bias * std. A run's score is its mean IoU with all candidate runs,
-    so a moment that many thresholds and gaps find beats one that a single threshold finds.
+    so a moment that many thresholds and smoothings find beats one that only a single one finds.
     """
-    mean, deviation = curve.mean(), curve.std()
+    clips_per_second = len(curve) / (edges[-1] - edges[0])
     found = []
-    for offset in _THRESHOLDS:
-        runs = mask_to_spans(curve > mean + (options.bias + offset) * deviation, edges)
-        for gap in _GAPS:
-            joined = merge(runs, gap)
-            longest = np.argsort(joined[:, 0] - joined[:, 1], kind="stable")
-            found.append(joined[longest[:_RUNS_PER_THRESHOLD]])
+    for octave in range(options.octaves):
+        # The curve is smooth already; variances of Gaussians applied one after the other add up.
+        further = options.smooth * np.sqrt(4.0**octave - 1)
+        level = smooth(curve, further * clips_per_second)
+        mean, deviation = level.mean(), level.std()
+        for offset in _THRESHOLDS:
+            runs = mask_to_spans(level > mean + (options.bias + offset) * deviation, edges)
+            longest = np.argsort(runs[:, 0] - runs[:, 1], kind="stable")
+            found.append(runs[longest[:_RUNS_PER_THRESHOLD]])
     moments = np.concatenate(found)
     if not len(moments):
         return max_sum_segment(curve, edges, options)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
-from zsvg.heads.runs import RunFit, best_run, find_runs, overlap
+from zsvg.heads.runs import RunFit, find_runs, overlap
 from zsvg.heads.training_free import (
     SCORERS,
     ScorerOptions,
@@ -364,48 +364,65 @@ def test_attention_that_is_uniform_gives_the_run_exactly():
     assert span[0].tolist() == pytest.approx([0.2, 0.6], abs=1e-6)
 
 
-def test_two_places_that_attract_attention_give_two_answers():
-    probability = torch.full((1, 50), 0.05)
-    probability[0, 5:12], probability[0, 30:42] = 0.8, 0.9
-    free = torch.ones(1, 50, dtype=torch.bool)
-    first, score = best_run(probability, free)
-    second, other = best_run(probability, free & ~first)
-    assert first[0].nonzero().flatten().tolist() == list(range(30, 42))
-    assert second[0].nonzero().flatten().tolist() == list(range(5, 12))
-    assert 1 > score > other > 0
+def test_runs_are_ordered_by_how_many_thresholds_agree():
+    probability = torch.full((2, 60), 0.02)
+    probability[:, 5:12], probability[:, 30:42] = 0.5, 0.9
+    probability[1, 45:] = 0.0
+    mask = torch.ones(2, 60, dtype=torch.bool)
+    mask[1, 45:] = False
+    runs, expected, agreement = find_runs(probability, mask, 4)
+    assert runs.shape == (2, 4, 60)
+    for row in range(2):
+        assert runs[row, 0].nonzero().flatten().tolist() == list(range(30, 42))
+        assert runs[row, 1].nonzero().flatten().tolist() == list(range(5, 12))
+        assert not runs[row, 2:].any()
+    assert (agreement[:, 0] > agreement[:, 1]).all()
+    assert (agreement[:, 2:] == 0).all()
+    assert (expected[:, 2:] == 0).all()
+    true = torch.zeros(2, 60, dtype=torch.bool)
+    true[:, 30:40] = True
+    assert overlap(runs, true)[:, :2].tolist() == [[pytest.approx(10 / 12), 0]] * 2
 
 
-@given(
-    hnp.arrays(np.float64, st.integers(1, 14), elements=st.floats(0.015625, 1, width=16)),
-)
+@given(hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(0.015625, 1, width=16)))
 @settings(max_examples=80, deadline=None)
-def test_best_run_has_the_largest_expected_iou(p):
-    run, score = best_run(torch.from_numpy(p)[None], torch.ones(1, len(p), dtype=torch.bool))
-    values = [
-        p[i:j].sum() / (j - i + p.sum() - p[i:j].sum())
-        for i in range(len(p))
-        for j in range(i + 1, len(p) + 1)
-    ]
-    assert score.item() == pytest.approx(max(values))
-    assert (run[0].int().diff() == 1).sum() + run[0, 0].int() == 1
+def test_runs_are_those_of_a_slow_reading(p):
+    found = []
+    for level in range(1, 10):
+        start = None
+        for index, value in enumerate([*np.float32(p), np.float32(-1)]):
+            above = value >= np.float32(p).max() * np.float32(level / 10)
+            if above and start is None:
+                start = index
+            elif not above and start is not None:
+                found.append((start, index))
+                start = None
+    vote = iou(np.array(found), np.array(found)).mean(axis=1)
+    runs, expected, agreement = find_runs(
+        torch.from_numpy(p)[None], torch.ones(1, len(p), dtype=torch.bool), 10
+    )
+    (first, *others), votes = runs[0].int(), agreement[0].tolist()
+    assert votes[0] == pytest.approx(vote.max(), abs=1e-5)
+    assert votes == sorted(votes, reverse=True)
+    spans = []
+    for run in [first, *others]:
+        if run.any():
+            where = run.nonzero().flatten()
+            spans.append((int(where[0]), int(where[-1]) + 1))
+            assert spans[-1] in found
+            inside = p[slice(*spans[-1])].sum()
+            value = inside / (len(where) + p.sum() - inside)
+            assert expected[0, len(spans) - 1].item() == pytest.approx(value, abs=1e-5)
+    doubles = np.triu(iou(np.array(spans), np.array(spans)), 1)
+    assert doubles.max(initial=0) <= 0.7 + 1e-6
 
 
-def test_best_run_without_a_free_frame_is_empty():
-    run, score = best_run(torch.full((1, 4), 0.5), torch.zeros(1, 4, dtype=torch.bool))
-    assert not run.any()
-    assert score.item() == 0
-
-
-def test_runs_do_not_overlap_and_know_their_iou():
-    probability = torch.full((2, 40), 0.02)
-    probability[:, 5:12], probability[:, 20:32] = 0.7, 0.9
-    runs, expected = find_runs(probability, torch.ones(2, 40, dtype=torch.bool), 2)
-    assert runs.shape == (2, 2, 40)
-    assert (runs.sum(1) <= 1).all()
-    assert (expected[:, 0] > expected[:, 1]).all()
-    true = torch.zeros(2, 40, dtype=torch.bool)
-    true[:, 20:30] = True
-    assert overlap(runs, true).tolist() == [[pytest.approx(10 / 12), 0]] * 2
+def test_of_very_many_runs_the_longest_are_compared():
+    probability = torch.zeros(1, 2000)
+    probability[0, ::4] = 0.9
+    probability[0, 1000:1003] = 0.9
+    runs, _, _ = find_runs(probability, torch.ones(1, 2000, dtype=torch.bool), 3)
+    assert runs[0, 0].nonzero().flatten().tolist() == [1000, 1001, 1002]
 
 
 @torch.no_grad()
@@ -419,10 +436,10 @@ def test_a_run_is_judged_by_its_direction():
     runs[0, 0, :12] = runs[0, 1, 12:] = True
     fit = RunFit(8)
     for query, best in ((away, 0), (along, 1)):
-        judged = fit(frames, query[None], runs, torch.full((1, 2), 0.5))
+        judged = fit(frames, query[None], runs, *torch.full((2, 1, 2), 0.5))
         assert judged.logits.argmax(1).item() == best
     fit.trend.zero_()
-    judged = fit(frames, away[None], runs, torch.full((1, 2), 0.5))
+    judged = fit(frames, away[None], runs, *torch.full((2, 1, 2), 0.5))
     torch.testing.assert_close(judged.fit[0, 0], judged.fit[0, 1])
 
 

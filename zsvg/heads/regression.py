@@ -31,6 +31,7 @@ _TIME_OCTAVES = 4
 _DILATION = 0.25
 # A run that shares less than this with a moment is another stretch of the video.
 _SOME = 0.3
+_CANDIDATES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,15 +152,15 @@ class AttentionRegressionHead(nn.Module):
         logits = logits + self.relevance_gain * relevance[..., 1]
         probability = logits.sigmoid() * frame_mask
         read = partial(self._read, x, query, logits, centres=centres, frame_mask=frame_mask)
-        found = find_runs(probability, frame_mask, self.config.answers)
+        found = find_runs(probability, frame_mask, max(_CANDIDATES, self.config.answers))
         runs = self.fit(frames, pooled, *found)
         summary = None
         if target is None:
             order = runs.logits.masked_fill(~runs.masks.any(-1), -torch.inf).argsort(
                 dim=1, descending=True, stable=True
-            )
-            moments = torch.stack([read(runs.masks[:, i]) for i in range(order.shape[1])], 1)
-            moments = moments.clamp(0, 1).gather(1, order[..., None].expand(-1, -1, 2))
+            )[:, : self.config.answers]
+            rows = torch.arange(len(order), device=order.device)
+            moments = torch.stack([read(runs.masks[rows, best]) for best in order.T], 1).clamp(0, 1)
             scores = (runs.logits.sigmoid() * runs.masks.any(-1)).gather(1, order)
         else:
             moments = read(_around(target, centres, frame_mask))[:, None]

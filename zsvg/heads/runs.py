@@ -5,49 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zsvg.heads.training_free import best_segment
-
-_RATIO_STEPS = 4
+_LEVELS = 9  # thresholds, evenly spaced below the largest probability
+_MOST_RUNS = 96  # of one video that are compared with each other, the longest
+_DUPLICATE = 0.7  # IoU above which the less agreed-upon of two runs is dropped
 _POINTS, _LAG = 12, 2  # a run is looked at in so many places; changes are taken between every other
-
-
-def best_run(probability: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the run of `free` frames with the largest expected IoU; not differentiable.
-
-    With p the probability that a frame is inside, the IoU of a run R is expected to be about
-    sum_R p / (|R| + sum p - sum_R p). The maximum of this ratio is a maximum-sum segment of
-    (1 + r) p - r, where r is the maximum itself (Dinkelbach's iteration, a few steps). A sure
-    head thus cuts at p = 1/2, an unsure one lower, where a fixed cut would return single frames.
-
-    Args:
-        probability: (B, T) in [0, 1], 0 at padding.
-        free: (B, T) bool, frames that a run may contain.
-
-    Returns:
-        (B, T) bool, one run per row, empty where no frame is free; and its expected IoU (B,).
-    """
-    p, open_ = probability.detach().double().cpu().numpy(), free.cpu().numpy()
-    rows, index = np.arange(len(p)), np.arange(p.shape[1])
-    prefix = np.concatenate((np.zeros((len(p), 1)), np.cumsum(p * open_, axis=1)), axis=1)
-    total, ratio = p.sum(axis=1), np.full(len(p), 0.5)
-    for _ in range(_RATIO_STEPS):
-        gain = (1 + ratio[:, None]) * p - ratio[:, None]
-        # A frame this negative is never worth crossing.
-        gain = np.where(open_, gain, -2.0 * p.shape[1] - 1.0)
-        start, stop, _ = best_segment(gain)
-        covered = prefix[rows, stop] - prefix[rows, start]
-        ratio = covered / np.maximum(stop - start + total - covered, 1e-12)
-    run = (index >= start[:, None]) & (index < stop[:, None]) & open_
-    score = np.where(run.any(axis=1), ratio, 0.0)
-    return (
-        torch.from_numpy(run).to(free.device),
-        torch.from_numpy(score).to(probability),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,21 +23,67 @@ class Runs:
     """(B, R, T) bool, empty where a run does not exist."""
     expected: Tensor
     """(B, R) their expected IoU by the frame probabilities, 0 for an empty run."""
+    agreement: Tensor
+    """(B, R) their mean IoU with all runs above any threshold, 0 for an empty run."""
     logits: Tensor
     """(B, R) logit of the IoU with the moment, after looking at the run as a whole."""
     fit: Tensor
     """(B, R) cosine of run and query, in [-1, 1]."""
 
 
-def find_runs(probability: Tensor, frame_mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Find `count` runs (B, count, T), best first, the ones found before cut out; expected IoU."""
-    free, masks, scores = frame_mask, [], []
+def find_runs(probability: Tensor, frame_mask: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Find runs of frames above thresholds; those that most thresholds agree on come first.
+
+    Not differentiable. Thresholds are tenths of the largest probability, so there is always a run.
+    With p the probability that a frame is inside, the IoU of a run R is expected to be about
+    sum_R p / (|R| + sum p - sum_R p).
+
+    Args:
+        probability: (B, T) in [0, 1].
+        frame_mask: (B, T) bool, real frames first, at least one.
+        count: How many runs to return, R.
+
+    Returns:
+        (B, R, T) bool, empty where there are fewer; their expected IoU (B, R); and their mean IoU
+        with all runs found (B, R).
+    """
+    p = probability.detach().float() * frame_mask
+    share = torch.arange(1, _LEVELS + 1, device=p.device) / (_LEVELS + 1)
+    peak = p.max(-1, keepdim=True).values
+    above = (p[:, None] >= peak[:, None] * share[:, None]) & frame_mask[:, None]
+    borders = F.pad(above, (1, 1)).int().diff()  # (B, levels, T + 1): 1 opens, -1 closes a run
+    rows, _, start = (borders == 1).nonzero().unbind(1)
+    stop = (borders == -1).nonzero()[:, 2]
+    order = (stop - start).argsort(descending=True, stable=True)
+    order = order[rows[order].argsort(stable=True)]  # by row, the longest first
+    rows, start, stop = rows[order], start[order], stop[order]
+    amount = rows.bincount(minlength=len(p))
+    place = torch.arange(len(rows), device=p.device) - (amount.cumsum(0) - amount)[rows]
+    kept = place < _MOST_RUNS
+    spans = p.new_zeros(len(p), min(int(amount.max()), _MOST_RUNS), 2)
+    spans[rows[kept], place[kept]] = torch.stack((start, stop), 1)[kept].to(spans)
+    lengths = spans[..., 1] - spans[..., 0]
+    shared = (
+        torch.minimum(spans[:, :, None, 1], spans[:, None, :, 1])
+        - torch.maximum(spans[:, :, None, 0], spans[:, None, :, 0])
+    ).clamp(min=0)
+    iou = shared / (lengths[:, :, None] + lengths[:, None] - shared).clamp(min=1)
+    exists = lengths > 0
+    vote = iou.sum(-1) / exists.sum(-1, keepdim=True)
+    vote = vote.masked_fill(~exists, 0.0)
+    left, found, votes = vote.clone(), [], []
+    every = torch.arange(len(p), device=p.device)
     for _ in range(count):
-        run, score = best_run(probability, free)
-        masks.append(run)
-        scores.append(score)
-        free = free & ~run
-    return torch.stack(masks, 1), torch.stack(scores, 1)
+        score, best = left.max(-1)
+        found.append(spans[every, best] * (score > 0)[:, None])
+        votes.append(score)
+        left = left.masked_fill(iou[every, best] > _DUPLICATE, 0.0)
+    chosen, agreement = torch.stack(found, 1), torch.stack(votes, 1)
+    index = torch.arange(p.shape[1], device=p.device)
+    masks = (index >= chosen[..., :1]) & (index < chosen[..., 1:])
+    covered = torch.einsum("brt,bt->br", masks.float(), p)
+    expected = covered / (masks.sum(-1) + p.sum(-1, keepdim=True) - covered).clamp(min=1e-9)
+    return masks, expected, agreement
 
 
 def overlap(runs: Tensor, other: Tensor) -> Tensor:
@@ -94,9 +105,9 @@ class RunFit(nn.Module):
         self.trend = nn.Parameter(torch.tensor(1.0))
         self.unrest = nn.Parameter(torch.tensor(2.0))
         self.scale = nn.Parameter(torch.tensor(math.log(10.0)))
-        self.judge = nn.Linear(3, 1)
-        with torch.no_grad():  # at first the expected IoU and the fit decide together
-            self.judge.weight.copy_(torch.tensor([[1.0, 0.3, 0.3]]))
+        self.judge = nn.Linear(4, 1)
+        with torch.no_grad():  # at first all of them decide together
+            self.judge.weight.copy_(torch.tensor([[1.0, 1.0, 0.3, 0.3]]))
             self.judge.bias.zero_()
 
     def summary(self, frames: Tensor, runs: Tensor) -> Tensor:
@@ -115,15 +126,19 @@ class RunFit(nn.Module):
         whole = points.mean(2) + self.trend * trend + self.unrest * unrest
         return F.normalize(whole.float(), dim=-1)
 
-    def forward(self, frames: Tensor, query: Tensor, masks: Tensor, expected: Tensor) -> Runs:
-        """Judge runs (B, R, T) with their expected IoU (B, R) against queries (B, D)."""
+    def forward(
+        self, frames: Tensor, query: Tensor, masks: Tensor, expected: Tensor, agreement: Tensor
+    ) -> Runs:
+        """Judge runs (B, R, T), what `find_runs` says of them (B, R), against queries (B, D)."""
         exists = masks.any(-1)
         fit = torch.einsum("brd,bd->br", self.summary(frames, masks), query.float())
         mean = (fit * exists).sum(-1, keepdim=True) / exists.sum(-1, keepdim=True).clamp(min=1)
-        sure = expected.float().clamp(1e-4, 1 - 1e-4).logit()
-        facts = torch.stack((sure, 20 * fit, 20 * (fit - mean)), -1)
+        sure, agreed = (x.float().clamp(1e-4, 1 - 1e-4).logit() for x in (expected, agreement))
+        facts = torch.stack((sure, agreed, 20 * fit, 20 * (fit - mean)), -1)
         logits = F.linear(facts, self.judge.weight.float(), self.judge.bias.float()).squeeze(-1)
-        return Runs(masks=masks, expected=expected, logits=logits, fit=fit * exists)
+        return Runs(
+            masks=masks, expected=expected, agreement=agreement, logits=logits, fit=fit * exists
+        )
 
 
 def _take(frames: Tensor, index: Tensor) -> Tensor:

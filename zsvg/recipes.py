@@ -44,10 +44,10 @@ class HeadRecipe(_Strict):
 class Training(_Strict):
     """How long and how fast; see `zsvg.training.TrainingOptions`."""
 
-    steps: int = Field(default=100, ge=1)
+    steps: int = Field(default=200, ge=1)
     batch_size: int = Field(default=32, ge=1)
     prompt_learning_rate: float = Field(default=2e-3, gt=0)
-    head_learning_rate: float = Field(default=1e-3, gt=0)
+    head_learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     warmup: int = Field(default=30, ge=0)
     validate_every: int = Field(default=25, ge=1)

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from zsvg.cli import app
 from zsvg.datasets import NAMES, Converted, convert, read_durations
 from zsvg.errors import RecordError, ZsvgError
 from zsvg.records import Annotation, check_trainable, read_annotations, write_annotations
@@ -836,3 +838,20 @@ def test_real_tvsum_durations_become_seconds(annotations_folder: Path) -> None:
 def test_real_fps_table_is_not_taken_for_durations(annotations_folder: Path) -> None:
     with pytest.raises(RecordError, match="must be a number"):
         read_durations(annotations_folder / "charades_sta/Charades_fps_dict.json")
+
+
+def test_the_command_names_every_row_it_changed(tmp_path: Path) -> None:
+    source, report = tmp_path / "test.txt", tmp_path / "report.json"
+    source.write_text("".join(f"AB12C {n} {n + 1}##query {n}\n" for n in range(12)))
+    (tmp_path / "lengths.json").write_text('{"AB12C": 6.5}')
+    arguments = ["convert", "charades-sta", str(source), "--report", str(report)]
+    arguments += ["--durations", str(tmp_path / "lengths.json"), "-o", str(tmp_path / "out.jsonl")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    changes = json.loads(report.read_text())
+    kept = read_annotations(tmp_path / "out.jsonl")
+    (cut,) = (rows for change, rows in changes.items() if change.startswith("end cut"))
+    (gone,) = (rows for change, rows in changes.items() if change.startswith("dropped"))
+    assert len(cut) == 1
+    assert len(gone) == 12 - len(kept) == 5
+    assert f"{len(gone)} (" in done.output

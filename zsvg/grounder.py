@@ -294,6 +294,7 @@ class _PromptedEncoder:
         self.precision = backbone.precision
         self.image_size = backbone.image_size
         self.embed_dim = backbone.embed_dim
+        self.device = backbone.device
         self.encode_frames = lambda frames: backbone.encode_frames(frames, model=model)
 
 

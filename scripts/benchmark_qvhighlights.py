@@ -9,6 +9,7 @@ five rephrasings, both encoded by one frozen sentence encoder. The videos are cu
 every setting is chosen on one half and reported on the other, and the figure over all queries puts
 the two reported halves together.
 
+Training-free, relevance may spread over clips with alike captions before windows are cut from it.
 Adaptation trains a small convolution over the relevance curve on pseudo-queries: noisy means of the
 captions of a segment, segments by clustering neighbouring captions (Ward). "inductive" trains on
 the captions of the half that is not reported, "transductive" on those that are; neither sees
@@ -80,24 +81,38 @@ def encoded(args: argparse.Namespace) -> tuple[dict[str, np.ndarray], Curves]:
 
 def settings() -> list[ScorerOptions]:
     """Return the grid of training-free decoders."""
+    spreads = (0.0, 0.1, 0.2, 0.3)
     grid = [
-        ScorerOptions(kind="threshold_runs", smooth=smooth, octaves=octaves, bias=bias, **COMMON)
-        for smooth, octaves, bias in product((0.5, 1.0, 2.0), (1, 2, 3, 4), (0.5, 0.75, 1.0))
+        ScorerOptions(
+            kind="threshold_runs",
+            spread=spread,
+            smooth=smooth,
+            octaves=octaves,
+            bias=bias,
+            **COMMON,
+        )
+        for spread, (smooth, octaves), bias in product(
+            spreads, ((1.0, 1), (1.0, 4), (2.0, 2)), (0.5, 0.75, 1.0)
+        )
     ]
     return grid + [
-        ScorerOptions(kind="max_sum", smooth=smooth, bias=bias, **COMMON)
-        for smooth, bias in product((0.0, 2.0), (0.0, 0.25, 0.5))
+        ScorerOptions(kind="max_sum", spread=spread, smooth=smooth, bias=bias, **COMMON)
+        for spread, smooth, bias in product(spreads, (0.0, 2.0), (0.0, 0.25))
     ]
 
 
 def answers(
-    annotations: Sequence[Annotation], curves: Curves, options: ScorerOptions
+    annotations: Sequence[Annotation],
+    curves: Curves,
+    videos: dict[str, np.ndarray],
+    options: ScorerOptions,
 ) -> list[Prediction]:
     """Decode every query's curve."""
     found = []
     for record in annotations:
         curve = curves[record.qid]
-        spans, scores = find_moments(curve, np.arange(len(curve) + 1) * CLIP, options)
+        edges = np.arange(len(curve) + 1) * CLIP
+        spans, scores = find_moments(curve, edges, options, videos[record.vid])
         windows = tuple(
             (float(s), float(e), float(p)) for (s, e), p in zip(spans, scores, strict=True)
         )
@@ -116,16 +131,21 @@ def goodness(predictions: Sequence[Prediction], annotations: Sequence[Annotation
 
 
 def cross_fit(
-    annotations: Sequence[Annotation], curves: Curves, grid: Sequence[ScorerOptions]
+    annotations: Sequence[Annotation],
+    curves: Curves,
+    videos: dict[str, np.ndarray],
+    grid: Sequence[ScorerOptions],
 ) -> tuple[list[Prediction], list[ScorerOptions]]:
     """Choose on one half, answer the other; return all answers and both choices."""
     halves = [[a for a in annotations if half(a.vid) == side] for side in (0, 1)]
     found, chosen = [], []
     for side in (0, 1):
         other = halves[1 - side]
-        best = max(grid, key=lambda options, o=other: goodness(answers(o, curves, options), o))
+        best = max(
+            grid, key=lambda options, o=other: goodness(answers(o, curves, videos, options), o)
+        )
         chosen.append(best)
-        found += answers(halves[side], curves, best)
+        found += answers(halves[side], curves, videos, best)
     return found, chosen
 
 
@@ -274,7 +294,7 @@ def main() -> None:
             found[f"{name}, {label}"] = {c: brief[c] for c in COLUMNS}
         return per_query(predictions, annotations)
 
-    free, chosen = cross_fit(annotations, plain, settings())
+    free, chosen = cross_fit(annotations, plain, videos, settings())
     say(f"training-free, chosen on B for A and on A for B: {chosen}")
     base = row("training-free", free)
     for kind in ("inductive", "transductive"):
@@ -295,7 +315,7 @@ def main() -> None:
                 a.qid: standardised(plain[a.qid]) + standardised(learned[str(a.qid)])
                 for a in annotations
             }
-            predictions, _ = cross_fit(annotations, mixed, settings())
+            predictions, _ = cross_fit(annotations, mixed, videos, settings())
             gains.append(row(name, predictions))
         low, high = interval(np.mean(gains, axis=0), base)
         gain = 100 * (np.mean(gains) - base.mean())

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zsvg.moments import as_spans, iou, mask_to_spans, merge, nms, spans_to_mask
+from zsvg.moments import as_spans, iou, mask_to_spans, nms, spans_to_mask
 
 seconds = st.floats(min_value=-1e4, max_value=1e4, allow_nan=False)
 any_spans = st.lists(st.tuples(seconds, seconds), max_size=12)
@@ -79,27 +79,6 @@ def test_nms_is_idempotent_and_keeps_the_best(spans: list, threshold: float, ran
     assert kept[0] == int(np.argmax(scores))
     overlap = iou(chosen, chosen)
     assert (overlap[~np.eye(len(kept), dtype=bool)] <= threshold).all()
-
-
-def test_merge_by_hand() -> None:
-    spans = [[5, 6], [0, 2], [1, 3], [3, 4], [9, 9], [8, 7]]
-    assert merge(spans).tolist() == [[0, 4], [5, 6]]
-    assert merge(spans, gap=1.0).tolist() == [[0, 6]]
-    assert merge([[0, 10], [1, 2], [9, 12]]).tolist() == [[0, 12]]
-    assert merge([]).shape == (0, 2)
-    with pytest.raises(ValueError, match="gap"):
-        merge(spans, gap=-1)
-
-
-@given(any_spans, st.floats(0, 100))
-def test_merge_gives_disjoint_sorted_spans_that_cover_the_input(spans: list, gap: float) -> None:
-    merged = merge(spans, gap)
-    assert (merged[:, 0] < merged[:, 1]).all()
-    assert (merged[1:, 0] - merged[:-1, 1] > gap).all()
-    np.testing.assert_array_equal(merge(merged, gap), merged)
-    for start, end in spans:
-        if start < end:
-            assert ((merged[:, 0] <= start) & (end <= merged[:, 1])).any()
 
 
 def test_masks_and_spans() -> None:

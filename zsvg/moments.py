@@ -93,28 +93,6 @@ def nms(
     return np.array(kept, dtype=np.int64)
 
 
-def merge(spans: ArrayLike, gap: float = 0.0) -> Spans:
-    """Unite spans that overlap, touch, or lie at most `gap` seconds apart.
-
-    Empty spans are dropped. Returns (k, 2) disjoint spans sorted by start, more than `gap` apart.
-
-    Raises:
-        ValueError: `gap` is negative or not finite.
-    """
-    if not (np.isfinite(gap) and gap >= 0.0):
-        raise ValueError(f"gap {gap} must be a number of seconds, 0 or more")
-    given = as_spans(spans)
-    given = given[given[:, 1] > given[:, 0]]
-    if not len(given):
-        return given
-    given = given[np.lexsort((given[:, 1], given[:, 0]))]
-    reach = np.maximum.accumulate(given[:, 1])
-    # A new group starts where the next span lies beyond everything seen so far.
-    first = np.concatenate(([True], given[1:, 0] - reach[:-1] > gap))
-    last = np.concatenate((first[1:], [True]))
-    return np.stack((given[first, 0], reach[last]), axis=1)
-
-
 def mask_to_spans(mask: ArrayLike, edges: ArrayLike) -> Spans:
     """Turn runs of True clips into spans.
 

@@ -108,7 +108,7 @@ def supervised_recipe(recipe: Recipe, *, query_blind: bool = False) -> Recipe:
     True labels bear three times the steps of noisy ones (chosen on the development domain).
     Without the query the plateau comes within half of the recipe's own steps.
     """
-    steps = recipe.training.steps // 2 if query_blind else 3 * recipe.training.steps
+    steps = max(1, recipe.training.steps // 2) if query_blind else 3 * recipe.training.steps
     training = recipe.training.model_copy(update={"steps": steps})
     return recipe.model_copy(update={"training": training})
 

@@ -21,10 +21,6 @@ class Runs:
 
     masks: Tensor
     """(B, R, T) bool, empty where a run does not exist."""
-    expected: Tensor
-    """(B, R) their expected IoU by the frame probabilities, 0 for an empty run."""
-    agreement: Tensor
-    """(B, R) their mean IoU with all runs above any threshold, 0 for an empty run."""
     logits: Tensor
     """(B, R) logit of the IoU with the moment, after looking at the run as a whole."""
     fit: Tensor
@@ -136,9 +132,7 @@ class RunFit(nn.Module):
         sure, agreed = (x.float().clamp(1e-4, 1 - 1e-4).logit() for x in (expected, agreement))
         facts = torch.stack((sure, agreed, 20 * fit, 20 * (fit - mean)), -1)
         logits = F.linear(facts, self.judge.weight.float(), self.judge.bias.float()).squeeze(-1)
-        return Runs(
-            masks=masks, expected=expected, agreement=agreement, logits=logits, fit=fit * exists
-        )
+        return Runs(masks=masks, logits=logits, fit=fit * exists)
 
 
 def _take(frames: Tensor, index: Tensor) -> Tensor:

@@ -59,6 +59,9 @@ def score(predictions: Sequence[Prediction], annotations: Sequence[Annotation]) 
         ValueError: there are no annotations.
     """
     pairs, unknown = paired_records(predictions, annotations)
+    # The published evaluator adds up in the order of the predictions.
+    place = {prediction.qid: index for index, prediction in enumerate(predictions)}
+    pairs.sort(key=lambda pair: place.get(pair[0].qid, len(place)))
     listed = [p.pred_relevant_windows[:MOST_WINDOWS] if p else () for _, p in pairs]
     result: dict[str, Any] = {
         name: _retrieval(listed, [a for a, _ in pairs], *limits) for name, limits in RANGES.items()
@@ -186,7 +189,8 @@ def _average_precision(given: Array, true: Array) -> Array:
     monotone = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
     recall = found / counts[:, None, None]
     gained = np.diff(recall, axis=-1, prepend=0.0)
-    return np.asarray((gained * monotone).sum(axis=-1))
+    # One after the other, as published: another order may round to another second digit.
+    return np.asarray((gained * monotone).cumsum(axis=-1)[..., -1])
 
 
 def _area_iou(a: Array, b: Array) -> Array:

@@ -8,7 +8,7 @@ Grounding", WACV 2023). For an upper bound the same head also trains on true que
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from zsvg.heads import HeadInputs
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
-from zsvg.pseudo.proposals import atomic_events, composites
+from zsvg.pseudo.proposals import ProposalOptions, propose
 from zsvg.records import Annotation
 
 Rows = Mapping[str, NDArray[np.float32]]
@@ -26,6 +26,8 @@ CLIP = 2.0
 NOISE = 0.1  # per dimension of a unit vector of 384: longer than the vector itself
 SPOKEN = 4  # most captions of an event that one query is made of
 STEPS, BATCH, RATE = 200, 32, 2e-3
+ANSWERED = 64  # pairs per forward pass
+EVENTS = ProposalOptions(count=10, nms=0.3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +51,10 @@ def unit(x: NDArray[np.floating]) -> NDArray[np.float32]:
 def pseudo_labels(videos: Rows, seed: int) -> Sampler:
     """Draw an event of a video, and a query from its captions."""
     names = sorted(videos)
-    events = {}
-    for name in names:
-        clips = len(videos[name])
-        atoms = atomic_events(videos[name], np.arange(clips + 1.0), seed=seed).astype(int)
-        pairs = composites(atoms, rule="all", max_atoms=3)
-        events[name] = [(atoms[first, 0], atoms[last, 1]) for first, last in pairs]
+    events = {
+        name: propose(rows, np.arange(len(rows) + 1.0), options=EVENTS, seed=seed)[0].astype(int)
+        for name, rows in videos.items()
+    }
 
     def sample(draw: np.random.Generator) -> Sample:
         name = names[draw.integers(len(names))]
@@ -116,17 +116,28 @@ def train(sampler: Sampler, width: int, seed: int) -> AttentionRegressionHead:
 
 @torch.no_grad()
 def relevance(
-    head: AttentionRegressionHead, rows: NDArray[np.float32], query: NDArray[np.float32]
-) -> tuple[NDArray[np.float64], tuple[tuple[float, float, float], ...]]:
-    """Return the head's logit of every clip, and its own windows in seconds, best first."""
-    output = head(**_collate([(rows, query)]))
-    moments, scores = output.moments[0].double() * len(rows) * CLIP, output.scores[0]
-    windows = tuple(
-        (start, end, score)
-        for (start, end), score in zip(moments.tolist(), scores.tolist(), strict=True)
-        if score > 0 and start < end
-    )
-    return output.logits[0].double().numpy(), windows
+    head: AttentionRegressionHead,
+    pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+) -> Iterator[tuple[NDArray[np.float64], list[tuple[float, float, float]]]]:
+    """Yield the head's logit of every clip, and its own windows in seconds, of each pair.
+
+    Args:
+        head: Trained.
+        pairs: Rows (T, D) and query (D,) each.
+    """
+    for first in range(0, len(pairs), ANSWERED):
+        batch = pairs[first : first + ANSWERED]
+        output = head(**_collate(batch))
+        for index, (rows, _) in enumerate(batch):
+            moments = output.moments[index].double() * len(rows) * CLIP
+            windows = [
+                (start, end, score)
+                for (start, end), score in zip(
+                    moments.tolist(), output.scores[index].tolist(), strict=True
+                )
+                if score > 0 and start < end
+            ]
+            yield output.logits[index, : len(rows)].double().numpy(), windows
 
 
 def _collate(pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> HeadInputs:

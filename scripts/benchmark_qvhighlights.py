@@ -14,8 +14,9 @@ Rows of adaptation use no query and no window; "inductive" ones learn from the c
 that is not reported, "transductive" ones from those that are. "centred" subtracts the mean caption.
 "pseudo labels" trains zsvg's head on them and adds its relevance to the curve; "alone" are that
 head's own answers. "true windows" trains the same head on the queries and windows of the half that
-is not reported: what labels would buy. Gains in mAP over the training-free row come with a 95 %
-bootstrap interval over queries. Heads are kept under OUT, so an interrupted benchmark continues.
+is not reported: what labels would buy. Gains over the training-free row come with a 95 %
+bootstrap interval over queries. What was chosen and learned is kept under OUT, so an interrupted
+benchmark continues.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from zsvg.backbones.captions import encode_captions, load_caption_backbone, read
 from zsvg.baselines import random_windows, whole_video
 from zsvg.files import atomic_path, write_json
 from zsvg.heads.training_free import ScorerOptions, find_moments
+from zsvg.moments import iou
 from zsvg.protocols.qvhighlights import per_query, score
 from zsvg.records import Annotation, Prediction, read_annotations, write_predictions
 from zsvg.terminal import say, table
@@ -122,14 +124,17 @@ def answer(record: Annotation, windows: Sequence[tuple[float, float, float]]) ->
 
 
 def decoded(
-    annotations: Sequence[Annotation], videos: Rows, curves: Curves, options: ScorerOptions
+    annotations: Sequence[Annotation],
+    videos: Rows,
+    curves: Curves,
+    options: Sequence[ScorerOptions],
 ) -> list[Prediction]:
-    """Cut windows from the curve of every query."""
+    """Cut windows from the curve of every query, by the setting of its half."""
     found = []
     for record in annotations:
         rows, curve = videos[record.vid], curves[record.qid]
         edges = np.arange(len(rows) + 1) * CLIP
-        spans, scores = find_moments(curve, edges, options, rows)
+        spans, scores = find_moments(curve, edges, options[half(record.vid)], rows)
         found.append(answer(record, np.column_stack((spans, scores)).tolist()))
     return found
 
@@ -152,13 +157,19 @@ def cross_fit(
 
 
 def training_free(
-    annotations: Sequence[Annotation], videos: Rows, queries: Rows
+    annotations: Sequence[Annotation], videos: Rows, queries: Rows, file: Path
 ) -> tuple[list[Prediction], list[ScorerOptions]]:
-    """Decode with every setting; return the cross-fit answers and the setting of each half."""
+    """Decode with every setting; return the cross-fit answers and the setting of each half.
+
+    `file` keeps which settings were chosen.
+    """
     curves, grid = plain_curves(annotations, videos, queries), settings()
-    tried = [decoded(annotations, videos, curves, options) for options in grid]
-    found, chosen = cross_fit(tried, annotations)
-    return found, [grid[index] for index in chosen]
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        tried = [decoded(annotations, videos, curves, (options,) * 2) for options in grid]
+        write_json(file, {"chosen": cross_fit(tried, annotations)[1]})
+    chosen = [grid[index] for index in json.loads(file.read_text())["chosen"]]
+    return decoded(annotations, videos, curves, chosen), chosen
 
 
 def head_answers(
@@ -186,11 +197,12 @@ def head_answers(
         width = next(iter(videos.values())).shape[1]
         heads = [train(sampler, width, seed) for sampler in samplers]
         tensors = {}
-        for a in annotations:
-            query = unit(queries[str(a.qid)].mean(axis=0))
-            logits, windows = relevance(heads[half(a.vid)], videos[a.vid], query)
-            tensors[f"logits {a.qid}"] = logits
-            tensors[f"windows {a.qid}"] = np.array(windows).reshape(-1, 3)
+        for side, head in enumerate(heads):
+            asked = [a for a in annotations if half(a.vid) == side]
+            pairs = [(videos[a.vid], unit(queries[str(a.qid)].mean(axis=0))) for a in asked]
+            for a, (logits, windows) in zip(asked, relevance(head, pairs), strict=True):
+                tensors[f"logits {a.qid}"] = logits
+                tensors[f"windows {a.qid}"] = np.array(windows).reshape(-1, 3)
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(file) as temporary:
             save_file(tensors, temporary)
@@ -213,8 +225,7 @@ def added(
             a.qid: standardised(plain[a.qid]) + weight * standardised(learned[a.qid])
             for a in annotations
         }
-        sides = [decoded(annotations, videos, both, choice) for choice in options]
-        tried.append([sides[half(a.vid)][index] for index, a in enumerate(annotations)])
+        tried.append(decoded(annotations, videos, both, options))
     return cross_fit(tried, annotations)[0]
 
 
@@ -223,12 +234,22 @@ def standardised(curve: np.ndarray) -> np.ndarray:
     return np.asarray((curve - curve.mean()) / max(float(curve.std()), 1e-9))
 
 
-def gain(found: Sequence[np.ndarray], base: np.ndarray) -> tuple[float, float, float]:
-    """Return the gain in mAP points, mean over runs, and its 95 % bootstrap interval."""
-    difference = 100 * (np.mean(found, axis=0) - base)
+def per_column(predictions: Sequence[Prediction], annotations: Sequence[Annotation]) -> np.ndarray:
+    """Return (queries, 3) what each query adds to the reported numbers, in points."""
+    known = {p.qid: p for p in predictions}
+    first = [known[a.qid].pred_relevant_windows[0][:2] for a in annotations]
+    best = np.array(
+        [iou([w], a.relevant_windows).max() for w, a in zip(first, annotations, strict=True)]
+    )
+    return 100 * np.column_stack((best >= 0.5, best >= 0.7, per_query(predictions, annotations)))
+
+
+def gains(found: Sequence[np.ndarray], base: np.ndarray) -> np.ndarray:
+    """Return (3 columns, 3): the mean gain of all runs, and its 95 % bootstrap interval."""
+    difference = np.mean(found, axis=0) - base
     picks = np.random.default_rng(0).integers(0, len(base), (DRAWS, len(base)))
-    low, high = np.quantile(difference[picks].mean(axis=1), (0.025, 0.975))
-    return float(difference.mean()), float(low), float(high)
+    low, high = np.quantile(difference[picks].mean(axis=1), (0.025, 0.975), axis=0)
+    return np.stack((difference.mean(axis=0), low, high), axis=1)
 
 
 def main() -> None:
@@ -247,15 +268,19 @@ def main() -> None:
 
     found = {"whole video": whole_video(annotations), "random": random_windows(annotations, seed=0)}
     found["maximum-sum segment"] = decoded(
-        annotations, videos, plain_curves(annotations, videos, queries), MAX_SUM
+        annotations, videos, plain_curves(annotations, videos, queries), (MAX_SUM,) * 2
     )
-    found[FREE], options = training_free(annotations, videos, queries)
+    found[FREE], options = training_free(
+        annotations, videos, queries, args.out / "settings" / f"{FREE}.json"
+    )
     say(f"on half A {options[0]}, on half B {options[1]}")
     # Heads learn from rows less the mean of their own half: the reported half tells them nothing.
     own, own_texts = centred(annotations, videos, queries, transductive=True)
     for kind in ("inductive", "transductive"):
         rows, texts = centred(annotations, videos, queries, transductive=kind == "transductive")
-        found[f"centred, {kind}"], options = training_free(annotations, rows, texts)
+        found[f"centred, {kind}"], options = training_free(
+            annotations, rows, texts, args.out / "settings" / f"{kind}.json"
+        )
         plain = plain_curves(annotations, rows, texts)
         sources = (0, 1) if kind == "transductive" else (1, 0)  # of the heads for half A and half B
         labels = ("pseudo labels", "true windows") if kind == "inductive" else ("pseudo labels",)
@@ -292,13 +317,16 @@ def report(
         sides = (" / ".join(f"{x:.1f}" for x in values[part]) for part in ("half A", "half B"))
         lines.append((name, *(f"{x:.2f}" for x in values["all"]), *sides))
     table(("", *COLUMNS, "half A", "half B"), lines)
-    base = per_query(found[FREE], annotations)
+    base = per_column(found[FREE], annotations)
     adapted = [name for name in found if "ductive" in name and not name.endswith("alone")]
+    differences = []
     for kind, names in groupby(adapted, key=lambda name: name.split(", seed")[0]):
-        runs = [per_query(found[name], annotations) for name in names]
-        mean, low, high = gain(runs, base)
-        results[f"{kind} - {FREE}"] = {"mAP": mean, "low": low, "high": high, "runs": len(runs)}
-        say(f"{kind} - {FREE}: {mean:+.2f} mAP [{low:+.2f}, {high:+.2f}], {len(runs)} run(s)")
+        runs = [per_column(found[name], annotations) for name in names]
+        rows = gains(runs, base)
+        results[f"{kind} - {FREE}"] = dict(zip(COLUMNS, rows.tolist(), strict=True))
+        cells = ["{:+.2f} [{:+.2f}, {:+.2f}]".format(*row) for row in rows]
+        differences.append((f"{kind} - {FREE}", str(len(runs)), *cells))
+    table(("", "runs", *COLUMNS), differences)
     write_json(args.out / "results.json", results)
 
 

@@ -1,4 +1,4 @@
-"""Event proposals: planted segments are found, spans tile the video, equal seeds agree."""
+"""Event proposals: planted events come first, every generator keeps the rules, seeds agree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsvg.pseudo.proposals import ProposalOptions, atomic_events, composites, self_similarity
+from zsvg.moments import iou
+from zsvg.pseudo.cuts import METHODS, Cutting, self_similarity, unit_rows
+from zsvg.pseudo.proposals import KINDS, RANKS, ProposalOptions, fits, grid, propose
+from zsvg.pseudo.queries import fit
 
 
 def planted(
@@ -22,8 +25,13 @@ def planted(
     return (frames / np.linalg.norm(frames, axis=1, keepdims=True)).astype(np.float32)
 
 
-def grid(frames: np.ndarray, fps: float = 2.0) -> np.ndarray:
+def seconds(frames: np.ndarray, fps: float = 2.0) -> np.ndarray:
     return np.arange(len(frames) + 1) / fps
+
+
+def cut(method: str, frames: np.ndarray, **options) -> np.ndarray:
+    rows = unit_rows(frames, centre=options.get("centre", False))
+    return METHODS[method](rows, Cutting(**options), np.random.default_rng(0))
 
 
 class TestSelfSimilarity:
@@ -49,131 +57,213 @@ class TestSelfSimilarity:
         assert np.abs(self_similarity(rounded, centre=True)).max() == 0
 
 
-class TestAtomicEvents:
-    @pytest.mark.parametrize("seed", range(5))
-    @pytest.mark.parametrize("length", [40, 60, 256])
-    def test_planted_boundaries_are_found(self, length: int, seed: int):
-        lengths = [length // 4, length // 2, length // 4]
-        frames = planted([0, 1, 2], lengths, seed=seed)
-        spans = atomic_events(frames, grid(frames), options=ProposalOptions(clusters=3))
-        edges = np.cumsum(lengths)[:-1] / 2
-        step = max(1, length / 128) / 2  # one frame, or the distance of two points
-        assert spans.shape == (3, 2)
-        np.testing.assert_allclose(spans[1:, 0], edges, atol=step + 1e-9)
+class TestCuts:
+    @pytest.mark.parametrize("method", ["psvl", "frames", "coherent", "changes", "steps"])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_planted_borders_are_found(self, method: str, seed: int):
+        frames = planted([0, 1, 2], [40, 52, 36], seed=seed)
+        parts = cut(method, frames, clusters=3)
+        np.testing.assert_allclose(parts, [[0, 40], [40, 92], [92, 128]], atol=1)
 
-    def test_default_k_keeps_planted_boundaries_among_its_own(self):
-        frames = planted([0, 1, 2, 3, 4], [24, 30, 16, 40, 18])
-        spans = atomic_events(frames, grid(frames))
-        np.testing.assert_allclose(spans[1:, 0], np.cumsum([24, 30, 16, 40]) / 2, atol=0.5)
+    def test_change_points_need_no_exact_number(self):
+        for scenes in ([0], [0, 1], [0, 1, 2, 3]):
+            frames = planted(scenes, [32] * len(scenes))
+            np.testing.assert_array_equal(
+                cut("changes", frames, clusters=6)[:, 0], 32 * np.arange(len(scenes))
+            )
 
-    def test_a_recurring_scene_is_two_events(self):
+    def test_change_points_are_the_best_of_all(self):
+        rng = np.random.default_rng(0)
+        frames = rng.normal(size=(9, 4)) + np.repeat([[0], [2], [0]], [3, 2, 4], axis=0)
+        rows = unit_rows(frames)
+
+        def scatter(a: int, b: int) -> float:
+            return float(((rows[a:b] - rows[a:b].mean(axis=0)) ** 2).sum())
+
+        costs = [
+            scatter(0, 9),
+            *(
+                min(
+                    sum(scatter(a, b) for a, b in zip((0, *c), (*c, 9), strict=True))
+                    for c in borders
+                )
+                for borders in (
+                    [(i,) for i in range(1, 9)],
+                    [(i, j) for i in range(1, 9) for j in range(i + 1, 9)],
+                )
+            ),
+        ]
+        parts = cut("changes", frames, clusters=3, least=0.0)
+        assert sum(scatter(a, b) for a, b in parts) == pytest.approx(costs[len(parts) - 1])
+
+    def test_a_recurring_scene_is_two_parts_for_psvl_and_a_long_one_for_spl(self):
         frames = planted([0, 1, 0], [40, 48, 40])
-        spans = atomic_events(frames, grid(frames), options=ProposalOptions(clusters=2))
-        np.testing.assert_allclose(spans, [[0, 20], [20, 44], [44, 64]])
+        np.testing.assert_array_equal(
+            cut("psvl", frames, clusters=2), [[0, 40], [40, 88], [88, 128]]
+        )
+        np.testing.assert_array_equal(cut("spl", frames, clusters=2), [[0, 128], [40, 88]])
+
+    def test_spl_dissolves_small_clusters(self):
+        frames = planted([0, 1, 2], [60, 6, 62])
+        assert len(cut("spl", frames, clusters=3, least=0.0)) == 3
+        assert len(cut("spl", frames, clusters=3)) == 2
 
     def test_a_run_too_short_joins_the_neighbour_it_resembles(self):
         frames = planted([0, 1, 2], [60, 6, 62])
         blend = frames[:60].mean(axis=0) * 0.2 + frames[66:].mean(axis=0) * 0.6
         frames[60:66] = 0.7 * frames[60:66] + blend
-        spans = atomic_events(frames, grid(frames), options=ProposalOptions(clusters=3))
-        np.testing.assert_allclose(spans, [[0, 30], [30, 64]])
-
-    def test_a_flash_inside_a_scene_does_not_cut_it(self):
-        frames = planted([0, 1, 0, 2], [40, 3, 40, 45])
-        spans = atomic_events(frames, grid(frames), options=ProposalOptions(clusters=3))
-        np.testing.assert_allclose(spans, [[0, 41.5], [41.5, 64]])
-
-    @pytest.mark.parametrize("length", [1, 3])
-    def test_very_short_videos_are_one_event(self, length: int):
-        frames = planted([0], [length])
-        np.testing.assert_allclose(atomic_events(frames, grid(frames)), [[0, length / 2]])
+        np.testing.assert_array_equal(cut("psvl", frames, clusters=3), [[0, 60], [60, 128]])
 
     @pytest.mark.parametrize("weight", [0.0, 1.0])
-    def test_a_still_video(self, weight: float):
+    def test_only_time_can_cut_a_still_video(self, weight: float):
         frames = np.tile(planted([0], [1]), (90, 1))
-        spans = atomic_events(frames, grid(frames), options=ProposalOptions(temporal_weight=weight))
-        # Nothing changes, so only time itself can make events.
-        assert (len(spans) == 1) == (weight == 0)
+        assert (len(cut("psvl", frames, temporal_weight=weight)) == 1) == (weight == 0)
 
-    def test_the_last_clip_may_be_shorter(self):
-        frames = planted([0, 1], [30, 31])
-        edges = grid(frames)
-        edges[-1] -= 0.37
-        spans = atomic_events(frames, edges)
-        assert spans[0, 0] == 0
-        assert spans[-1, 1] == edges[-1]
+    def test_standardising_lets_time_weigh_less(self):
+        frames = planted([0, 1, 0], [40, 48, 40])
+        borders = {
+            standardise: cut(
+                "psvl", frames, clusters=2, temporal_weight=1.0, standardise=standardise
+            )
+            for standardise in (False, True)
+        }
+        np.testing.assert_array_equal(borders[True], [[0, 40], [40, 88], [88, 128]])
+        assert len(borders[False]) == 2  # an early and a late half
 
-    @settings(max_examples=40, deadline=None)
+    @pytest.mark.parametrize("method", sorted(METHODS))
+    @settings(max_examples=25, deadline=None)
     @given(
-        length=st.integers(1, 300),
+        length=st.integers(1, 150),
         scenes=st.integers(1, 8),
-        weight=st.sampled_from([0.0, 0.5]),
-        centre=st.booleans(),
+        clusters=st.integers(1, 9),
         seed=st.integers(0, 2**32 - 1),
     )
-    def test_events_tile_the_video_and_are_long_enough(self, length, scenes, weight, centre, seed):
+    def test_parts_are_parts(self, method, length, scenes, clusters, seed):
         rng = np.random.default_rng(seed)
         labels = np.sort(rng.integers(0, scenes, size=length))
         frames = planted([0], [length], seed=seed % 1000) + rng.normal(size=(scenes, 64))[labels]
-        options = ProposalOptions(centre=centre, temporal_weight=weight)
-        spans = atomic_events(frames, grid(frames), options=options, seed=seed)
-        assert spans[0, 0] == 0
-        assert spans[-1, 1] == length / 2
-        np.testing.assert_array_equal(spans[1:, 0], spans[:-1, 1])
-        # 11 of 128 points, less what snapping both ends to frames can take.
-        shortest = 11 / 128 * length / 2 - max(1, length / 128) / 2
-        assert (spans[:, 1] - spans[:, 0]).min() > max(shortest, 0)
-        again = atomic_events(frames, grid(frames), options=options, seed=seed)
-        np.testing.assert_array_equal(spans, again)
+        parts = cut(method, frames, clusters=clusters)
+        assert (parts[:, 0] < parts[:, 1]).all()
+        assert parts[0, 0] == 0
+        assert parts[:, 1].max() == length
+        assert (np.diff(parts[:, 0]) >= 0).all()
+        if method != "spl":
+            np.testing.assert_array_equal(parts[1:, 0], parts[:-1, 1])
+        if method in ("changes", "uniform", "steps"):
+            assert len(parts) <= clusters
+
+
+class TestFit:
+    def test_is_the_correlation_of_the_mean_frame_with_inside(self):
+        rows = unit_rows(np.random.default_rng(0).normal(size=(12, 5)))
+        places = np.array([[0, 3], [4, 9], [11, 12], [0, 12]])
+        expected = []
+        for first, stop in places:
+            inside = np.zeros(12, bool)
+            inside[first:stop] = True
+            expected += fit((rows @ rows[first:stop].mean(axis=0))[None], inside).tolist()
+        np.testing.assert_allclose(fits(rows, places), expected, atol=1e-9)
+        assert expected[-1] == 0
+
+    def test_a_planted_event_fits_perfectly_without_noise(self):
+        rows = unit_rows(planted([0, 1, 0], [20, 30, 50], noise=0.0))
+        scores = fits(rows, np.array([[20, 50], [20, 49], [0, 20], [50, 100]]))
+        assert scores[0] == pytest.approx(1.0)
+        assert scores[0] > scores[1:].max()
+
+    def test_a_still_video_says_nothing(self):
+        rows = unit_rows(np.ones((6, 3)))
+        np.testing.assert_array_equal(fits(rows, np.array([[0, 3], [2, 4]])), [0, 0])
+
+
+class TestPropose:
+    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.parametrize("length", [64, 100, 300])
+    def test_planted_events_come_first(self, length: int, seed: int):
+        lengths = [length // 4, length // 5, length // 3, length // 6]
+        frames = planted([0, 1, 2, 3], lengths, seed=seed)
+        # Two scenes may happen to look alike; their union then comes before either.
+        options = ProposalOptions(count=6, nms=0.6)
+        spans, scores = propose(frames, seconds(frames), options=options)
+        edges = np.cumsum([0, *lengths]) / 2
+        truth = np.column_stack((edges[:-1], edges[1:]))
+        assert (iou(truth, spans).max(axis=1) > 0.9).all()
+        assert (np.diff(scores) <= 0).all()
+
+    def test_another_videos_events_do_not_fit(self):
+        found, other = (
+            propose(f, seconds(f), options=ProposalOptions(count=3))[0]
+            for f in (planted([0, 1, 2], [20, 50, 30]), planted([0, 1, 2], [45, 25, 30], seed=1))
+        )
+        truth = np.array([[0, 10], [10, 35], [35, 50]])
+        assert iou(truth, found).max(axis=1).mean() > iou(truth, other).max(axis=1).mean() + 0.2
+
+    @pytest.mark.parametrize("kind", sorted(KINDS))
+    @settings(max_examples=15, deadline=None)
+    @given(
+        length=st.integers(1, 200),
+        rank=st.sampled_from(sorted(RANKS)),
+        count=st.integers(1, 25),
+        seed=st.integers(0, 2**32 - 1),
+    )
+    def test_every_generator_keeps_the_rules(self, kind, length, rank, count, seed):
+        frames = planted([0], [length], seed=seed % 1000)
+        edges = seconds(frames)
+        edges[-1] -= 0.2  # the last clip may be shorter
+        options = ProposalOptions(kind=kind, rank=rank, count=count)
+        spans, scores = propose(frames, edges, options=options, seed=seed)
+        assert 1 <= len(spans) <= count
+        assert spans.shape == (len(scores), 2)
+        assert (spans[:, 0] < spans[:, 1]).all()
+        assert spans.min() >= 0
+        assert spans.max() <= edges[-1]
+        assert np.isin(spans, edges).all()
+        assert (np.diff(scores) <= 0).all()
+        assert len(np.unique(spans, axis=0)) == len(spans)
+        overlaps = iou(spans, spans) - np.eye(len(spans))
+        assert overlaps.max() <= options.nms + 1e-9
+        if len(spans) > 1:
+            share = (spans[:, 1] - spans[:, 0]) / edges[-1]
+            assert share.max() <= options.longest + 1 / min(length, options.points)
+        again = propose(frames, edges, options=options, seed=seed)
+        np.testing.assert_array_equal(spans, again[0])
+
+    @pytest.mark.parametrize("length", [1, 2])
+    def test_very_short_videos_are_one_event(self, length: int):
+        frames = planted([0], [length])
+        options = ProposalOptions(longest=0.2)
+        spans, scores = propose(frames, seconds(frames), options=options)
+        np.testing.assert_allclose(spans, [[0, length / 2]])
+        assert scores.tolist() == [0]
 
     def test_edges_must_fit(self):
         with pytest.raises(ValueError, match="10 frames need 11 edges"):
-            atomic_events(planted([0], [10]), np.arange(10))
+            propose(planted([0], [10]), np.arange(10))
         with pytest.raises(ValueError, match="T >= 1"):
-            atomic_events(np.zeros((0, 4)), np.zeros(1))
+            propose(np.zeros((0, 4)), np.zeros(1))
 
+    @pytest.mark.parametrize(("frames", "points"), [(5, 64), (64, 64), (1000, 64), (7, 3)])
+    def test_the_grid_is_even(self, frames: int, points: int):
+        walls, index = grid(frames, points)
+        assert len(index) == min(frames, points) == len(walls) - 1
+        assert (walls[:-1] <= index).all()
+        assert (index < walls[1:]).all()
+        assert np.ptp(np.diff(walls)) <= 2
 
-class TestComposites:
-    atoms = np.column_stack([np.arange(5), np.arange(1, 6)]).astype(float)
-
-    def test_all_but_the_whole_video(self):
-        pairs = composites(self.atoms, rule="all")
-        assert len(pairs) == 14
-        assert (0, 4) not in pairs
-        assert all((i, i) in pairs for i in range(5))
-
-    def test_one_event_is_kept(self):
-        assert composites(self.atoms[:1]) == [(0, 0)]
-
-    def test_max_atoms(self):
-        pairs = composites(self.atoms, rule="all", max_atoms=2)
-        assert sorted({j - i for i, j in pairs}) == [0, 1]
-
-    def test_draws_are_seeded_distinct_and_uniform(self):
-        assert composites(self.atoms, count=6, seed=3) == composites(self.atoms, count=6, seed=3)
-        counts: dict[tuple[int, int], int] = {}
-        for seed in range(2000):
-            pairs = composites(self.atoms, count=4, seed=seed)
-            assert len(set(pairs)) == 4
-            assert pairs == sorted(pairs)
-            for pair in pairs:
-                counts[pair] = counts.get(pair, 0) + 1
-        expected = 2000 * 4 / 14
-        assert len(counts) == 14
-        assert all(abs(n - expected) < 5 * np.sqrt(expected) for n in counts.values())
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"points": 0},
-        {"clusters": 129},
-        {"min_run": 0},
-        {"temporal_weight": -1.0},
-        {"rule": "compact"},
-        {"max_atoms": 0},
-    ],
-)
-def test_options_are_checked(wrong: dict):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        ProposalOptions(**wrong)
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"points": 0},
+            {"clusters": 0},
+            {"least": 1.0},
+            {"temporal_weight": -1.0},
+            {"kind": "oracle"},
+            {"rank": "best"},
+            {"count": 0},
+            {"nms": 2.0},
+            {"shortest": 0.6},
+        ],
+    )
+    def test_options_are_checked(self, wrong: dict):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            ProposalOptions(**wrong)

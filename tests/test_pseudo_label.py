@@ -73,22 +73,19 @@ def as_bytes(report: LabelReport, path: Path) -> bytes:
 
 
 class TestChoose:
-    """Eight clips of one second, four atomic events of two."""
+    """Eight clips of one second; frames show each sentence as much as its curve says."""
 
-    atoms = np.array([[0, 2], [2, 4], [4, 6], [6, 8]], float)
     centres = np.arange(8) + 0.5
-    every = [(i, j) for i in range(4) for j in range(i, 4) if (i, j) != (0, 3)]  # noqa: RUF012
 
     def pick(self, captions, curves, **options):
-        """Choose where each text has its own direction and frames show it as much as its curve."""
+        """Choose from captions {(start, end): sentences} and curves {sentence: four values}."""
         texts = sorted(curves)
         return choose(
-            captions,
+            list(captions.values()),
             texts,
             np.eye(len(texts)),
             np.array([np.repeat(curves[text], 2) for text in texts], float).T,
-            atoms=self.atoms,
-            events=self.every,
+            events=np.array(list(captions), float),
             centres=self.centres,
             options=QueryOptions(**options),
         )
@@ -103,35 +100,45 @@ class TestChoose:
         for nothing in (np.ones(9, bool), np.zeros(9, bool)):
             np.testing.assert_array_equal(fit(curves, nothing), np.zeros(4))
 
-    def test_a_sentence_goes_to_the_union_it_fits(self):
-        captions = [["cat"], ["cat"], ["dog"], ["bird"]]
-        curves = {"cat": [0.4, 0.5, 0.1, 0.1], "dog": [0.1, 0.1, 0.4, 0.1], "bird": [0.1] * 4}
+    def test_a_sentence_goes_to_the_event_it_fits(self):
+        captions = {(0, 2): ["cat"], (0, 4): ["cat"], (2, 4): ["cat"], (4, 6): ["dog"]}
+        curves = {"cat": [0.4, 0.5, 0.1, 0.1], "dog": [0.1, 0.1, 0.4, 0.1]}
         queries = self.pick(captions, curves, min_score=0.6)
-        assert [(q.text, q.span, q.atoms) for q in queries] == [
-            ("cat", (0.0, 4.0), (0, 1)),  # though [2, 4) alone has the larger difference of means
-            ("dog", (4.0, 6.0), (2, 2)),
+        assert [(q.text, q.span) for q in queries] == [
+            ("cat", (0.0, 4.0)),  # though [2, 4) alone has the larger difference of means
+            ("dog", (4.0, 6.0)),
         ]
-        assert queries[1].score == pytest.approx(1.0)
 
-    def test_what_was_said_decides_where_frames_do_not(self):
-        curves = {"cat": [0.3, 0.3, 0.3, 0.3], "dog": [0.3, 0.3, 0.3, 0.3]}
-        queries = self.pick([["cat"], ["dog"], ["dog"], ["cat"]], curves, min_score=0.2)
-        assert [(q.text, q.span) for q in queries] == [("cat", (0.0, 2.0)), ("dog", (2.0, 6.0))]
+    def test_an_event_that_looks_like_no_event_makes_a_sentence_less_likely(self):
+        captions = {(0, 4): ["cat"], (4, 8): ["dog"]}
+        curves = {"cat": [1, 1, 0, 0], "dog": [0, 0.5, 1, 1], "grass": [0, 2, 2, 0]}
+        cat, dog = self.pick(captions, curves, min_score=-1.0)
+        inside = np.arange(8) < 4
+        frames = np.array([np.repeat(curves[text], 2) for text in sorted(curves)], float).T
+        alone = fit((frames @ frames[inside].mean(axis=0))[None], inside)[0]
+        said = fit(np.repeat([curves["cat"]], 2, axis=1), inside)[0]
+        assert cat.score == pytest.approx((alone + said) / 2)
+        assert cat.score != dog.score
 
-    def test_an_event_only_borrows_from_its_own_atoms(self):
-        curves = {"cat": [0.1, 0.1, 0.1, 0.9]}  # said of the first event, seen in the last
-        queries = self.pick([["cat"], [], [], []], curves, min_score=-1.0, per_video=20)
-        assert [query.atoms[0] for query in queries] == [0]
+    def test_the_better_of_two_captions_is_taken(self):
+        curves = {"cat": [0.1, 0.9, 0.1, 0.1], "dog": [0.5, 0.5, 0.5, 0.4]}
+        (query,) = self.pick({(2, 4): ["dog", "cat"], (6, 8): []}, curves)
+        assert query.text == "cat"
+
+    def test_a_sentence_is_used_once(self):
+        curves = {"cat": [0.5, 0, 0.6, 0]}
+        (query,) = self.pick({(0, 2): ["cat"], (4, 6): ["cat"]}, curves)
+        assert query.span == (4.0, 6.0)
 
     def test_of_events_that_overlap_the_best_is_kept(self):
-        captions = [["a"], ["a", "b"], [], []]
+        captions = {(0, 4): ["a"], (2, 4): ["b"]}
         curves = {"a": [0.5, 0.5, 0, 0], "b": [0.3, 0.4, 0, 0]}
-        (query,) = self.pick(captions, curves, overlap=0.3, min_score=0.6)
+        (query,) = self.pick(captions, curves, overlap=0.3)
         assert (query.text, query.span) == ("a", (0.0, 4.0))
-        assert len(self.pick(captions, curves, overlap=1.0, min_score=0.6)) == 2
+        assert len(self.pick(captions, curves, overlap=1.0)) == 2
 
     def test_cap_keeps_the_best_in_order_of_time(self):
-        captions = [["a"], ["b"], ["c"], ["d"]]
+        captions = {(0, 2): ["a"], (2, 4): ["b"], (4, 6): ["c"], (6, 8): ["d"]}
         curves = {
             "a": [0.3, 0, 0, 0],
             "b": [0.2, 0.3, 0.1, 0],
@@ -203,20 +210,19 @@ class TestPseudoLabel:
         check_trainable(report.labels)
         for label in report.labels:
             source = label.extra["source"]
-            assert source["proposals"] == "psvl"
+            assert source["proposals"] == "blocks"
             assert source["caption"] == label.query
             assert -1 <= source["score"] <= 1
-            assert source["atoms"][0] <= source["atoms"][1]
             assert label.extra["weight"] == 1.0
         as_bytes(report, tmp_path / "pseudo.jsonl")
         assert read_annotations(tmp_path / "pseudo.jsonl") == list(report.labels)
 
-    def test_hard_cuts_are_the_borders_of_atomic_events(self, videos, models, tmp_path):
-        options = LabelOptions(proposals=ProposalOptions(clusters=3))
+    def test_events_end_at_hard_cuts(self, videos, models, tmp_path):
+        options = LabelOptions(proposals=ProposalOptions(count=3))
         run({"a": videos / "a.mp4"}, models, tmp_path, options=options)
         (part,) = (tmp_path / "work").glob("*.json")
-        atoms = json.loads(part.read_text())["atoms"]
-        np.testing.assert_allclose(atoms, [[0, 2], [2, 4], [4, 6]], atol=0.5)
+        events = json.loads(part.read_text())["events"]
+        np.testing.assert_allclose(sorted(events), [[0, 2], [2, 4], [4, 6]], atol=0.5)
 
     def test_resuming_gives_the_same_bytes_and_skips_what_is_done(
         self, videos, models, tmp_path, monkeypatch

@@ -11,6 +11,7 @@ import pytest
 from conftest import coloured_frames, encode_video
 from PIL import Image
 
+from zsvg.decoding import Reader
 from zsvg.errors import TruncatedVideoError, VideoError
 from zsvg.video import (
     cut,
@@ -196,6 +197,24 @@ def test_frames_at_any_times_in_any_order(tmp_path):
     assert frames.shape == (7, 24, 24, 3)
     for pixels, time in zip(frames, expected, strict=True):
         assert np.array_equal(pixels, by_time[time]), time
+
+
+def test_no_seek_goes_back_to_a_key_frame(tmp_path, monkeypatch):
+    still = coloured_frames(1).repeat(600, 0)  # key frames at 0, 25 and 50 s
+    path = encode_video(tmp_path / "long.mp4", still, fps=10)
+    decoded, read = [], Reader.frames
+
+    def counted(self, allow_truncated):
+        for time, frame in read(self, allow_truncated):
+            decoded.append(time)
+            yield time, frame
+
+    monkeypatch.setattr(Reader, "frames", counted)
+    load_frames_at(path, np.arange(1.0, 60.0, 3.0), 24)
+    assert len(decoded) == len(set(decoded))
+    decoded.clear()
+    load_frames_at(path, [1.0, 51.0], 24)
+    assert len(decoded) < 60  # where a key frame lies between, seeking still pays
 
 
 def test_frames_at_needs_times(small_video):

@@ -33,6 +33,7 @@ for command in (
     yardsticks.evaluate,
     yardsticks.baseline,
     yardsticks.audit,
+    yardsticks.inspect,
     yardsticks.probe,
     yardsticks.convert,
     worlds.quickstart,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -222,6 +223,21 @@ class Reader(AbstractContextManager["Reader"]):
             return False
         return True
 
+    def decodes_on(self, position: float, time: float) -> bool:
+        """Return whether seeking to `time` would lead no further than `position`.
+
+        Key frames often lie ten seconds apart, so that a seek over three goes back by seven.
+        """
+        index = getattr(self.stream, "index_entries", None)
+        ticks = int((time + self.offset) / self.stream.time_base)
+        # Where the header has no index, it covers no more than what has been read.
+        if not index or index[len(index) - 1].timestamp < ticks:
+            return False
+        found = index.search_timestamp(ticks)
+        if found < 0:
+            return False
+        return float(index[found].timestamp * self.stream.time_base) - self.offset <= position
+
     def reopen(self) -> None:
         """Start again at the first frame, for containers that seek badly."""
         index = self.stream.index
@@ -298,7 +314,9 @@ class Cursor:
     def at(self, time: float) -> tuple[float, Any]:
         """Return (presentation time, frame) on display at `time`, not before the last answer."""
         limit = time + TIME_TOLERANCE
-        if self.can_seek and self.next is not None and limit - self.next[0] > _SEEK_GAP:
+        reached = math.inf if self.next is None else self.next[0]
+        far = self.can_seek and limit - reached > _SEEK_GAP
+        if far and not self.reader.decodes_on(reached, time):
             self.can_seek = self._seek(time)
             if not self.can_seek:
                 self.reader.reopen()

@@ -73,6 +73,39 @@ def default_cache() -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "zsvg" / "features"
 
 
+def cache_file(
+    cache: str | Path,
+    content: str,
+    backbone: ClipBackbone,
+    *,
+    fps: float = 2.0,
+    framing: Framing = "crop",
+    batch_size: int = 16,
+) -> Path:
+    """Return where `extract` keeps the features of a video.
+
+    Args:
+        cache: Folder of cached features.
+        content: SHA-256 of the video file.
+        backbone: As of `extract`, like the next ones.
+        fps: Clips per second.
+        framing: How pictures become square.
+        batch_size: Frames per forward pass.
+    """
+    key = sha256_json(
+        {
+            "format": FORMAT,
+            "content": content,
+            "fingerprint": backbone.fingerprint,
+            "precision": backbone.precision,
+            "fps": float(fps),
+            "framing": framing,
+            "batch_size": batch_size,
+        }
+    )
+    return Path(cache).expanduser() / f"{key}.safetensors"
+
+
 def extract(
     path: str | Path,
     backbone: ClipBackbone,
@@ -113,18 +146,9 @@ def extract(
         allow_truncated=allow_truncated,
     )
     content = _content(path)
-    key = sha256_json(
-        {
-            "format": FORMAT,
-            "content": content,
-            "fingerprint": backbone.fingerprint,
-            "precision": backbone.precision,
-            "fps": float(fps),
-            "framing": framing,
-            "batch_size": batch_size,
-        }
-    )
-    file = None if cache is None else Path(cache).expanduser() / f"{key}.safetensors"
+    file = None
+    if cache is not None:
+        file = cache_file(cache, content, backbone, fps=fps, framing=framing, batch_size=batch_size)
     stored = None if file is None else _load(file, backbone.embed_dim)
     if stored is None or (stored[2]["truncated_at"] is not None and not allow_truncated):
         features, times, info = _encode(sampler, backbone, batch_size)

@@ -11,12 +11,13 @@ import numpy as np
 from zsvg.backbones.clip import ClipBackbone
 from zsvg.features import extract
 from zsvg.grounder import Grounder
-from zsvg.pseudo.proposals import ProposalOptions, atomic_events, self_similarity
+from zsvg.pseudo.cuts import self_similarity
+from zsvg.pseudo.proposals import ProposalOptions, propose
 from zsvg.records import Annotation
 from zsvg.report import ReportData, ResultRow, write_report
 from zsvg.report_figures import CurveFigure, LearningFigure, SimilarityFigure, TimelineFigure
+from zsvg.timelines import middle_frames, moments
 from zsvg.training import History
-from zsvg.video import load_frames_at
 
 _ROLES = {"training-free": "floor", "zero-labels": "ours", "supervised": "ceiling"}
 _NOTES = {
@@ -54,7 +55,7 @@ def write_quickstart_report(
     similarities = []
     for vid in shown[:2]:
         video = extract(clips[vid], backbone, cache=cache)
-        events = atomic_events(video.features, video.edges, options=proposals, seed=0)
+        events, _ = propose(video.features, video.edges, options=proposals)
         similarities.append(
             SimilarityFigure(
                 vid=vid,
@@ -97,17 +98,13 @@ def write_quickstart_report(
 def _timeline(
     vid: str, path: Path, labels: Sequence[Annotation], truth: Sequence[Annotation]
 ) -> TimelineFigure:
-    def moments(records: Sequence[Annotation]) -> list[tuple[float, float, str]]:
-        return [(*w, a.query) for a in records if a.vid == vid for w in a.relevant_windows]
-
     duration = next(a.duration for a in truth if a.vid == vid)
-    times = (np.arange(_THUMBNAILS) + 0.5) * duration / _THUMBNAILS
     return TimelineFigure(
         vid=vid,
         duration=duration,
-        thumbnails=list(load_frames_at(path, times, size=128, framing="crop")),
-        truth=moments(truth),
-        pseudo=moments(labels),
+        thumbnails=middle_frames(path, duration, _THUMBNAILS, size=128),
+        truth=moments(a for a in truth if a.vid == vid),
+        pseudo=moments(a for a in labels if a.vid == vid),
     )
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from zsvg import page
 from zsvg.files import write_text
 from zsvg.metrics import as_percent
 from zsvg.report_figures import CurveFigure, LearningFigure, SimilarityFigure, TimelineFigure
@@ -89,26 +89,17 @@ def write_report(path: str | Path, data: ReportData) -> None:
 
 def render(data: ReportData) -> str:
     """Return the report as the text of an HTML page."""
-    style = resources.files("zsvg").joinpath("report.css").read_text(encoding="utf-8")
-    facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in data.facts.items())
-    body = [
-        f"<h1>{escape(data.title)}</h1>",
-        f'<p class="lead">{escape(data.summary)}</p>' if data.summary else "",
-        f"<dl>{facts}</dl>" if facts else "",
-        _results(data),
-        _kinds(data),
-        _similarities(data.similarities),
-        _timelines(data.timelines),
-        _curves(data.curves),
-        _learning(data.learning),
-    ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(data.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in body if part)
-        + "\n<footer>Written by zsvg. Times are seconds from the start of the video.</footer>"
-        "\n</main>\n</body>\n</html>\n"
+    return page.document(
+        data.title,
+        [
+            page.top(data.title, data.summary, data.facts),
+            _results(data),
+            _kinds(data),
+            _similarities(data.similarities),
+            _timelines(data.timelines),
+            _curves(data.curves),
+            _learning(data.learning),
+        ],
     )
 
 
@@ -146,23 +137,23 @@ def _results(data: ReportData) -> str:
     for row in data.results:
         note = f" <small>{escape(row.note)}</small>" if row.note else ""
         cells = [as_percent(row.metrics.get(name)) for name in columns]
-        body.append(_row(escape(row.method) + note, cells, ours=row.role == "ours"))
+        body.append(page.row(escape(row.method) + note, cells, ours=row.role == "ours"))
     shares = {name: gap_closed(data.results, name) for name in columns}
     foot = []
     for row in data.results:
         cells = [_share(shares[name].get(row.method)) for name in columns]
         if row.role == "ours" and any(cell != "-" for cell in cells):
-            foot.append(_row(f"gap closed by {escape(row.method)}", cells))
+            foot.append(page.row(f"gap closed by {escape(row.method)}", cells))
     queries = max((int(row.metrics.get("queries", 0)) for row in data.results), default=0)
     caption = f"{queries:,} queries; percentages, higher is better." if queries else ""
-    return _section(
+    return page.section(
         "How often is the right moment found?",
         "Each row is a method, each column a measure in percent: R1@0.5 is the share of queries "
         "whose first answer overlaps the true moment by at least half (intersection over union), "
         "R5 counts the best of five answers, and mIoU is the mean overlap of the first answer. "
         "Higher is better everywhere, and a method is only worth its cost where it clearly beats "
         "the rows that never look at the video.",
-        _gap_sentence(data) + _table(caption, ["method", *columns], body, foot),
+        _gap_sentence(data) + page.table(caption, ["method", *columns], body, foot),
     )
 
 
@@ -186,21 +177,21 @@ def _kinds(data: ReportData) -> str:
         entries = [table.get(kind, {}) for table in tables]
         queries = max(int(entry.get("queries", 0)) for entry in entries)
         cells = [as_percent(entry.get(data.headline)) for entry in entries]
-        body.append(_row(escape(kind), [f"{queries:,}", *cells]))
+        body.append(page.row(escape(kind), [f"{queries:,}", *cells]))
     names = ["kind of query", "queries", *(row.method for row in data.results)]
     marked = [row.role == "ours" for row in data.results]
-    return _section(
+    return page.section(
         "Which kinds of query are hard?",
         f"Each row is a kind of query, each column a method; the numbers are {data.headline} in "
         "percent. A row where all methods are low is hard for everybody, and a row where only ours "
         "is low shows what it has not learned.",
-        _table("", names, body, [], [False, False, *marked]),
+        page.table("", names, body, [], [False, False, *marked]),
     )
 
 
 def _similarities(figures: Sequence[SimilarityFigure]) -> str:
-    cards = "".join(_card(figure.vid, figure.svg()) for figure in figures)
-    return _section(
+    cards = "".join(page.card(figure.vid, figure.svg()) for figure in figures)
+    return page.section(
         "Where does something new begin?",
         "Both axes are the time of one video, and each point shows how alike the pictures at these "
         "two times are: bright is alike, dark is different. Good events, the numbered white "
@@ -210,9 +201,9 @@ def _similarities(figures: Sequence[SimilarityFigure]) -> str:
 
 
 def _timelines(figures: Sequence[TimelineFigure]) -> str:
-    legend = _legend(("truth", "what people marked"), ("guess", "what zsvg wrote by itself"))
-    cards = "".join(_card(figure.vid, figure.svg()) for figure in figures)
-    return _section(
+    legend = page.legend(("truth", "what people marked"), ("guess", "what zsvg wrote by itself"))
+    cards = "".join(page.card(figure.vid, figure.svg()) for figure in figures)
+    return page.section(
         "What does it teach itself?",
         "Time runs from left to right under frames of the video; each bar is a moment, with its "
         "sentence above it. Good pseudo labels say what is to be seen while their bar lasts, and "
@@ -222,11 +213,11 @@ def _timelines(figures: Sequence[TimelineFigure]) -> str:
 
 
 def _curves(figures: Sequence[CurveFigure]) -> str:
-    legend = _legend(
+    legend = page.legend(
         ("line", "relevance to the query"), ("truth", "true moment"), ("guess", "answer")
     )
-    cards = "".join(_card(f"“{f.query}”", f.svg(), note=f.vid) for f in figures)
-    return _section(
+    cards = "".join(page.card(f"“{f.query}”", f.svg(), note=f.vid) for f in figures)
+    return page.section(
         "Does it look at the right time?",
         "Time runs from left to right, and the line is how well each moment fits the sentence, "
         "each method on a scale of its own. A good line is high inside the shaded true moment and "
@@ -238,9 +229,9 @@ def _curves(figures: Sequence[CurveFigure]) -> str:
 def _learning(figures: Sequence[LearningFigure]) -> str:
     cards = ""
     for figure in figures:
-        pictures = "".join(_card("", picture) for picture in figure.svg())
+        pictures = "".join(page.card("", picture) for picture in figure.svg())
         cards += f'<h3>{escape(figure.title)}</h3><div class="pair">{pictures}</div>'
-    return _section(
+    return page.section(
         "Did it learn?",
         "The horizontal axis counts training steps; the loss is the error on its own pseudo labels "
         "and should fall, the validation mIoU is the overlap on held-out labels and should rise. A "
@@ -250,50 +241,5 @@ def _learning(figures: Sequence[LearningFigure]) -> str:
     )
 
 
-def _section(heading: str, explanation: str, content: str) -> str:
-    if not content:
-        return ""
-    top = f"<h2>{escape(heading)}</h2>\n<p>{escape(explanation)}</p>"
-    return f"<section>\n{top}\n{content}\n</section>"
-
-
-def _card(title: str, picture: str, note: str = "") -> str:
-    beside = f" <span>{escape(note)}</span>" if note else ""
-    heading = f"<h3>{escape(title)}{beside}</h3>" if title else ""
-    scroller = f'<div class="scroll" tabindex="0">{picture}</div>'
-    return f'<div class="figure">{heading}{scroller}</div>\n'
-
-
-def _legend(*entries: tuple[str, str]) -> str:
-    items = "".join(f'<li><i class="{style}"></i>{escape(text)}</li>' for style, text in entries)
-    return f'<ul class="legend">{items}</ul>\n'
-
-
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.0f} %"
-
-
-def _row(head: str, cells: Sequence[str], *, ours: bool = False) -> str:
-    style = ' class="ours"' if ours else ""
-    values = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-    return f'<tr{style}><th scope="row">{head}</th>{values}</tr>'
-
-
-def _table(
-    caption: str,
-    names: Sequence[str],
-    body: Sequence[str],
-    foot: Sequence[str],
-    strong: Sequence[bool] = (),
-) -> str:
-    marks = strong or [False] * len(names)
-    head = "".join(
-        f'<th scope="col">{f"<b>{escape(name)}</b>" if mark else escape(name)}</th>'
-        for name, mark in zip(names, marks, strict=True)
-    )
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    end = f"<tfoot>{''.join(foot)}</tfoot>" if foot else ""
-    return (
-        f'<div class="scroll" tabindex="0"><table>{title}<thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody>{end}</table></div>"
-    )

@@ -99,11 +99,61 @@ def clock(seconds: float, duration: float) -> str:
     return f"{seconds:g} s"
 
 
-def png(pixels: NDArray[np.uint8], longest: int | None = None) -> str:
-    """Return an RGB picture as a data address; the longest side is cut down to `longest`."""
+def shorten(words: str, most: int = 80) -> str:
+    """Put words on one line of at most `most` characters."""
+    words = " ".join(words.split())
+    return words if len(words) <= most else words[: most - 1].rstrip() + "…"
+
+
+def histogram(
+    title: str,
+    series: Sequence[tuple[str, NDArray[np.floating]]],
+    names: Sequence[str],
+    label: str = "",
+) -> str:
+    """Draw shares as bars, those of one bin side by side.
+
+    Args:
+        title: Printed above.
+        series: Style and (bins,) shares in [0, 1] of each kind of bar.
+        names: Printed below, evenly from the first to the last edge.
+        label: What a screen reader says besides the title.
+    """
+    left, right, top, bottom = 34.0, 234.0, 34.0, 132.0
+    shares = np.stack([values for _, values in series]).astype(np.float64)
+    count, bins = shares.shape
+    highest = max(float(shares.max()), 0.01)
+    height = scale(0.0, highest, bottom, top)
+    cell = (right - left) / bins
+    parts = [text(0, 14, title, "strong")]
+    parts += value_axis(np.array([0.0, 100 * highest]), lambda v: height(v / 100), left, right, 0)
+    for index, (style, _) in enumerate(series):
+        width = max((cell - 2) / count, 0.5)
+        for place, share in enumerate(shares[index]):
+            if share > 0:
+                y = min(height(share), bottom - 1)
+                box = f'x="{left + place * cell + 1 + index * width:.1f}" y="{y:.1f}"'
+                size = f'width="{width:.1f}" height="{bottom - y:.1f}"'
+                parts.append(f'<rect {box} {size} class="{style}"/>')
+    for index, name in enumerate(names):
+        x = left + (right - left) * index / max(len(names) - 1, 1)
+        parts.append(text(x, bottom + 17, name, "small", "middle"))
+    return drawing(256, bottom + 24, f"{title}. {label}".rstrip(". "), parts)
+
+
+def png(pixels: NDArray[np.uint8]) -> str:
+    """Return an RGB picture as a data address, pixel by pixel."""
+    return _address(Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8)), "png")
+
+
+def jpeg(pixels: NDArray[np.uint8], longest: int) -> str:
+    """Return an RGB photo as a data address, its longest side cut down to `longest` pixels."""
     image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
-    if longest is not None:
-        image.thumbnail((longest, longest), Image.Resampling.BOX)
+    image.thumbnail((longest, longest), Image.Resampling.BOX)
+    return _address(image, "jpeg", quality=80)
+
+
+def _address(image: Image.Image, kind: str, **options: int) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    image.save(buffer, format=kind, optimize=True, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

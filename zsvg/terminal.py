@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+class Advance(Protocol):
+    """What `progress` yields."""
+
+    def __call__(self, done: int, *, resumed: bool = False) -> None:
+        """Show that `done` are done; `resumed`: by an earlier run, so the clock starts here."""
 
 
 def console(stderr: bool = True) -> Console:
@@ -42,8 +49,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | Non
 
 
 @contextmanager
-def progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar with the time left on stderr; yield a function that takes how many are done."""
+def progress(name: str, total: int, *, hidden: bool = False) -> Iterator[Advance]:
+    """Show a bar with the time left on stderr; yield a function that takes how many are done.
+
+    Args:
+        name: Stands before the bar.
+        total: How many there are.
+        hidden: Show nothing, as where stderr is no terminal.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -61,6 +74,16 @@ def progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
     )
     shown = console()
-    with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
+    hidden = hidden or not shown.is_terminal
+    # rich's own 30 seconds would forget the last video before a long one is done.
+    hour = 3600.0
+    with Progress(*columns, console=shown, disable=hidden, speed_estimate_period=hour) as bar:
         task = bar.add_task(name, total=total)
-        yield lambda done: bar.update(task, completed=done)
+
+        def advance(done: int, *, resumed: bool = False) -> None:
+            if resumed:
+                bar.reset(task, completed=done)
+            else:
+                bar.update(task, completed=done)
+
+        yield advance

@@ -283,7 +283,9 @@ def pick_device() -> torch.device:
     from accelerate.utils import parse_flag_from_env
 
     if PartialState._shared_state or "LOCAL_RANK" in os.environ:
-        device: torch.device = PartialState().device
+        # Accelerate itself reads this flag in its launcher and in `Accelerator` only.
+        on_cpu = bool(parse_flag_from_env("ACCELERATE_USE_CPU"))
+        device: torch.device = PartialState(cpu=on_cpu).device
         return device
     if parse_flag_from_env("ACCELERATE_USE_CPU"):
         return torch.device("cpu")

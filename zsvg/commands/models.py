@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -81,11 +81,14 @@ def pseudo_label(
     captioner: Annotated[
         str | None, typer.Option(help="Frozen captioner: micro, a hub id, or a folder.")
     ] = None,
-    clusters: Annotated[int | None, typer.Option(help="k of k-means.")] = None,
-    per_video: Annotated[int | None, typer.Option(help="Most labels per video.")] = None,
-    max_atoms: Annotated[
-        int | None, typer.Option(help="Most atomic events in one composite event.")
+    kind: Annotated[
+        str | None, typer.Option(help="How events are proposed: blocks, psvl, uniform, ...")
     ] = None,
+    count: Annotated[int | None, typer.Option(help="Most events per video to caption.")] = None,
+    clusters: Annotated[
+        int | None, typer.Option(help="Parts to cut a video into (kinds that cut).")
+    ] = None,
+    per_video: Annotated[int | None, typer.Option(help="Most labels per video.")] = None,
     min_score: Annotated[
         float | None, typer.Option(help="Least fit of sentence and event, -1 to 1.")
     ] = None,
@@ -98,53 +101,86 @@ def pseudo_label(
     framing: Framing = "crop",
     cache: Cache = None,
     allow_truncated: Truncated = False,
+    dry_run: Annotated[bool, typer.Option(help="Say what there is to do, and stop.")] = False,
     device: Device = None,
 ) -> None:
     """Watch unlabelled videos and write down what happens when.
 
     Example: zsvg pseudo-label videos/ --backbone micro --captioner micro -o pseudo.jsonl
+
+    Under torchrun, several processes share the videos; the result is the same.
     """
     from zsvg.backbones.captioner import load_captioner
     from zsvg.backbones.clip import load_backbone
     from zsvg.features import default_cache
     from zsvg.pseudo.label import default_options
     from zsvg.pseudo.label import pseudo_label as label
+    from zsvg.pseudo.parts import note_captioner
+    from zsvg.pseudo.sharding import launched
     from zsvg.records import write_annotations
     from zsvg.video import find_videos
 
     options = default_options(
+        kind=kind,
+        count=count,
         clusters=clusters,
         per_video=per_video,
-        max_atoms=max_atoms,
         min_score=min_score,
         samples=samples,
         view=view,
     )
     found = find_videos(videos)
-    clip = load_backbone(backbone, device)
-    describe = load_captioner(captioner, device)
+    processes = launched(device)
+    if dry_run and not processes.main:
+        return
     work = output.with_name(f"{output.name}.parts")
-    with progress("labelling", len(found)) as advance:
+    clip = load_backbone(backbone, device)
+    settings: dict[str, Any] = {
+        "options": options,
+        "seed": seed,
+        "cache": cache or default_cache(),
+        "work_dir": work,
+        "framing": framing,
+        "fps": fps,
+        "allow_truncated": allow_truncated,
+    }
+    if dry_run:
+        from zsvg.pseudo.forecast import forecast
+
+        with progress("looking", len(found)) as advance:
+            size = forecast(found, clip, captioner, **settings, on_progress=advance)
+        for line in size.lines():
+            say(line)
+        return
+    describe = load_captioner(captioner, device)
+    share, who = len(processes.share(found)), ""
+    if processes.count > 1:
+        who = f"process {processes.index + 1} of {processes.count}"
+        say(f"{who} takes {share} of {len(found)} videos")
+    if processes.main:
+        note_captioner(work, describe.name, describe.fingerprint)
+    with progress(f"labelling {who}".strip(), share, hidden=not processes.main) as advance:
         report = label(
             found,
             clip,
             describe,
-            options=options,
-            seed=seed,
-            cache=cache or default_cache(),
-            work_dir=work,
-            framing=framing,  # type: ignore[arg-type]
-            fps=fps,
-            allow_truncated=allow_truncated,
+            **settings,
+            processes=processes,
             on_progress=lambda done, _total, _vid: advance(done),
+            on_resume=lambda done: advance(done, resumed=True),
         )
-    write_annotations(output, report.labels)
-    _remove_parts(work)
-    done = len(found) - len(report.failures)
-    say(f"{len(report.labels)} pseudo labels of {done} videos: {output}")
-    if report.silent:
-        say(f"no event found a sentence in: {', '.join(report.silent)}")
-    finish(list(report.failures.values()))
+    if processes.main:
+        write_annotations(output, report.labels)
+        _remove_parts(work)
+        done = len(found) - len(report.failures)
+        say(f"{len(report.labels)} pseudo labels of {done} videos: {output}")
+        if report.silent:
+            say(f"no event found a sentence in: {', '.join(report.silent)}")
+        for failure in report.failures.values():
+            say(f"error: {failure}")
+    processes.end()
+    if report.failures:
+        raise typer.Exit(1)
 
 
 def tune(

@@ -1,4 +1,4 @@
-"""Other people's annotations, metrics, trivial answers and audits."""
+"""Other people's annotations, metrics, trivial answers, audits and a look at pseudo labels."""
 
 from __future__ import annotations
 
@@ -200,6 +200,44 @@ def audit(
     if output is not None:
         write_json(output, result.values)
         say(f"wrote {output}")
+
+
+def inspect(
+    pseudo: Annotated[Path, typer.Argument(help="Pseudo labels (JSONL).")],
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder of the videos, to show pictures of them.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Annotations (JSONL) to compare the labels with.")
+    ] = None,
+    output: Output = Path("inspect.html"),
+    most: Annotated[int, typer.Option(min=0, help="Most videos to draw, chosen at random.")] = 30,
+    seed: Seed = 0,
+) -> None:
+    """Show what pseudo-labelling made as one HTML page: numbers, and timelines of some videos.
+
+    Example: zsvg inspect pseudo.jsonl --videos videos/ --truth train.jsonl -o inspect.html
+    """
+    from zsvg.inspect_page import draw, write_inspection
+    from zsvg.records import read_annotations
+    from zsvg.video import find_videos
+
+    labels = read_annotations(pseudo)
+    true = None if truth is None else read_annotations(truth)
+    files = None if videos is None else find_videos(videos)
+    with progress("drawing", len(draw(labels, most, seed))) as advance:
+        failures = write_inspection(
+            output,
+            labels,
+            name=pseudo.name,
+            videos=files,
+            truth=true,
+            most=most,
+            seed=seed,
+            on_progress=advance,
+        )
+    say(f"wrote {output}")
+    finish(list(failures.values()))
 
 
 def probe(

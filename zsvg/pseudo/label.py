@@ -1,33 +1,35 @@
 """A folder of videos in, pseudo labels out: where (proposals) and what (queries) in one pass.
 
 No annotation is read. Nothing that is computed for one video depends on another one, so neither
-the order of the videos nor the number of processes that share the work changes a label: several
-processes may each take a part of the videos with one `work_dir`, and a last call with all of them
-gathers what they wrote.
+the order of the videos nor the number of processes that share the work changes a label. While one
+video is captioned, a second thread already looks at the next one (`zsvg.pseudo.sharding`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from zsvg.backbones.captioner import Captioner
+from zsvg.backbones.captioner import Captioner, CaptionOptions
 from zsvg.backbones.clip import ClipBackbone
 from zsvg.errors import VideoError, ZsvgError
 from zsvg.features import extract
 from zsvg.files import sha256_json, write_json
-from zsvg.pseudo.proposals import ProposalOptions, atomic_events, composites
+from zsvg.pseudo.parts import finished_contents, part_file, read_part
+from zsvg.pseudo.proposals import ProposalOptions, propose
 from zsvg.pseudo.queries import QueryOptions, caption_events, choose, view_times
+from zsvg.pseudo.sharding import Processes, ahead, gather
 from zsvg.records import Annotation
 from zsvg.video import Framing, load_frames_at, video_hash
 
+# One video's labelling, paused where its frames are at hand and nothing has been said yet.
+_Halfway = Generator[None, None, dict[str, Any]]
+
 # Raise it when the same options begin to give other labels; old parts are then left alone.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,42 @@ class LabelReport:
     silent: tuple[str, ...] = ()
 
 
+def label_settings(
+    *,
+    options: LabelOptions,
+    captions: CaptionOptions,
+    seed: int,
+    framing: Framing,
+    fps: float,
+    allow_truncated: bool,
+    backbone: str,
+    captioner: str,
+) -> dict[str, Any]:
+    """Return all that decides a video's labels beside its content, as JSON.
+
+    Args:
+        options: As of `pseudo_label`, like the next ones.
+        captions: The captioner's options.
+        seed: Of everything random.
+        framing: How frames become squares.
+        fps: Frames looked at per second.
+        allow_truncated: Whether videos that end early are taken.
+        backbone: The backbone's fingerprint.
+        captioner: The captioner's fingerprint.
+    """
+    return {
+        "format": _FORMAT,
+        "options": asdict(options),
+        "captions": asdict(captions),
+        "seed": seed,
+        "framing": framing,
+        "fps": float(fps),
+        "allow_truncated": allow_truncated,
+        "backbone": backbone,
+        "captioner": captioner,
+    }
+
+
 def pseudo_label(
     videos: Mapping[str, Path],
     backbone: ClipBackbone,
@@ -91,7 +129,9 @@ def pseudo_label(
     framing: Framing = "crop",
     fps: float = 2.0,
     allow_truncated: bool = False,
+    processes: Processes | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
+    on_resume: Callable[[int], None] | None = None,
 ) -> LabelReport:
     """Write pseudo labels for videos that nobody annotated.
 
@@ -100,69 +140,111 @@ def pseudo_label(
         backbone: Frozen CLIP, for proposals and for the score of captions.
         captioner: Frozen captioner.
         options: What to propose and which sentences to keep.
-        seed: Of k-means, the choice of composite events and sampled captions. Each video draws
-            from its own stream (seed, content).
+        seed: Of random proposals and sampled captions. Each video draws from its own stream (seed,
+            content).
         cache: Folder of frame features; None neither reads nor writes one.
         work_dir: Folder of finished videos, one JSON file each. A later call with the same
             settings skips them. None keeps nothing.
         framing: How frames become squares: "crop", "pad" or "squash".
         fps: Frames looked at per second.
         allow_truncated: Take videos that end before their header says, as far as they go.
-        on_progress: Called with (videos done, videos in all, vid) after each video.
+        processes: Those that share the videos, see `zsvg.pseudo.sharding.launched`; several need a
+            `work_dir`. Each returns the same report, after the last one is done.
+        on_progress: Called with (videos done, videos in all, vid) after each video of this process,
+            first for those that an earlier call had finished.
+        on_resume: Called after those with their number, if there are any: the time that the rest
+            takes counts from here.
 
     Returns:
         Labels of all videos that could be read; the others under `failures`.
+
+    Raises:
+        ValueError: Several processes without a `work_dir`.
+        ZsvgError: Another process's files are not in `work_dir`.
     """
     options = options or LabelOptions()
-    settings = {
-        "format": _FORMAT,
-        "options": asdict(options),
-        "captions": asdict(captioner.options),
-        "seed": seed,
-        "framing": framing,
-        "fps": float(fps),
-        "allow_truncated": allow_truncated,
-        "backbone": backbone.fingerprint,
-        "captioner": captioner.fingerprint,
-    }
-    source = {"proposals": "psvl", "backbone": backbone.name, "captioner": captioner.name}
-    labels: list[Annotation] = []
-    failures: dict[str, str] = {}
-    silent: list[str] = []
-    for done, vid in enumerate(sorted(videos), start=1):
+    processes = processes or Processes()
+    if processes.count > 1 and work_dir is None:
+        raise ValueError("several processes need a work_dir, where they meet")
+    settings = label_settings(
+        options=options,
+        captions=captioner.options,
+        seed=seed,
+        framing=framing,
+        fps=fps,
+        allow_truncated=allow_truncated,
+        backbone=backbone.fingerprint,
+        captioner=captioner.fingerprint,
+    )
+    own = processes.share(videos)
+    contents = finished_contents(own, videos, work_dir, settings)
+
+    def start(vid: str) -> tuple[Path | None, dict[str, Any] | _Halfway]:
+        """Return a finished video's part, or one that only the captioner has not seen."""
         path = Path(videos[vid])
-        try:
-            content = video_hash(path)
-            part_path = None
-            if work_dir is not None:
-                key = sha256_json({**settings, "content": content})
-                part_path = Path(work_dir) / f"{key}.json"
-            part = _read_part(part_path)
-            fresh = part is None
+        content = contents.get(vid) or video_hash(path)
+        file = None if work_dir is None else part_file(work_dir, settings, content)
+        if (part := read_part(file)) is not None:
+            return file, part
+        halfway = _label_video(
+            path,
+            backbone,
+            captioner,
+            options=options,
+            seed=int(sha256_json([seed, content])[:8], 16),
+            cache=cache,
+            framing=framing,
+            fps=fps,
+            allow_truncated=allow_truncated,
+        )
+        next(halfway)
+        return file, halfway
+
+    parts: dict[str, dict[str, Any]] = {}
+    finished: dict[str, str] = {}
+    failures: dict[str, str] = {}
+    order = [*contents, *(vid for vid in own if vid not in contents)]
+    with closing(ahead(order, start)) as looked:
+        for done, (vid, started) in enumerate(looked, start=1):
+            try:
+                file, found = started.result()
+                # A copy of this video may have been finished since the look ahead.
+                part = found if isinstance(found, dict) else read_part(file)
+                fresh = part is None
+                if part is None:
+                    part = _rest(found)
+            except (VideoError, FileNotFoundError, PermissionError) as error:
+                failures[vid] = str(error)
+            else:
+                # Outside the `try`: a full disk is no property of this video, and ends the run.
+                if fresh and file is not None:
+                    write_json(file, part)
+                parts[vid] = part
+                finished[vid] = "" if file is None else file.name
+            if on_progress is not None:
+                on_progress(done, len(own), vid)
+            if on_resume is not None and done == len(contents):
+                on_resume(done)
+    if processes.count > 1 and work_dir is not None:
+        finished, failures = gather(processes, Path(work_dir), finished, failures)
+        for vid in finished.keys() - parts.keys():
+            part = read_part(Path(work_dir) / finished[vid])
             if part is None:
-                part = _label_video(
-                    path,
-                    backbone,
-                    captioner,
-                    options=options,
-                    seed=int(sha256_json([seed, content])[:8], 16),
-                    cache=cache,
-                    framing=framing,
-                    fps=fps,
-                    allow_truncated=allow_truncated,
-                )
-        except (VideoError, FileNotFoundError, PermissionError) as error:
-            failures[vid] = str(error)
-        else:
-            # Outside the `try`: a full disk is no property of this video, and ends the run.
-            if fresh and part_path is not None:
-                write_json(part_path, part)
-            labels += _annotations(vid, part, source)
-            if not part["labels"]:
-                silent.append(vid)
-        if on_progress is not None:
-            on_progress(done, len(videos), vid)
-    return LabelReport(labels=tuple(labels), failures=failures, silent=tuple(silent))
+                raise ZsvgError(f"{Path(work_dir) / finished[vid]}: is gone; run the command again")
+            parts[vid] = part
+        processes.wait()  # all have read: a caller may now remove the folder
+    source = {
+        "proposals": options.proposals.kind,
+        "backbone": backbone.name,
+        "captioner": captioner.name,
+    }
+    return LabelReport(
+        labels=tuple(
+            label for vid in sorted(parts) for label in _annotations(vid, parts[vid], source)
+        ),
+        failures=dict(sorted(failures.items())),
+        silent=tuple(vid for vid in sorted(parts) if not parts[vid]["labels"]),
+    )
 
 
 def _label_video(
@@ -176,25 +258,22 @@ def _label_video(
     framing: Framing,
     fps: float,
     allow_truncated: bool,
-) -> dict[str, Any]:
-    """Return what is known of one video, as JSON. The name of the video is not part of it."""
+) -> _Halfway:
+    """Return what is known of one video, as JSON. The name of the video is not part of it.
+
+    It yields once, where the captioner comes in: up to there it may run ahead in another thread.
+    """
     video = extract(
         path, backbone, fps=fps, framing=framing, cache=cache, allow_truncated=allow_truncated
     )
-    proposals, queries = options.proposals, options.queries
-    atoms = atomic_events(video.features, video.edges, options=proposals, seed=seed)
-    events = composites(
-        atoms,
-        rule=proposals.rule,
-        count=proposals.count,
-        max_atoms=proposals.max_atoms,
-        seed=seed,
-    )
-    times = view_times(atoms, queries.view)
+    queries = options.queries
+    events, _ = propose(video.features, video.edges, options=options.proposals, seed=seed)
+    times = view_times(events, queries.view)
     # Two frames side by side then fill the captioner's square without another resize.
     size = captioner.image_size // 2 if queries.view == "strip" else captioner.image_size
     frames = load_frames_at(path, times.ravel(), size, framing, allow_truncated=allow_truncated)
     views = frames.reshape(*times.shape, *frames.shape[1:])
+    yield
     captions = caption_events(views, captioner, samples=queries.samples, seed=seed)
     texts = sorted({text for event in captions for text in event})
     chosen = []
@@ -204,31 +283,28 @@ def _label_video(
             texts,
             backbone.encode_text(texts).pooled.float().cpu().numpy(),
             video.features,
-            atoms=atoms,
             events=events,
             centres=video.centres,
             options=queries,
         )
-    unions = [query for query in chosen if query.atoms[0] < query.atoms[1]]
-    if unions and queries.recaption:
-        # From the frames at hand: those next to where a view of the whole event would look.
-        wanted = view_times(np.array([query.span for query in unions]), queries.view)
-        nearest = np.abs(wanted[..., None] - times.ravel()).argmin(axis=-1)
-        whole = dict(zip(unions, caption_events(frames[nearest], captioner), strict=True))
-        chosen = [replace(query, text=(whole.get(query) or [query.text])[0]) for query in chosen]
     return {
         "duration": float(video.duration),
-        "atoms": atoms.tolist(),
+        "events": events.tolist(),
         "labels": [
-            {
-                "query": query.text,
-                "window": list(query.span),
-                "score": round(query.score, 6),
-                "atoms": list(query.atoms),
-            }
+            {"query": query.text, "window": list(query.span), "score": round(query.score, 6)}
             for query in chosen
         ],
     }
+
+
+def _rest(halfway: Any) -> dict[str, Any]:
+    """Return what `_label_video` returns, once it has yielded."""
+    try:
+        next(halfway)
+    except StopIteration as end:
+        part: dict[str, Any] = end.value
+        return part
+    raise RuntimeError("labelling one video has exactly one pause")
 
 
 def _annotations(vid: str, part: Mapping[str, Any], source: Mapping[str, str]) -> list[Annotation]:
@@ -245,21 +321,9 @@ def _annotations(vid: str, part: Mapping[str, Any], source: Mapping[str, str]) -
                     **source,
                     "caption": label["query"],
                     "score": label["score"],
-                    "atoms": label["atoms"],
                 },
                 "weight": 1.0,
             },
         )
         for index, label in enumerate(part["labels"])
     ]
-
-
-def _read_part(path: Path | None) -> dict[str, Any] | None:
-    """Return a finished video's file, or None if there is none that can be read."""
-    if path is None:
-        return None
-    try:
-        part = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None  # Not done yet, or damaged by something else than us: do it again.
-    return part if isinstance(part, dict) and "labels" in part else None

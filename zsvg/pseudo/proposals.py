@@ -1,109 +1,98 @@
 """Where something happens: event proposals from frame features alone.
 
-PSVL's temporal event proposal (Nam et al., "Zero-shot Natural Language Video Localization",
-ICCV 2021): the column of the frames' self-similarity matrix that belongs to a frame is its
-contextual feature, k-means over the contextual features gives atomic events, and unions of
-consecutive atomic events are composite events.
+A generator lays out candidate spans, a ranking says which of them look like one event, and
+non-maximum suppression keeps the best. The default takes every span of a grid and asks how well the
+similarity of the video's frames with the mean of the span tells inside from outside: what a perfect
+caption of the span would be asked as a query (the frozen backbone being the judge of likeness).
+
+Cutting the video into parts first is how it is published: PSVL's temporal event proposal (Nam et
+al., "Zero-shot Natural Language Video Localization", ICCV 2021) and others, in `zsvg.pseudo.cuts`.
 """
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
-# A centred frame shorter than this is float16 rounding of the mean frame, not content; scaling it
-# up to length one would find "events" in a still picture.
-_STILL = 2e-3
+from zsvg.moments import Spans, nms
+from zsvg.pseudo import cuts
+from zsvg.pseudo.cuts import Cutting, Rows, unit_rows
+
+Places = NDArray[np.int64]
+
+# Variance below which a curve of similarities is rounding, not content.
+_FLAT = 1e-10
+_WINDOWS_PER_LENGTH = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProposalOptions:
-    """How a video is cut into events.
+class ProposalOptions(Cutting):
+    """How events are proposed. Lengths are shares of the video.
 
     Attributes:
-        points: Frames looked at, evenly spread (PSVL: 128). Shorter videos repeat frames.
-        clusters: k of k-means (PSVL: 5). Videos with fewer frames than this are one event.
-        min_run: Fewest points of an atomic event (PSVL: 11 of 128, that is 8.6 % of the video).
-        centre: Subtract the mean frame before frames are compared. CLIP frames of one video share
-            a large common component that hides what changes.
-        temporal_weight: Weight of the extra feature sqrt(point index); 1.0 is SPL's form. With
-            similarities of CLIP features it outweighs content, so it is off by default.
-        restarts: k-means++ starts, the best of which is kept.
-        rule: "uniform" samples composite events (the best rule in PSVL), "all" keeps every one.
-        count: Events per video kept by "uniform".
-        max_atoms: Most atomic events in one composite event; None for no limit.
+        kind: "blocks" (every span of the grid), "windows" (sliding), "random", "uniform" (equal
+            parts and unions of neighbours), or unions of neighbouring parts from one of the ways
+            to cut: "psvl", "spl", "frames", "coherent", "changes", "steps".
+        rank: what comes first: "fit" (see `fits`), "quality" (likeness within less likeness
+            across the border), "compact" (likeness within), "distinct" (least likeness across), or
+            "chance" (a seeded order; PSVL's "uniform").
+        count: most proposals of a video.
+        nms: IoU above which the worse of two proposals is dropped.
+        shortest: of a proposal.
+        longest: of a proposal.
+        points: frames looked at, evenly spread.
     """
 
+    kind: str = "blocks"
+    rank: str = "fit"
+    count: int = 12
+    nms: float = 0.5
+    shortest: float = 0.05
+    longest: float = 0.5
     points: int = 128
-    clusters: int = 5
-    min_run: int = 11
-    centre: bool = True
-    temporal_weight: float = 0.0
-    restarts: int = 4
-    rule: Literal["uniform", "all"] = "uniform"
-    count: int = 10
-    max_atoms: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("points", "clusters", "min_run", "restarts", "count"):
+        super().__post_init__()
+        if self.kind not in KINDS:
+            raise ValueError(f"kind {self.kind!r} is unknown; use one of {', '.join(KINDS)}")
+        if self.rank not in RANKS:
+            raise ValueError(f"rank {self.rank!r} is unknown; use one of {', '.join(RANKS)}")
+        for name in ("count", "points"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.clusters > self.points:
-            raise ValueError(f"clusters must not exceed points ({self.points}): {self.clusters}")
-        if self.temporal_weight < 0:
-            raise ValueError(f"temporal_weight must not be negative, got {self.temporal_weight}")
-        if self.rule not in ("uniform", "all"):
-            raise ValueError(f"rule must be 'uniform' or 'all', got {self.rule!r}")
-        if self.max_atoms is not None and self.max_atoms < 1:
-            raise ValueError(f"max_atoms must be at least 1 or None, got {self.max_atoms}")
+        if not 0 <= self.nms <= 1:
+            raise ValueError(f"nms {self.nms} is not an IoU; give a value in [0, 1]")
+        if not 0 <= self.shortest <= self.longest <= 1:
+            raise ValueError(
+                "shortest and longest are shares of the video, 0 <= shortest <= longest <= 1; got "
+                f"{self.shortest} and {self.longest}"
+            )
 
 
-def self_similarity(features: ArrayLike, *, centre: bool = False) -> NDArray[np.float64]:
-    """Return the cosine of every pair of frames.
-
-    Args:
-        features: (T, D) frame features; they need not be normalised.
-        centre: Subtract the mean frame first. Frames that equal the mean get similarity 0.
-
-    Returns:
-        (T, T) float64, symmetric, in [-1, 1].
-    """
-    frames = np.asarray(features, dtype=np.float64)
-    lengths = np.linalg.norm(frames, axis=1, keepdims=True)
-    frames = frames / np.where(lengths > 0, lengths, 1.0)
-    if centre:
-        frames = frames - frames.mean(axis=0)
-        lengths = np.linalg.norm(frames, axis=1, keepdims=True)
-        frames = np.where(lengths > _STILL, frames / np.where(lengths > 0, lengths, 1.0), 0.0)
-    return np.clip(frames @ frames.T, -1.0, 1.0)
-
-
-def atomic_events(
+def propose(
     features: ArrayLike,
     edges: ArrayLike,
     *,
     options: ProposalOptions | None = None,
     seed: int = 0,
-) -> NDArray[np.float64]:
-    """Cut a video into consecutive atomic events.
+) -> tuple[Spans, NDArray[np.float64]]:
+    """Propose events of one video.
 
     Args:
         features: (T, D) frame features, one per clip.
         edges: (T + 1,) borders of the clips, seconds, increasing.
-        options: How to cut.
-        seed: Of k-means; equal seeds give equal events.
+        options: How.
+        seed: Of everything random; equal seeds give equal events.
 
     Returns:
-        (n, 2) spans in seconds, n >= 1, that tile [edges[0], edges[-1]) in order.
+        Spans (n, 2) in seconds, best first, 1 <= n <= count, and their scores (n,), not increasing.
+        A video too short for any proposal is one event of score 0.
 
     Raises:
-        ValueError: If there is no frame, or edges do not fit the frames.
+        ValueError: There is no frame, or edges do not fit the frames.
     """
     options = options or ProposalOptions()
     frames, borders = np.asarray(features), np.asarray(edges, dtype=np.float64)
@@ -111,83 +100,135 @@ def atomic_events(
         raise ValueError(f"features must be (T, D) with T >= 1, got shape {frames.shape}")
     if borders.shape != (len(frames) + 1,):
         raise ValueError(f"{len(frames)} frames need {len(frames) + 1} edges, got {borders.shape}")
-    if len(frames) < options.clusters:
-        return borders[[0, -1]].reshape(1, 2)
-
-    # The frame in the middle of each of `points` equal parts; repeated where T < points.
-    index = (2 * np.arange(options.points) + 1) * len(frames) // (2 * options.points)
-    similarity = self_similarity(frames[index], centre=options.centre)
-    context = similarity
-    if options.temporal_weight > 0:
-        # Of the frame, not of the point: copies of one frame must stay in one cluster.
-        position = index * options.points / len(frames)
-        context = np.column_stack([similarity, options.temporal_weight * np.sqrt(position)])
-    labels = _absorb_short_runs(
-        _cluster(context, options.clusters, options.restarts, seed), similarity, options.min_run
-    )
-    cuts = np.flatnonzero(np.diff(labels))
-    # Halfway between the last frame looked at before the cut and the first one after it.
-    inner = borders[(index[cuts] + index[cuts + 1] + 1) // 2]
-    walls = np.concatenate([borders[:1], inner, borders[-1:]])
-    return np.column_stack([walls[:-1], walls[1:]])
+    walls, index = grid(len(frames), options.points)
+    times = borders[walls]
+    rows = unit_rows(frames[index], centre=options.centre)
+    draw = np.random.default_rng(seed)
+    places = KINDS[options.kind](rows, options, draw)
+    length = (times[places[:, 1]] - times[places[:, 0]]) / (times[-1] - times[0])
+    # A border on the grid may miss a share of the video by half a step.
+    slack = 0.5 / len(rows)
+    fitting = (length >= options.shortest - slack) & (length <= options.longest + slack)
+    places = np.unique(places[fitting], axis=0)
+    if not len(places):
+        return times[[0, -1]][None], np.zeros(1)
+    scores = RANKS[options.rank](rows, places, draw)
+    spans = times[places]
+    kept = nms(spans, scores, options.nms, options.count)
+    return spans[kept], scores[kept]
 
 
-def composites(
-    atoms: ArrayLike,
-    *,
-    rule: Literal["uniform", "all"] = "uniform",
-    count: int = 10,
-    max_atoms: int | None = None,
-    seed: int = 0,
-) -> list[tuple[int, int]]:
-    """Choose unions of consecutive atomic events; single atomic events are among them.
+def grid(frames: int, points: int) -> tuple[Places, Places]:
+    """Return walls (n + 1,) between, and the frames (n,) at, n = min(frames, points) points.
 
-    The union of all atomic events is left out unless there is only one: a label that covers the
-    whole video says nothing about when.
+    A point is the frame in the middle of one of n equal parts; a wall lies halfway between two.
+    """
+    n = min(frames, points)
+    index = (2 * np.arange(n) + 1) * frames // (2 * n)
+    inner = (index[:-1] + index[1:] + 1) // 2
+    return np.concatenate(([0], inner, [frames])), index
+
+
+def fits(rows: Rows, places: Places) -> NDArray[np.float64]:
+    """Return how well each span explains where the video looks like it.
+
+    The curve of a span is the mean similarity of every frame with the frames of the span; its fit
+    is the correlation of the curve with "inside", as in `zsvg.pseudo.queries.fit`.
 
     Args:
-        atoms: (n, 2) atomic events in order, seconds.
-        rule: "uniform" draws `count` unions without replacement, "all" takes every one.
-        count: Most unions that "uniform" returns.
-        max_atoms: Most atomic events in one union; None for no limit.
-        seed: Of the draw.
+        rows: (n, D) frames, unit length.
+        places: (m, 2) first point and point after the last.
 
     Returns:
-        Sorted (first, last) pairs of atom indices, both included.
+        (m,) in [-1, 1]; 0 for the whole video and for a curve without content.
     """
-    n = len(np.asarray(atoms))
-    longest = min(n if max_atoms is None else max_atoms, max(n - 1, 1))
-    pairs = [(i, j) for i in range(n) for j in range(i, min(i + longest, n))]
-    if rule == "all" or len(pairs) <= count:
-        return pairs
-    chosen = np.random.default_rng(seed).choice(len(pairs), size=count, replace=False)
-    return [pairs[k] for k in sorted(chosen.tolist())]
+    n = len(rows)
+    similarity = rows @ rows.T
+    length = (places[:, 1] - places[:, 0]).astype(np.float64)
+    within, whole = _sums(similarity, places)
+    inside = within / length**2
+    outside = (whole - within) / (length * np.maximum(n - length, 1))
+    # The sum of squares of a mean of rows of S is a sum over a block of S S.
+    square = _sums(similarity @ similarity, places)[0] / length**2 / n
+    variance = square - (whole / length / n) ** 2
+    share = length / n
+    flat = (variance < _FLAT) | (length == n)
+    box = np.sqrt(share * (1 - share))
+    return np.where(flat, 0.0, (inside - outside) * box / np.sqrt(np.where(flat, 1.0, variance)))
 
 
-def _cluster(points: NDArray[np.float64], k: int, restarts: int, seed: int) -> NDArray[np.intp]:
-    """Return the k-means cluster of each point; fewer than k clusters where points coincide."""
-    means = KMeans(n_clusters=k, n_init=restarts, random_state=seed, algorithm="lloyd")
-    with warnings.catch_warnings():
-        # "fewer distinct clusters than n_clusters": expected of a still video, and harmless.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return np.asarray(means.fit_predict(points), dtype=np.intp)
+def _sums(matrix: NDArray[np.float64], places: Places) -> tuple[NDArray[np.float64], ...]:
+    """Sum the square block of each span, and its rows as a whole, by prefix sums."""
+    first, stop = places.T
+    total = np.zeros((len(matrix) + 1, len(matrix) + 1))
+    total[1:, 1:] = matrix.cumsum(axis=0).cumsum(axis=1)
+    block = total[stop, stop] - total[first, stop] - total[stop, first] + total[first, first]
+    return block, total[stop, -1] - total[first, -1]
 
 
-def _absorb_short_runs(
-    labels: NDArray[np.intp], similarity: NDArray[np.float64], min_run: int
-) -> NDArray[np.intp]:
-    """Give each run shorter than `min_run` the label of its more similar neighbour.
+def _likeness(rows: Rows, places: Places) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean similarity within each span, and across its border (0 for the whole video)."""
+    within, whole = _sums(rows @ rows.T, places)
+    length = (places[:, 1] - places[:, 0]).astype(np.float64)
+    outside = len(rows) - length
+    across = (whole - within) / (length * np.maximum(outside, 1))
+    return within / length**2, np.where(outside > 0, across, 0.0)
 
-    Shortest first, and runs are counted anew after each, so that A b A becomes one run of A.
-    """
-    labels = labels.copy()
-    while True:
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(labels)) + 1, [len(labels)]])
-        lengths = np.diff(starts)
-        run = int(np.argmin(lengths))
-        if len(lengths) == 1 or lengths[run] >= min_run:
-            return labels
-        inside = similarity[starts[run] : starts[run + 1]]
-        neighbours = [k for k in (run - 1, run + 1) if 0 <= k < len(lengths)]
-        closest = max(neighbours, key=lambda k: inside[:, starts[k] : starts[k + 1]].mean())
-        labels[starts[run] : starts[run + 1]] = labels[starts[closest]]
+
+def _blocks(rows: Rows, options: ProposalOptions, draw: np.random.Generator) -> Places:
+    first, last = np.triu_indices(len(rows))
+    return np.column_stack((first, last + 1)).astype(np.int64)
+
+
+def _windows(rows: Rows, options: ProposalOptions, draw: np.random.Generator) -> Places:
+    n, found = len(rows), []
+    length = max(1, round(options.shortest * n))
+    while length <= max(1, options.longest * n):
+        step = max(1, length // _WINDOWS_PER_LENGTH)
+        first = np.append(np.arange(0, n - length, step), n - length)
+        found.append(np.column_stack((first, first + length)))
+        length *= 2
+    return np.concatenate(found)
+
+
+def _random(rows: Rows, options: ProposalOptions, draw: np.random.Generator) -> Places:
+    n = len(rows)
+    low, high = max(1, round(options.shortest * n)), max(1, round(options.longest * n))
+    length = draw.integers(low, high + 1, size=20 * options.count)
+    first = draw.integers(0, n - length + 1)
+    return np.column_stack((first, first + length))
+
+
+def _unions(parts: Places) -> Places:
+    """Return every union of neighbouring parts (k, 2), in order of their starts."""
+    i, j = np.triu_indices(len(parts))
+    stops = np.array([parts[a : b + 1, 1].max() for a, b in zip(i, j, strict=True)])
+    return np.column_stack((parts[i, 0], stops))
+
+
+def _cut_by(method: cuts.Method) -> Generator:
+    def generate(rows: Rows, options: ProposalOptions, draw: np.random.Generator) -> Places:
+        return _unions(method(rows, options, draw))
+
+    return generate
+
+
+def _by_chance(rows: Rows, places: Places, draw: np.random.Generator) -> NDArray[np.float64]:
+    return draw.random(len(places))
+
+
+Generator = Callable[[Rows, "ProposalOptions", np.random.Generator], Places]
+Ranking = Callable[[Rows, Places, np.random.Generator], NDArray[np.float64]]
+KINDS: Mapping[str, Generator] = {
+    "blocks": _blocks,
+    "windows": _windows,
+    "random": _random,
+    **{name: _cut_by(method) for name, method in cuts.METHODS.items()},
+}
+RANKS: Mapping[str, Ranking] = {
+    "fit": lambda rows, places, _: fits(rows, places),
+    "quality": lambda rows, places, _: np.subtract(*_likeness(rows, places)),
+    "compact": lambda rows, places, _: _likeness(rows, places)[0],
+    "distinct": lambda rows, places, _: -_likeness(rows, places)[1],
+    "chance": _by_chance,
+}

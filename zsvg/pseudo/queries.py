@@ -1,11 +1,9 @@
-"""What happens: a pseudo-query for each event, from captions of its atomic events.
+"""What happens: a pseudo-query for each event, from captions of it.
 
-Every atomic event is captioned once; composite events borrow the captions of their atoms. A
-sentence belongs to the event inside which two curves are high and outside which they are low: its
-cosine with the frames (the frozen CLIP), and its likeness to what the captioner said at each time.
-SPL (Zheng et al., "Generating Structured Pseudo Labels for Noise-resistant Zero-shot Video Sentence
-Localization", ACL 2023) takes the plain difference of means of the first; that favours the most
-telling part of an event over the event.
+A sentence belongs to the event inside which its cosine with the frames (the frozen CLIP) is high
+and outside which it is low. SPL (Zheng et al., "Generating Structured Pseudo Labels for
+Noise-resistant Zero-shot Video Sentence Localization", ACL 2023) takes the plain difference of
+means; that favours the most telling part of an event over the event.
 """
 
 from __future__ import annotations
@@ -38,16 +36,13 @@ class QueryOptions:
     """How events get their sentences.
 
     Attributes:
-        view: "strip" shows the captioner four frames of an atomic event in a 2 x 2 grid, "middle"
+        view: "strip" shows the captioner four frames of an event in a 2 x 2 grid, "middle"
             the one frame in its middle.
-        samples: Captions drawn per atomic event by nucleus sampling; 0 for one decoded without
-            randomness.
+        samples: Captions drawn per event by nucleus sampling; 0 for one decoded without randomness.
         min_score: Least `fit` of a label, in [-1, 1]. An event that is the whole video has nothing
             outside and scores 0.
         overlap: Of events whose IoU is above this, the best one is kept.
         per_video: Most labels of one video, best first.
-        recaption: Caption chosen unions of atomic events anew, as wholes: a part of an action says
-            little of it.
     """
 
     view: Literal["strip", "middle"] = "strip"
@@ -55,7 +50,6 @@ class QueryOptions:
     min_score: float = 0.0
     overlap: float = 0.3
     per_video: int = 10
-    recaption: bool = True
 
     def __post_init__(self) -> None:
         if self.view not in ("strip", "middle"):
@@ -76,28 +70,26 @@ class PseudoQuery:
 
     Attributes:
         text: The sentence.
-        atoms: (first, last) atomic event, both included.
         span: (start, end) of the event, seconds.
         score: How well it fits, in [-1, 1]; see `choose`.
     """
 
     text: str
-    atoms: tuple[int, int]
     span: tuple[float, float]
     score: float
 
 
-def view_times(atoms: ArrayLike, view: Literal["strip", "middle"]) -> NDArray[np.float64]:
-    """Return when to look at each atomic event.
+def view_times(events: ArrayLike, view: Literal["strip", "middle"]) -> NDArray[np.float64]:
+    """Return when to look at each event.
 
     Args:
-        atoms: (n, 2) spans, seconds.
+        events: (n, 2) spans, seconds.
         view: "strip" or "middle".
 
     Returns:
         (n, 4) or (n, 1) seconds: the middles of as many equal parts of the event.
     """
-    spans = np.asarray(atoms, dtype=np.float64)
+    spans = np.asarray(events, dtype=np.float64)
     parts = 4 if view == "strip" else 1
     share = (np.arange(parts) + 0.5) / parts
     return np.asarray(spans[:, :1] + share * (spans[:, 1:] - spans[:, :1]))
@@ -106,7 +98,7 @@ def view_times(atoms: ArrayLike, view: Literal["strip", "middle"]) -> NDArray[np
 def caption_events(
     frames: NDArray[np.uint8], captioner: Captioner, *, samples: int = 0, seed: int = 0
 ) -> list[list[str]]:
-    """Caption the atomic events of one video.
+    """Caption the events of one video.
 
     Args:
         frames: (n, 4, H, W, 3) or (n, 1, H, W, 3) uint8, the frames at `view_times`.
@@ -160,25 +152,23 @@ def choose(
     pooled: NDArray[np.floating],
     features: NDArray[np.floating],
     *,
-    atoms: ArrayLike,
-    events: Sequence[tuple[int, int]],
+    events: ArrayLike,
     centres: NDArray[np.floating],
     options: QueryOptions | None = None,
 ) -> list[PseudoQuery]:
     """Decide which sentence describes which event of one video.
 
-    Every event may have a caption of one of its atoms. The score of the pair is the mean of two
-    values of `fit`: of the sentence's cosine with the frames, and of its cosine with the most
-    similar caption of the atomic event that a frame is in. The best pair is taken first; its
-    sentence is then used up, and so are the events that overlap with it.
+    The score of an event and one of its captions is the mean of two values of `fit`: of the
+    sentence's cosine with the frames, and of the frames' cosine with the mean frame of the event.
+    The best pair is taken first; its sentence is then used up, and so are the events that overlap
+    with it.
 
     Args:
-        captions: The captions of each atomic event.
+        captions: The captions of each event.
         texts: The C different captions of the video.
         pooled: (C, D) L2-normalised features of `texts`.
         features: (T, D) L2-normalised frame features.
-        atoms: (n, 2) atomic events that tile the video, seconds.
-        events: (first, last) atoms of each event, both included.
+        events: (n, 2) spans, seconds.
         centres: (T,) middle of each frame's clip, seconds.
         options: What to keep.
 
@@ -186,19 +176,17 @@ def choose(
         At most `per_video` queries in the order of their spans.
     """
     options = options or QueryOptions()
-    spans = np.asarray(atoms, dtype=np.float64)
     row = {text: index for index, text in enumerate(texts)}
     seen = pooled @ features.T
-    said = _said(captions, row, pooled)[:, np.searchsorted(spans[1:, 0], centres, side="right")]
     pairs: list[PseudoQuery] = []
-    for first, last in events:
-        own = sorted({text for atom in captions[first : last + 1] for text in atom})
-        span = (float(spans[first, 0]), float(spans[last, 1]))
-        inside = spans_to_mask(np.array([span]), centres)
-        rows = [row[text] for text in own]
-        scores = (fit(seen[rows], inside) + fit(said[rows], inside)) / 2
+    for span, own in zip(np.asarray(events, dtype=np.float64), captions, strict=True):
+        inside = spans_to_mask(span[None], centres)
+        if not own or not inside.any():
+            continue
+        (alone,) = fit((features @ features[inside].mean(axis=0))[None], inside)
+        scores = (fit(seen[[row[text] for text in own]], inside) + alone) / 2
         pairs += [
-            PseudoQuery(text=text, atoms=(first, last), span=span, score=float(score))
+            PseudoQuery(text=text, span=(float(span[0]), float(span[1])), score=float(score))
             for text, score in zip(own, scores, strict=True)
             if score >= options.min_score
         ]
@@ -212,18 +200,6 @@ def choose(
         if not repeats and not _overlaps(query, kept, options.overlap):
             kept.append(query)
     return sorted(kept, key=lambda query: query.span)
-
-
-def _said(
-    captions: Sequence[Sequence[str]], row: dict[str, int], pooled: NDArray[np.floating]
-) -> NDArray[np.floating]:
-    """Return how alike each text and the most similar caption of each atom are, (C, n)."""
-    likeness = pooled @ pooled.T
-    said = np.zeros((len(pooled), len(captions)), likeness.dtype)
-    for atom, own in enumerate(captions):
-        if own:
-            said[:, atom] = likeness[:, [row[text] for text in own]].max(axis=1)
-    return said
 
 
 def _overlaps(query: PseudoQuery, kept: Sequence[PseudoQuery], most: float) -> bool:

@@ -1,0 +1,296 @@
+"""Ways to cut a video into parts, each a small function of its frames on a grid.
+
+Every method takes rows (n, D) of unit length, n >= 1, the options and a random stream, and returns
+parts (k, 2): first point and point after the last, in order of their starts. All but "spl" tile
+the grid.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+
+Rows = NDArray[np.float64]
+Parts = NDArray[np.int64]
+
+# A centred frame shorter than this is float16 rounding of the mean frame, not content; scaling it
+# up to length one would find "events" in a still picture.
+_STILL = 2e-3
+# TAG's mean pooling and reach, for its 9 clusters: shares of the video.
+_COHERENT_POOL, _COHERENT_REACH = 0.05, 1.5
+_ROUNDS = 20
+_SMALLEST = 1e-12
+_DIGITS = 6  # of what is clustered: equal frames must not fall apart by rounding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutting:
+    """Settings of the methods that cut.
+
+    Attributes:
+        clusters: k (PSVL and SPL: 5, TAG: 9); "changes" takes it as the most parts. Videos with
+            fewer frames than this are one part.
+        least: share of the video that a part has at least (PSVL and SPL: 11 of 128 points).
+        centre: subtract the mean frame before frames are compared. CLIP frames of one video share
+            a large common component.
+        standardise: scale the columns of the self-similarity matrix to unit variance ("psvl",
+            "spl").
+        temporal_weight: weight of the extra column sqrt(point) ("psvl", "spl"; SPL: 1). On the
+            similarities of CLIP features it outweighs content.
+        restarts: k-means++ starts, the best of which is kept.
+    """
+
+    clusters: int = 5
+    least: float = 11 / 128
+    centre: bool = False
+    standardise: bool = False
+    temporal_weight: float = 0.0
+    restarts: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("clusters", "restarts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.least < 1:
+            raise ValueError(f"least is a share of the video, in [0, 1), got {self.least}")
+        if not self.temporal_weight >= 0:
+            raise ValueError(f"temporal_weight must not be negative, got {self.temporal_weight}")
+
+
+def unit_rows(frames: ArrayLike, *, centre: bool = False) -> Rows:
+    """Scale frames (T, D) to length one; with `centre`, after subtracting their mean.
+
+    Frames that equal the mean become 0.
+    """
+    rows = np.asarray(frames, dtype=np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = rows / np.where(lengths > 0, lengths, 1.0)
+    if centre:
+        rows = rows - rows.mean(axis=0)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        rows = np.where(lengths > _STILL, rows / np.where(lengths > 0, lengths, 1.0), 0.0)
+    return rows
+
+
+def self_similarity(features: ArrayLike, *, centre: bool = False) -> NDArray[np.float64]:
+    """Return the cosine of every pair of frames.
+
+    Args:
+        features: (T, D) frame features; they need not be normalised.
+        centre: Subtract the mean frame first. Frames that equal the mean get similarity 0.
+
+    Returns:
+        (T, T) float64, symmetric, in [-1, 1].
+    """
+    rows = unit_rows(features, centre=centre)
+    return np.clip(rows @ rows.T, -1.0, 1.0)
+
+
+def uniform(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+    """Equal parts, whatever the video shows."""
+    k = min(options.clusters, len(rows))
+    return _parts(np.round(np.arange(1, k) * len(rows) / k).astype(np.int64), len(rows))
+
+
+def psvl(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+    """PSVL's atomic events: k-means over contextual features; runs are parts.
+
+    The contextual feature of a frame is its column of the self-similarity matrix. A run that is too
+    short joins the neighbour that it resembles more.
+    """
+    if len(rows) < options.clusters:
+        return _parts([], len(rows))
+    similarity = rows @ rows.T
+    labels = _clusters(_context(similarity, options), options, draw)
+    return _runs(_absorb_short_runs(labels, similarity, options.least * len(rows)))
+
+
+def spl(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+    """SPL's reading of the same: a part reaches from the first to the last frame of a cluster.
+
+    Clusters that are too small are dissolved: their frames go to the nearest other centre. A scene
+    that returns makes a long part, and parts overlap.
+    """
+    if len(rows) < options.clusters:
+        return _parts([], len(rows))
+    context = _context(rows @ rows.T, options)
+    labels = _clusters(context, options, draw)
+    names, sizes = np.unique(labels, return_counts=True)
+    large = names[sizes >= options.least * len(rows)]
+    if len(large):
+        centres = np.stack([context[labels == name].mean(axis=0) for name in large])
+        nearest = large[((context[:, None] - centres) ** 2).sum(axis=-1).argmin(axis=1)]
+        labels = np.where(np.isin(labels, large), labels, nearest)
+    places = [np.flatnonzero(labels == name) for name in np.unique(labels)]
+    return np.array(sorted((int(p[0]), int(p[-1]) + 1) for p in places), dtype=np.int64)
+
+
+def frames(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+    """k-means over the frame features themselves; runs are parts."""
+    if len(rows) < options.clusters:
+        return _parts([], len(rows))
+    labels = _clusters(rows, options, draw)
+    return _runs(_absorb_short_runs(labels, rows @ rows.T, options.least * len(rows)))
+
+
+def coherent(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+    """Temporally coherent k-means (TAG): a frame joins a cluster that is near in time.
+
+    Frames get their time as another feature and are averaged over a short window. A cluster
+    reaches 1.5 times its even share of the video to both sides of its mean time.
+    """
+    n, k = len(rows), options.clusters
+    if n < k:
+        return _parts([], n)
+    time = (np.arange(n) + 0.5) / n
+    points = _mean_over(np.column_stack((rows, time)), max(1, round(_COHERENT_POOL * n)))
+    middle = (np.arange(k) + 0.5) / k
+    labels = np.minimum((time * k).astype(np.int64), k - 1)
+    centres = np.stack([points[labels == name].mean(axis=0) for name in range(k)])
+    for _ in range(_ROUNDS):
+        distance = ((points[:, None] - centres) ** 2).sum(axis=-1)
+        distance[np.abs(time[:, None] - middle) > _COHERENT_REACH / k] = np.inf
+        # Where no cluster reaches, the nearest in time does.
+        lost = np.isinf(distance).all(axis=1)
+        distance[lost] = np.abs(time[lost, None] - middle)
+        fresh = distance.argmin(axis=1)
+        if (fresh == labels).all():
+            break
+        labels = fresh
+        for name in np.unique(labels):
+            centres[name] = points[labels == name].mean(axis=0)
+            middle[name] = time[labels == name].mean()
+    return _runs(_absorb_short_runs(labels, rows @ rows.T, options.least * n))
+
+
+def changes(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+    """Kernel change points: the cuts that leave the least scatter within parts.
+
+    Dynamic programming finds the best cuts for every number of parts up to `clusters`; the number
+    is the one whose scatter plus Potapov et al.'s penalty (ECCV 2014) m (log(n / m) + 1) per cut,
+    in units of the scatter within the most parts, is least.
+    """
+    n = len(rows)
+    least = max(1, round(options.least * n))
+    most = max(1, min(options.clusters, n // least))
+    similarity = rows @ rows.T
+    total = np.zeros((n + 1, n + 1))
+    total[1:, 1:] = similarity.cumsum(axis=0).cumsum(axis=1)
+    diagonal = np.concatenate(([0.0], np.diag(similarity).cumsum()))
+    a, b = np.arange(n + 1)[:, None], np.arange(n + 1)[None]
+    block = np.diag(total)[None] - total - total.T + np.diag(total)[:, None]
+    scatter = (diagonal[b] - diagonal[a]) - block / np.maximum(b - a, 1)
+    scatter = np.where(b - a >= least, scatter, np.inf)
+    best, came = [scatter[0]], []
+    for _ in range(1, most):
+        sums = best[-1][:, None] + scatter
+        came.append(sums.argmin(axis=0))
+        best.append(sums.min(axis=0))
+    costs = np.array([row[n] for row in best])
+    m = np.arange(most)
+    unit = max(float(costs[-1]) / n, _SMALLEST)
+    penalty = unit * m * (np.log(n / np.maximum(m, 1)) + 1)
+    parts = int(np.argmin(costs + penalty)) + 1
+    borders, stop = [], n
+    for level in range(parts - 2, -1, -1):
+        stop = int(came[level][stop])
+        borders.append(stop)
+    return _parts(sorted(borders), n)
+
+
+def steps(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+    """Cut where the frames change most (the boundaries of ActionBytes, Jain et al., CVPR 2020).
+
+    The change is between the means of the frames shortly before and after; peaks are taken from
+    the highest on, at least `least` apart, until there are `clusters` parts.
+    """
+    n = len(rows)
+    reach = max(1, round(options.least * n / 2))
+    prefix = np.concatenate((np.zeros((1, rows.shape[1])), rows.cumsum(axis=0)))
+    at = np.arange(1, n)
+    before = (prefix[at] - prefix[np.maximum(at - reach, 0)]) / np.minimum(reach, at)[:, None]
+    after = (prefix[np.minimum(at + reach, n)] - prefix[at]) / np.minimum(reach, n - at)[:, None]
+    change = np.linalg.norm(after - before, axis=1)
+    apart = max(1.0, options.least * n)
+    borders: list[int] = []
+    for place in at[np.argsort(-change, kind="stable")]:
+        if len(borders) == options.clusters - 1 or change[place - 1] <= _STILL:
+            break
+        if all(abs(place - other) >= apart for other in (0, n, *borders)):
+            borders.append(int(place))
+    return _parts(sorted(borders), n)
+
+
+def _context(similarity: NDArray[np.float64], options: Cutting) -> NDArray[np.float64]:
+    context = similarity
+    if options.standardise:
+        deviation = context.std(axis=0)
+        context = (context - context.mean(axis=0)) / np.where(deviation > _STILL, deviation, 1.0)
+    if options.temporal_weight > 0:
+        position = np.sqrt(np.arange(len(similarity)))
+        context = np.column_stack((context, options.temporal_weight * position))
+    return context
+
+
+def _clusters(points: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+    """Return the k-means cluster of each point; fewer than k clusters where points coincide."""
+    state = int(draw.integers(2**32))
+    means = KMeans(options.clusters, n_init=options.restarts, random_state=state)
+    with warnings.catch_warnings():
+        # "fewer distinct clusters than n_clusters": expected of a still video, and harmless.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return np.asarray(means.fit_predict(points.round(_DIGITS)), dtype=np.int64)
+
+
+def _absorb_short_runs(labels: Parts, similarity: NDArray[np.float64], least: float) -> Parts:
+    """Give each run shorter than `least` points the label of its more similar neighbour.
+
+    Shortest first, and runs are counted anew after each, so that A b A becomes one run of A.
+    """
+    labels = labels.copy()
+    while True:
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(labels)) + 1, [len(labels)]])
+        lengths = np.diff(starts)
+        run = int(np.argmin(lengths))
+        if len(lengths) == 1 or lengths[run] >= least:
+            return labels
+        inside = similarity[starts[run] : starts[run + 1]]
+        neighbours = [k for k in (run - 1, run + 1) if 0 <= k < len(lengths)]
+        closest = max(neighbours, key=lambda k: inside[:, starts[k] : starts[k + 1]].mean())
+        labels[starts[run] : starts[run + 1]] = labels[starts[closest]]
+
+
+def _mean_over(points: Rows, reach: int) -> Rows:
+    """Average each point with those up to `reach` before and after it."""
+    n = len(points)
+    prefix = np.concatenate((np.zeros((1, points.shape[1])), points.cumsum(axis=0)))
+    low = np.maximum(np.arange(n) - reach, 0)
+    high = np.minimum(np.arange(n) + reach + 1, n)
+    return np.asarray((prefix[high] - prefix[low]) / (high - low)[:, None])
+
+
+def _runs(labels: Parts) -> Parts:
+    return _parts(np.flatnonzero(np.diff(labels)) + 1, len(labels))
+
+
+def _parts(borders: ArrayLike, points: int) -> Parts:
+    walls = np.concatenate(([0], np.asarray(borders, dtype=np.int64), [points]))
+    return np.column_stack((walls[:-1], walls[1:]))
+
+
+Method = Callable[[Rows, Cutting, np.random.Generator], Parts]
+METHODS: Mapping[str, Method] = {
+    "uniform": uniform,
+    "psvl": psvl,
+    "spl": spl,
+    "frames": frames,
+    "coherent": coherent,
+    "changes": changes,
+    "steps": steps,
+}

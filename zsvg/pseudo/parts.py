@@ -1,0 +1,83 @@
+"""Finished videos of a labelling run: one JSON file each, named by all that decides its labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from zsvg.errors import VideoError
+from zsvg.files import sha256_json, write_json
+from zsvg.video import video_hash
+
+_NAME = "?" * 64 + ".json"
+_NOTE = "captioner.json"
+
+
+def part_file(work_dir: str | Path, settings: Mapping[str, Any], content: str) -> Path:
+    """Return where a finished video is kept.
+
+    Args:
+        work_dir: Folder of finished videos.
+        settings: As `zsvg.pseudo.label.label_settings` gives them.
+        content: SHA-256 of the video.
+    """
+    return Path(work_dir) / f"{sha256_json({**settings, 'content': content})}.json"
+
+
+def read_part(path: Path | None) -> dict[str, Any] | None:
+    """Return a finished video's file, or None if there is none that can be read."""
+    if path is None:
+        return None
+    try:
+        part = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None  # Not done yet, or damaged by something else than us: do it again.
+    return part if isinstance(part, dict) and "labels" in part else None
+
+
+def any_part(work_dir: str | Path | None) -> bool:
+    """Return whether the folder holds a finished video, of whatever settings."""
+    return work_dir is not None and any(Path(work_dir).glob(_NAME))
+
+
+def finished_contents(
+    vids: Iterable[str],
+    videos: Mapping[str, Path],
+    work_dir: str | Path | None,
+    settings: Mapping[str, Any],
+) -> dict[str, str]:
+    """Return vid -> content of the videos that are finished; a fresh run hashes nothing for it.
+
+    Args:
+        vids: Which videos to look for.
+        videos: vid -> file. Unreadable ones are not finished.
+        work_dir: Folder of finished videos.
+        settings: As `zsvg.pseudo.label.label_settings` gives them.
+    """
+    contents: dict[str, str] = {}
+    if work_dir is None or not any_part(work_dir):
+        return contents
+    for vid in vids:
+        try:
+            content = video_hash(videos[vid])
+        except VideoError:
+            continue
+        if read_part(part_file(work_dir, settings, content)) is not None:
+            contents[vid] = content
+    return contents
+
+
+def note_captioner(work_dir: str | Path, name: str, fingerprint: str) -> None:
+    """Leave word of which captioner works here, for a forecast that does not load it."""
+    write_json(Path(work_dir) / _NOTE, {"name": name, "fingerprint": fingerprint})
+
+
+def noted_captioner(work_dir: str | Path, name: str | None) -> str | None:
+    """Return the fingerprint of the captioner that worked here last, None if it was another."""
+    try:
+        note = json.loads((Path(work_dir) / _NOTE).read_text(encoding="utf-8"))
+        return str(note["fingerprint"]) if note["name"] == name else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

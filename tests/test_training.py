@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from zsvg.backbones.clip import load_backbone
+from zsvg.backbones.clip import TextStates, load_backbone
 from zsvg.errors import ModelFolderError
 from zsvg.examples import collate, concatenate, crop
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
-from zsvg.network import GroundingNetwork
+from zsvg.network import GroundingNetwork, _rows
 from zsvg.training import Example, TrainingError, TrainingOptions, train
 from zsvg.tuners import PromptConfig, prompt_config_for
 
@@ -498,3 +498,23 @@ def test_a_batch_marks_all_moments_and_even_those_between_centres():
 def test_malformed_examples_are_explained(change, message):
     with pytest.raises(ValueError, match=message):
         replace(plain_example(), **change)
+
+
+def test_repeated_sentences_train_alike_with_several_threads():
+    states = TextStates(
+        pooled=torch.randn(1, 512, requires_grad=True),
+        tokens=torch.randn(1, 16, 512, requires_grad=True),
+        mask=torch.ones(1, 16, dtype=torch.bool),
+    )
+    upstream = torch.randn(32, 16, 512)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gradients = []
+        for _ in range(50):
+            states.tokens.grad = None
+            _rows(states, torch.zeros(32, dtype=torch.long)).tokens.backward(upstream)
+            gradients.append(states.tokens.grad)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(gradients[0], other) for other in gradients)

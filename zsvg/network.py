@@ -215,8 +215,12 @@ class GroundingNetwork(nn.Module):
 
 
 def _rows(states: TextStates, index: Tensor) -> TextStates:
+    # Not `states.tokens[index]`: where several threads add up gradients of one row that was taken
+    # three times or more, their order, and with it the last bit, would vary from run to run.
     return TextStates(
-        pooled=states.pooled[index], tokens=states.tokens[index], mask=states.mask[index]
+        pooled=states.pooled.index_select(0, index),
+        tokens=states.tokens.index_select(0, index),
+        mask=states.mask.index_select(0, index),
     )
 
 

@@ -28,6 +28,7 @@ class Example:
         windows: (n, 2) true moments in seconds, n >= 1, each with start < end.
         weight: Weight of the sample's loss; weights are divided by their mean before training.
         frames: Returns the (T, S, S, 3) uint8 frames; needed to train vision prompts.
+        wordless: There is no sentence; the query is made of frames inside the moment.
 
     Raises:
         ValueError: Shapes disagree, or a time is out of range.
@@ -41,6 +42,7 @@ class Example:
     windows: NDArray[np.float64]
     weight: float = 1.0
     frames: FrameLoader | None = None
+    wordless: bool = False
 
     def __post_init__(self) -> None:
         name = f"example {self.vid!r} / {self.query!r}"
@@ -170,6 +172,7 @@ def collate(
         inside[row, np.abs(example.centres - windows[index].mean()).argmin()] = True
         if not raw_frames:
             features[row, :clips] = example.features
+    wordless = [example.wordless for example, _ in chosen]
     frames = tuple(_load(example).to(device) for example, _ in chosen) if raw_frames else None
     return Batch(
         token_ids=torch.stack([token_ids[example.query] for example, _ in chosen]).to(device),
@@ -180,6 +183,7 @@ def collate(
         weight=torch.tensor([e.weight for e, _ in chosen], dtype=torch.float32, device=device),
         features=None if raw_frames else torch.from_numpy(features).to(device),
         frames=frames,
+        wordless=torch.tensor(wordless, device=device) if any(wordless) else None,
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from zsvg.backbones.clip import ClipBackbone, TextStates
 from zsvg.files import atomic_path
 from zsvg.heads import HeadOutput
+from zsvg.heads.frame_queries import FrameQuery
 from zsvg.heads.regression import AttentionRegressionHead
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Batch:
     """(B,) float32 sample weights."""
     features: Tensor | None = None
     """(B, T, D) cached frame features; None where `frames` are encoded instead."""
+    wordless: Tensor | None = None
+    """(B,) bool rows whose query is made of frames inside the moment; None where there is none."""
     frames: tuple[Tensor, ...] | None = None
     """B tensors (T_b, S, S, 3) uint8, needed when vision prompts are trained."""
 
@@ -55,6 +58,7 @@ class GroundingNetwork(nn.Module):
         head: The trained head.
         prompts: Config of the prompts; None trains the head alone.
         model: What encodes: the backbone's module, or the PEFT model around it.
+        frame_query: Makes queries of frames for labels without sentences; not saved.
     """
 
     def __init__(
@@ -63,11 +67,13 @@ class GroundingNetwork(nn.Module):
         head: AttentionRegressionHead,
         *,
         prompts: PromptConfig | None = None,
+        frame_query: FrameQuery | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.prompts = prompts
         self.head = head.to(backbone.device)
+        self.frame_query = None if frame_query is None else frame_query.to(backbone.device)
         self.model: Any = backbone.model
         self._texts: dict[bytes, TextStates] = {}
 
@@ -124,14 +130,17 @@ class GroundingNetwork(nn.Module):
         return dict(sorted(named))
 
     def parameter_counts(self) -> tuple[int, int]:
-        """Return the numbers of trained parameters: (prompts, head)."""
+        """Return the numbers of trained parameters that are kept: (prompts, head)."""
         was_attached = self.attached
         self.attach()
         sizes = {name: p.numel() for name, p in self.trainable().items()}
         if not was_attached:
             self.release()
-        head = sum(n for name, n in sizes.items() if name.startswith("head."))
-        return sum(sizes.values()) - head, head
+        prompts, head = (
+            sum(n for name, n in sizes.items() if name.startswith(f"{part}."))
+            for part in ("model", "head")
+        )
+        return prompts, head
 
     def forward(self, batch: Batch, *, teacher: bool = False) -> HeadOutput:
         """Answer a batch.
@@ -141,7 +150,7 @@ class GroundingNetwork(nn.Module):
             teacher: Show the head the targets (training); otherwise it predicts.
         """
         frames = self._frame_features(batch)
-        text = self._text_states(batch, frames)
+        text = self._query_states(batch, frames)
         return self.head(
             frames=frames,
             frame_mask=batch.frame_mask,
@@ -181,6 +190,23 @@ class GroundingNetwork(nn.Module):
         encoded = [self.backbone.encode_frames(part, model=self.model) for part in passes]
         rows = torch.cat(encoded).split(lengths)
         return nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+
+    def _query_states(self, batch: Batch, frames: Tensor) -> TextStates:
+        """Encode the sentences; where there is none, the query is made of frames."""
+        text = self._text_states(batch, frames)
+        if batch.wordless is None:
+            return text
+        if self.frame_query is None:
+            raise ValueError("labels without sentences need a network with a `frame_query`")
+        row = batch.wordless[:, None]
+        shown = self.frame_query(frames, batch.inside).to(text.pooled.dtype)
+        only = torch.zeros_like(text.mask)
+        only[:, 0] = True  # a query of frames is one token
+        return TextStates(
+            pooled=torch.where(row, shown, text.pooled),
+            tokens=torch.where(row[..., None], shown[:, None], text.tokens),
+            mask=torch.where(row, only, text.mask),
+        )
 
     def _text_states(self, batch: Batch, frames: Tensor) -> TextStates:
         if self.depends_on_video:

@@ -66,6 +66,7 @@ class Recipe(_Strict):
     head: HeadRecipe = HeadRecipe()
     training: Training = Training()
     held_out: float = Field(default=0.15, gt=0, lt=1)
+    query_noise: float = Field(default=2.0, ge=0)  # of labels without sentences; see `FrameQuery`
 
 
 def recipe_names() -> list[str]:

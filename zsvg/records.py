@@ -20,6 +20,9 @@ from typing import Any, TypeVar
 from zsvg.errors import RecordError
 from zsvg.files import write_text
 
+FROM_FRAMES = "(frames)"
+"""The query of a label without a sentence: training makes one up from the frames of the event."""
+
 END_TOLERANCE = 0.5
 """Seconds that a window may end after its video: annotations and containers round differently."""
 

@@ -266,9 +266,9 @@ def train(
 def _optimizer(
     weights: Mapping[str, torch.nn.Parameter], options: TrainingOptions, device: torch.device
 ) -> torch.optim.AdamW:
-    """Group prompts, matrices of the head, and its biases, norms and scalars (no decay)."""
-    head = [p for name, p in weights.items() if name.startswith("head.")]
-    prompts = [p for name, p in weights.items() if not name.startswith("head.")]
+    """Group prompts, matrices of all else, and its biases, norms and scalars (no decay)."""
+    head = [p for name, p in weights.items() if not name.startswith("model.")]
+    prompts = [p for name, p in weights.items() if name.startswith("model.")]
     rate = options.head_learning_rate
     groups = [
         {"params": prompts, "lr": options.prompt_learning_rate, "weight_decay": 0.0},

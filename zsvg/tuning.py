@@ -23,12 +23,13 @@ from zsvg.grounder import (
     Grounder,
     describe_head,
 )
+from zsvg.heads.frame_queries import FrameQuery
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
 from zsvg.metrics import evaluate
 from zsvg.network import GroundingNetwork
 from zsvg.prediction import predict_all
 from zsvg.recipes import Recipe
-from zsvg.records import Annotation, check_trainable
+from zsvg.records import FROM_FRAMES, Annotation, check_trainable
 from zsvg.training import Example, History, TrainingOptions, train
 from zsvg.video import Framing, sample_frames
 
@@ -51,24 +52,32 @@ class TuneOutcome:
     Attributes:
         folder: The model folder.
         history: Losses and validation scores by step.
-        held_out: mIoU of the first answer on the held-out labels, tuned.
+        held_out: mIoU of the first answer on the held-out labels, tuned; None where those have no
+            sentences to ask.
         training_free: The same, without any training.
         failures: vid -> why its labels could not be used.
     """
 
     folder: Path
     history: History
-    held_out: float
-    training_free: float
+    held_out: float | None
+    training_free: float | None
     failures: Mapping[str, str]
 
     @property
     def helped(self) -> bool:
-        """Whether tuning beat training-free grounding on the held-out labels."""
+        """Whether tuning is known to beat training-free grounding on the held-out labels."""
+        if self.held_out is None or self.training_free is None:
+            return False
         return self.held_out > self.training_free
 
     def summary(self) -> list[str]:
         """Return what a user wants to know at the end."""
+        if self.held_out is None or self.training_free is None:
+            return [
+                "the labels have no sentences, so nothing here tells whether tuning helped; give "
+                "annotations as --validation"
+            ]
         lines = [
             f"held-out labels, mIoU: tuned {100 * self.held_out:.1f}, "
             f"training-free {100 * self.training_free:.1f}"
@@ -129,7 +138,7 @@ def plan(
         if validation
         else split_by_video(labels, recipe.held_out, options.seed)
     )
-    network = build_network(backbone, recipe, options.seed)
+    network = build_network(backbone, recipe, options.seed, labels)
     prompts, head = network.parameter_counts()
     return [
         f"{recipe.name} on {backbone.name}: {prompts} prompt and {head} head parameters train",
@@ -187,7 +196,7 @@ def tune(
         training, held = usable, [a for a in validation if a.vid in encoded]
     else:
         training, held = split_by_video(usable, recipe.held_out, options.seed)
-    network = build_network(backbone, recipe, options.seed)
+    network = build_network(backbone, recipe, options.seed, usable)
     needs_frames = recipe.prompts.vision_tokens > 0
 
     def examples(records: Sequence[Annotation]) -> list[Example]:
@@ -230,7 +239,10 @@ def tune(
         network.save(staged)
     finally:
         network.release()
-    scores = _held_out_scores(staged, manifest, backbone, held, videos, options, cache)
+    asked = [a for a in held if a.query != FROM_FRAMES]
+    scores = (
+        _held_out_scores(staged, manifest, backbone, asked, videos, options, cache) if asked else {}
+    )
     manifest["held_out"] = scores
     write_json(staged / MANIFEST, manifest)
     write_json(staged / "history.json", history.to_json())
@@ -239,18 +251,38 @@ def tune(
     return TuneOutcome(
         folder=output,
         history=history,
-        held_out=scores["tuned"],
-        training_free=scores["training-free"],
+        held_out=scores.get("tuned"),
+        training_free=scores.get("training-free"),
         failures=failures,
     )
 
 
-def build_network(backbone: ClipBackbone, recipe: Recipe, seed: int) -> GroundingNetwork:
-    """Return the trainable network of a recipe; nothing of the backbone changes yet."""
-    head_recipe = recipe.head.model_dump()
+def build_network(
+    backbone: ClipBackbone, recipe: Recipe, seed: int, labels: Sequence[Annotation]
+) -> GroundingNetwork:
+    """Return the trainable network of a recipe; nothing of the backbone changes yet.
+
+    Raises:
+        ZsvgError: No label has a sentence, but the recipe learns text prompts.
+    """
+    wordless = [label.query == FROM_FRAMES for label in labels]
+    if all(wordless) and recipe.prompts.text:
+        raise ZsvgError(
+            f"the labels have no sentences, of which recipe {recipe.name!r} would learn its "
+            "prompts; take --recipe head-only"
+        )
     torch.manual_seed(seed)
-    head = AttentionRegressionHead(AttentionRegressionConfig(dim=backbone.embed_dim, **head_recipe))
-    return GroundingNetwork(backbone, head, prompts=_prompt_config(backbone, recipe, seed))
+    head = AttentionRegressionHead(
+        AttentionRegressionConfig(
+            dim=backbone.embed_dim, words=not all(wordless), **recipe.head.model_dump()
+        )
+    )
+    return GroundingNetwork(
+        backbone,
+        head,
+        prompts=_prompt_config(backbone, recipe, seed),
+        frame_query=FrameQuery(backbone.embed_dim, recipe.query_noise) if any(wordless) else None,
+    )
 
 
 def _prompt_config(backbone: ClipBackbone, recipe: Recipe, seed: int) -> Any:
@@ -327,6 +359,7 @@ def _example(
 
     query = BLIND_QUERY if query_blind else record.query
     return Example(
+        wordless=query == FROM_FRAMES,
         vid=record.vid,
         features=video.features,
         centres=video.centres / video.duration,

@@ -47,6 +47,8 @@ class AttentionRegressionConfig:
         content_dropout: probability that a channel of the raw frame features is dropped, in
             [0, 1). Curves of similarity with the query carry over from few labels; raw features
             are learned by heart.
+        words: whether the query's words are looked at; False reads the query as a whole, as a head
+            must that never met a sentence (`zsvg.heads.frame_queries`).
         answers: how many moments to return per query.
         guidance_weight: weight of the temporal attention guidance loss.
         inside_weight: weight of the per-frame cross-entropy. It makes `relevance` a probability,
@@ -61,6 +63,7 @@ class AttentionRegressionConfig:
     attention_heads: int = 4
     dropout: float = 0.1
     content_dropout: float = 0.5
+    words: bool = True
     answers: int = 5
     guidance_weight: float = 1.0
     inside_weight: float = 1.0
@@ -134,6 +137,8 @@ class AttentionRegressionHead(nn.Module):
         Returns:
             Moments (B, answers, 2), or (B, 1, 2) with a target.
         """
+        if not self.config.words:
+            tokens, token_mask = pooled[:, None], torch.ones_like(pooled[:, :1])
         frame_mask, token_mask = frame_mask.bool(), token_mask.bool()
         real = frame_mask[..., None]
         frames = self.adapt_frames(frames.masked_fill(~real, 0.0)) * real

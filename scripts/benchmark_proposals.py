@@ -42,11 +42,14 @@ Propose = Callable[[NDArray[np.float32], int, int], Spans]
 
 
 def ours(**options: Any) -> Propose:
-    """Return a generator of the package; more parts where few have too few unions."""
+    """Return a generator of the package; more parts where few have too few unions.
+
+    Overlaps are suppressed greedily, as is usual, if `options` do not say otherwise.
+    """
 
     def make(frames: NDArray[np.float32], size: int, seed: int) -> Spans:
         parts = next(k for k in range(5, 20) if k * (k + 1) // 2 - 1 >= size)
-        given = ProposalOptions(**{"clusters": parts, "count": size, **options})
+        given = ProposalOptions(**{"clusters": parts, "count": size, "greedy": True, **options})
         return propose(frames, np.linspace(0, 1, len(frames) + 1), options=given, seed=seed)[0]
 
     return make
@@ -65,7 +68,8 @@ def fixed(frames: NDArray[np.float32], size: int, seed: int) -> Spans:
 # As published: every union but the whole video, in a random order, and nothing dropped.
 LOOSE = {"rank": "chance", "nms": 1.0, "shortest": 0.0, "longest": 0.999}
 ROWS: Mapping[str, Propose] = {
-    "blocks (default)": ours(),
+    "blocks (default)": ours(greedy=False),
+    "blocks": ours(),
     "blocks, centred": ours(centre=True),
     "blocks by quality": ours(rank="quality"),
     "blocks by compactness": ours(rank="compact"),
@@ -74,6 +78,8 @@ ROWS: Mapping[str, Propose] = {
         f"{kind} by fit": ours(kind=kind)
         for kind in ("psvl", "spl", "frames", "coherent", "changes", "steps", "windows")
     },
+    "psvl by fit, peaks": ours(kind="psvl", greedy=False),
+    "windows by fit, peaks": ours(kind="windows", greedy=False),
     "psvl, centred, by fit": ours(kind="psvl", centre=True),
     "psvl by chance": ours(kind="psvl", **LOOSE),
     "psvl, centred, by chance": ours(kind="psvl", centre=True, **LOOSE),

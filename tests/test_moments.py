@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zsvg.moments import as_spans, iou, mask_to_spans, nms, spans_to_mask
+from zsvg.moments import as_spans, iou, mask_to_spans, nms, peaks, spans_to_mask
 
 seconds = st.floats(min_value=-1e4, max_value=1e4, allow_nan=False)
 any_spans = st.lists(st.tuples(seconds, seconds), max_size=12)
@@ -79,6 +79,31 @@ def test_nms_is_idempotent_and_keeps_the_best(spans: list, threshold: float, ran
     assert kept[0] == int(np.argmax(scores))
     overlap = iou(chosen, chosen)
     assert (overlap[~np.eye(len(kept), dtype=bool)] <= threshold).all()
+
+
+def test_what_lies_on_the_slope_of_a_better_moment_is_no_peak() -> None:
+    moments, scores = [[0, 10], [4, 14], [8, 18], [30, 40]], [0.9, 0.8, 0.7, 0.1]
+    assert nms(moments, scores, 0.4).tolist() == [0, 2, 3]  # [4, 14] hid nothing
+    assert peaks(moments, scores, 0.4).tolist() == [0, 3]
+    assert peaks(moments, scores, 0.4, top_k=1).tolist() == [0]
+    assert peaks([], [], 0.4).tolist() == []
+
+
+@given(any_spans, st.floats(0, 1), st.randoms(use_true_random=False))
+def test_peaks_are_what_no_better_moment_overlaps_by_much(
+    spans: list, threshold: float, random
+) -> None:
+    scores = [random.choice([0.1, 0.2, 0.3]) for _ in spans]
+    overlap = iou(spans, spans)
+    order = sorted(range(len(spans)), key=lambda index: -scores[index])
+    expected = [
+        index
+        for place, index in enumerate(order)
+        if all(overlap[index, better] <= threshold for better in order[:place])
+    ]
+    kept = peaks(spans, scores, threshold).tolist()
+    assert kept == expected
+    assert set(kept) <= set(nms(spans, scores, threshold).tolist())
 
 
 def test_masks_and_spans() -> None:

@@ -74,6 +74,43 @@ def nms(
     Raises:
         ValueError: shapes disagree, a score is not finite, or `threshold` is outside [0, 1].
     """
+    spans, waiting = _by_score(moments, scores, threshold, top_k)
+    kept: list[int] = []
+    while len(waiting) and (top_k is None or len(kept) < top_k):
+        best, waiting = int(waiting[0]), waiting[1:]
+        kept.append(best)
+        waiting = waiting[iou(spans[best : best + 1], spans[waiting])[0] <= threshold]
+    return np.array(kept, dtype=np.int64)
+
+
+def peaks(
+    moments: ArrayLike, scores: ArrayLike, threshold: float, top_k: int | None = None
+) -> NDArray[np.int64]:
+    """Keep moments that no better one overlaps by much, be that one kept or not.
+
+    Stricter than `nms`, which also keeps what lies on the slope of a better moment once the moments
+    between the two are dropped. Arguments, errors and order are those of `nms`.
+    """
+    spans, order = _by_score(moments, scores, threshold, top_k)
+    ordered = spans[order]
+    dropped = np.zeros(len(order), dtype=bool)
+    kept: list[int] = []
+    for place in range(len(order)):
+        if dropped[place]:
+            continue
+        close = paired_iou(ordered[place], ordered) > threshold
+        if not close[:place].any():
+            kept.append(int(order[place]))
+            if len(kept) == top_k:
+                break
+        dropped |= close  # what is worse and close to any other is no peak
+    return np.array(kept, dtype=np.int64)
+
+
+def _by_score(
+    moments: ArrayLike, scores: ArrayLike, threshold: float, top_k: int | None
+) -> tuple[Spans, NDArray[np.int64]]:
+    """Check the arguments of suppression; return the spans and their order, best first."""
     spans = as_spans(moments)
     values = np.asarray(scores, dtype=np.float64)
     if values.shape != (len(spans),):
@@ -84,13 +121,7 @@ def nms(
         raise ValueError(f"threshold {threshold} is not an IoU; give a value in [0, 1]")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k {top_k} keeps nothing; give at least 1, or None for all")
-    waiting = np.argsort(-values, kind="stable").astype(np.int64)
-    kept: list[int] = []
-    while len(waiting) and (top_k is None or len(kept) < top_k):
-        best, waiting = int(waiting[0]), waiting[1:]
-        kept.append(best)
-        waiting = waiting[iou(spans[best : best + 1], spans[waiting])[0] <= threshold]
-    return np.array(kept, dtype=np.int64)
+    return spans, np.argsort(-values, kind="stable").astype(np.int64)
 
 
 def mask_to_spans(mask: ArrayLike, edges: ArrayLike) -> Spans:

@@ -1,7 +1,7 @@
 """Where something happens: event proposals from frame features alone.
 
-A generator lays out candidate spans, a ranking says which of them look like one event, and
-non-maximum suppression keeps the best. The default takes every span of a grid and asks how well the
+A generator lays out candidate spans, a ranking says which of them look like one event, and those
+are kept that no better one overlaps by much. The default takes every span of a grid and asks how well the
 similarity of the video's frames with the mean of the span tells inside from outside: what a perfect
 caption of the span would be asked as a query (the frozen backbone being the judge of likeness).
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zsvg.moments import Spans, nms
+from zsvg.moments import Spans, nms, peaks
 from zsvg.pseudo import cuts
 from zsvg.pseudo.cuts import Cutting, Rows, unit_rows
 
@@ -41,6 +41,8 @@ class ProposalOptions(Cutting):
             "chance" (a seeded order; PSVL's "uniform").
         count: most proposals of a video.
         nms: IoU above which the worse of two proposals is dropped.
+        greedy: Only proposals that are kept drop others (non-maximum suppression); otherwise any
+            candidate does, so that nothing on the slope of a better one is proposed.
         shortest: of a proposal.
         longest: of a proposal.
         points: frames looked at, evenly spread.
@@ -50,6 +52,7 @@ class ProposalOptions(Cutting):
     rank: str = "fit"
     count: int = 12
     nms: float = 0.5
+    greedy: bool = False
     shortest: float = 0.05
     longest: float = 0.5
     points: int = 128
@@ -114,7 +117,8 @@ def propose(
         return times[[0, -1]][None], np.zeros(1)
     scores = RANKS[options.rank](rows, places, draw)
     spans = times[places]
-    kept = nms(spans, scores, options.nms, options.count)
+    suppress = nms if options.greedy else peaks
+    kept = suppress(spans, scores, options.nms, options.count)
     return spans[kept], scores[kept]
 
 

@@ -18,6 +18,7 @@ from zsvg.backbones.captions import (
     PREFIX,
     CaptionBackbone,
     encode_captions,
+    find_captions,
     load_caption_backbone,
     read_captions,
 )
@@ -156,11 +157,8 @@ class Grounder:
         Raises:
             VideoError: There is nothing of that kind.
         """
-        if isinstance(self.backbone, CaptionBackbone):
-            given = Path(folder_or_file)
-            files = sorted(given.glob("*.jsonl")) if given.is_dir() else [given]
-            if files and all(file.suffix == ".jsonl" for file in files):
-                return {file.stem: file for file in files}
+        if isinstance(self.backbone, CaptionBackbone) and (found := find_captions(folder_or_file)):
+            return found
         return find_videos(folder_or_file)
 
     def encode(

@@ -43,6 +43,10 @@ class SentenceEncoder(Protocol):
         """Return (N, width) float32, L2-normalised; an all-zero row where nothing is known."""
         ...
 
+    def weigh(self, rows: Rows, features: Rows) -> Rows:
+        """Return rows (N, width) as they count in a video with clips (T, width), length 1 or 0."""
+        ...
+
     def relevance(self, features: Rows, query: Rows) -> Rows:
         """Return (T,) how well each clip (T, width) fits the query (width,)."""
         ...
@@ -129,7 +133,7 @@ def load_caption_backbone(name: str, device: str | None = None) -> CaptionBackbo
 
 
 class _Tfidf:
-    """Bags of words in hashed columns. How rare a word is depends on the video: see `relevance`."""
+    """Bags of words in hashed columns. How rare a word is depends on the video: see `weigh`."""
 
     width = _TFIDF_WIDTH
     fingerprint = f"tfidf-{_TFIDF_WIDTH}-1"
@@ -146,13 +150,16 @@ class _Tfidf:
             return np.zeros((0, self.width), np.float32)
         return np.asarray(self._words.transform(texts).toarray(), dtype=np.float32)
 
-    def relevance(self, features: Rows, query: Rows) -> Rows:
+    def weigh(self, rows: Rows, features: Rows) -> Rows:
         # As scikit-learn's tf-idf, fitted on the clips of this video.
-        clips = len(features)
-        rarity = np.log((1 + clips) / (1 + (features > 0).sum(axis=0))) + 1
-        rows, wanted = features * rarity, query * rarity
-        lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(wanted)
-        return np.asarray(rows @ wanted / np.maximum(lengths, 1e-9), dtype=np.float32)
+        rarity = np.log((1 + len(features)) / (1 + (features > 0).sum(axis=0))) + 1
+        weighed = rows * rarity
+        lengths = np.linalg.norm(weighed, axis=1, keepdims=True)
+        return np.asarray(weighed / np.maximum(lengths, 1e-9), dtype=np.float32)
+
+    def relevance(self, features: Rows, query: Rows) -> Rows:
+        (wanted,) = self.weigh(query[None], features)
+        return np.asarray(self.weigh(features, features) @ wanted)
 
 
 class _Transformer:
@@ -184,6 +191,9 @@ class _Transformer:
             list(texts), normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
         )
         return np.asarray(rows, dtype=np.float32)
+
+    def weigh(self, rows: Rows, features: Rows) -> Rows:
+        return rows
 
     def relevance(self, features: Rows, query: Rows) -> Rows:
         return np.asarray(features @ query)
@@ -219,6 +229,13 @@ class CaptionTrack:
     def duration(self) -> float:
         """Seconds that the captions cover."""
         return len(self.captions) * self.seconds
+
+
+def find_captions(folder_or_file: str | Path) -> dict[str, Path]:
+    """Map video names to caption files (.jsonl), sorted; empty where there are none."""
+    given = Path(folder_or_file)
+    files = sorted(given.glob("[!.]*.jsonl")) if given.is_dir() else [given]
+    return {file.stem: file for file in files if file.suffix == ".jsonl"}
 
 
 def read_captions(path: str | Path, *, seconds: float = CLIP_SECONDS) -> CaptionTrack:

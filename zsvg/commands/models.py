@@ -19,6 +19,7 @@ from zsvg.commands.options import (
     Truncated,
     Videos,
     finish,
+    tell,
 )
 from zsvg.errors import ZsvgError
 from zsvg.terminal import progress, say, table
@@ -108,10 +109,12 @@ def pseudo_label(
 
     Example: zsvg pseudo-label videos/ --backbone micro --captioner micro -o pseudo.jsonl
 
-    Under torchrun, several processes share the videos; the result is the same.
+    Under torchrun, several processes share the videos; the result is the same. Where captions are
+    at hand instead of videos: zsvg pseudo-label captions/ --backbone captions:ENCODER
     """
     from zsvg.backbones.captioner import load_captioner
     from zsvg.backbones.clip import load_backbone
+    from zsvg.commands.from_captions import caption_files, label_from_captions
     from zsvg.features import default_cache
     from zsvg.pseudo.label import default_options
     from zsvg.pseudo.label import pseudo_label as label
@@ -129,6 +132,10 @@ def pseudo_label(
         samples=samples,
         view=view,
     )
+    if tracks := caption_files(videos, backbone):
+        unused = {"--captioner": captioner, "--samples": samples, "--view": view, "--cache": cache}
+        label_from_captions(tracks, str(backbone), output, options, seed, unused, dry_run, device)
+        return
     found = find_videos(videos)
     processes = launched(device)
     if dry_run and not processes.main:
@@ -172,12 +179,7 @@ def pseudo_label(
     if processes.main:
         write_annotations(output, report.labels)
         _remove_parts(work)
-        done = len(found) - len(report.failures)
-        say(f"{len(report.labels)} pseudo labels of {done} videos: {output}")
-        if report.silent:
-            say(f"no event found a sentence in: {', '.join(report.silent)}")
-        for failure in report.failures.values():
-            say(f"error: {failure}")
+        tell(report, len(found), output)
     processes.end()
     if report.failures:
         raise typer.Exit(1)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zsvg.terminal import say
+
+if TYPE_CHECKING:
+    from zsvg.pseudo.label import LabelReport
 
 Videos = Annotated[Path, typer.Argument(help="A video, or a folder of videos.")]
 Backbone = Annotated[
@@ -41,3 +44,13 @@ def finish(failures: list[str]) -> None:
         say(f"error: {failure}")
     if failures:
         raise typer.Exit(1)
+
+
+def tell(report: LabelReport, given: int, output: Path) -> None:
+    """Say what became of the videos that were to get pseudo labels."""
+    done = given - len(report.failures)
+    say(f"{len(report.labels)} pseudo labels of {done} videos: {output}")
+    if report.silent:
+        say(f"no event found a sentence in: {', '.join(report.silent)}")
+    for failure in report.failures.values():
+        say(f"error: {failure}")

@@ -240,7 +240,7 @@ def pseudo_label(
     }
     return LabelReport(
         labels=tuple(
-            label for vid in sorted(parts) for label in _annotations(vid, parts[vid], source)
+            label for vid in sorted(parts) for label in as_annotations(vid, parts[vid], source)
         ),
         failures=dict(sorted(failures.items())),
         silent=tuple(vid for vid in sorted(parts) if not parts[vid]["labels"]),
@@ -307,7 +307,9 @@ def _rest(halfway: Any) -> dict[str, Any]:
     raise RuntimeError("labelling one video has exactly one pause")
 
 
-def _annotations(vid: str, part: Mapping[str, Any], source: Mapping[str, str]) -> list[Annotation]:
+def as_annotations(
+    vid: str, part: Mapping[str, Any], source: Mapping[str, str]
+) -> list[Annotation]:
     """Return a finished video's labels under the names that it and the models have now."""
     return [
         Annotation(

@@ -1,0 +1,60 @@
+"""`zsvg pseudo-label` where captions are at hand instead of videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from zsvg.commands.options import tell
+from zsvg.errors import ZsvgError
+from zsvg.terminal import progress, say
+
+if TYPE_CHECKING:
+    from zsvg.pseudo.label import LabelOptions
+
+
+def caption_files(given: Path, backbone: str | None) -> dict[str, Path]:
+    """Return the caption files to label from; none where the backbone wants videos."""
+    from zsvg.backbones.captions import PREFIX, find_captions
+
+    return find_captions(given) if backbone and backbone.startswith(PREFIX) else {}
+
+
+def label_from_captions(
+    tracks: dict[str, Path],
+    backbone: str,
+    output: Path,
+    options: LabelOptions,
+    seed: int,
+    unused: dict[str, Any],
+    dry_run: bool,
+    device: str | None,
+) -> None:
+    """Label from ready captions; `unused` are options that must not be given then."""
+    from zsvg.backbones.captions import load_caption_backbone
+    from zsvg.pseudo.from_captions import label_captions
+    from zsvg.records import write_annotations
+
+    for name, value in unused.items():
+        if value is not None:
+            raise ZsvgError(f"{name} {value} has no meaning for ready captions; leave it out")
+    if output.resolve() in {path.resolve() for path in tracks.values()}:
+        raise ZsvgError(f"{output} is among the caption files; write the labels somewhere else")
+    if dry_run:
+        say(f"{len(tracks)} files of ready captions to label")
+        return
+    encoder = load_caption_backbone(backbone, device)
+    with progress("labelling", len(tracks)) as advance:
+        report = label_captions(
+            tracks,
+            encoder,
+            options=options,
+            seed=seed,
+            on_progress=lambda done, _total, _vid: advance(done),
+        )
+    write_annotations(output, report.labels)
+    tell(report, len(tracks), output)
+    if report.failures:
+        raise typer.Exit(1)

@@ -1,0 +1,140 @@
+"""Pseudo labels from captions that somebody else made: no video is opened, no frame looked at.
+
+Events are proposed on the captions' sentence embeddings. What is said of an event are its own
+clips' captions, so nothing has to be generated: `zsvg.pseudo.queries.choose` picks among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsvg.backbones.captions import CaptionBackbone, encode_captions, read_captions
+from zsvg.errors import RecordError
+from zsvg.files import sha256_json
+from zsvg.moments import Spans, spans_to_mask
+from zsvg.pseudo.label import LabelOptions, LabelReport, as_annotations
+from zsvg.pseudo.proposals import propose
+from zsvg.pseudo.queries import choose, clean
+
+CAPTIONER = "ready captions"
+"""What stands as captioner in the source of these labels."""
+
+
+def label_captions(
+    tracks: Mapping[str, Path],
+    backbone: CaptionBackbone,
+    *,
+    options: LabelOptions | None = None,
+    seed: int = 0,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> LabelReport:
+    """Write pseudo labels for videos of which only captions are at hand.
+
+    A caption agrees fully with its own clip, so scores are higher than those of captions that a
+    captioner writes for the whole event; thresholds for one do not fit the other.
+
+    Args:
+        tracks: vid -> caption file, as `zsvg.backbones.captions.read_captions` takes it.
+        backbone: Its sentence encoder says which captions are alike. With `captions:tfidf`, words
+            count by how rare they are in the video, as they do when it answers queries.
+        options: What to propose and which sentences to keep; `view` and `samples` do nothing here.
+        seed: Of random proposals. Each file draws from its own stream (seed, captions).
+        on_progress: Called with (files done, files in all, vid) after each file.
+
+    Returns:
+        Labels of all files that could be read; the others under `failures`.
+    """
+    options = options or LabelOptions()
+    source = {
+        "proposals": options.proposals.kind,
+        "backbone": backbone.name,
+        "captioner": CAPTIONER,
+    }
+    parts: dict[str, dict[str, Any]] = {}
+    failures: dict[str, str] = {}
+    for done, vid in enumerate(tracks, start=1):
+        try:
+            parts[vid] = _label_track(tracks[vid], backbone, options, seed)
+        except (RecordError, OSError) as error:
+            failures[vid] = str(error)
+        if on_progress is not None:
+            on_progress(done, len(tracks), vid)
+    return LabelReport(
+        labels=tuple(
+            label for vid in sorted(parts) for label in as_annotations(vid, parts[vid], source)
+        ),
+        failures=dict(sorted(failures.items())),
+        silent=tuple(vid for vid in sorted(parts) if not parts[vid]["labels"]),
+    )
+
+
+def _label_track(
+    path: Path, backbone: CaptionBackbone, options: LabelOptions, seed: int
+) -> dict[str, Any]:
+    """Return what the captions of one video say, as JSON. Its name is not part of it."""
+    track = read_captions(path)
+    video = encode_captions(backbone, track)
+    encoder = backbone.encoder
+    rows = encoder.weigh(video.features, video.features)
+    events, _ = propose(
+        rows,
+        video.edges,
+        options=options.proposals,
+        seed=int(sha256_json([seed, video.content])[:8], 16),
+    )
+    said = [clean(caption) for caption in track.captions]
+    captions = [central(said, rows, inside) for inside in _clips(events, video.centres)]
+    texts = sorted({text for event in captions for text in event})
+    chosen = choose(
+        captions,
+        texts,
+        encoder.weigh(encoder.encode(texts), video.features),
+        rows,
+        events=events,
+        centres=video.centres,
+        options=options.queries,
+    )
+    return {
+        "duration": float(video.duration),
+        "labels": [
+            {"query": query.text, "window": list(query.span), "score": round(query.score, 6)}
+            for query in chosen
+        ],
+    }
+
+
+def central(said: list[str], rows: NDArray[np.floating], inside: NDArray[np.bool_]) -> list[str]:
+    """Return the captions of an event that are nearest to the mean of all of them.
+
+    Many captions of an event tell it from the rest of the video about equally well, and the one
+    that does so best is often odd. The half with the highest cosine to the mean caption is kept.
+
+    Args:
+        said: The T captions; "" where there is none.
+        rows: (T, D) their embeddings, length one or zero.
+        inside: (T,) which clips belong to the event.
+
+    Returns:
+        At least half of its different captions, sorted; none where nothing was said.
+    """
+    clips = [index for index in np.flatnonzero(inside) if said[index]]
+    if not clips:
+        return []
+    mean = rows[clips].mean(axis=0)
+    # Captions that `clean` makes equal may have had different rows: the nearest one counts.
+    likeness: dict[str, float] = {}
+    for index in clips:
+        value = round(float(rows[index] @ mean), 6)
+        likeness[said[index]] = max(value, likeness.get(said[index], value))
+    least = float(np.median(list(likeness.values())))
+    return sorted(text for text, value in likeness.items() if value >= least)
+
+
+def _clips(events: Spans, centres: NDArray[np.float64]) -> list[NDArray[np.bool_]]:
+    """Return which clips (T,) belong to each event."""
+    return [spans_to_mask(event[None], centres) for event in events]

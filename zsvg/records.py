@@ -23,6 +23,9 @@ from zsvg.files import write_text
 END_TOLERANCE = 0.5
 """Seconds that a window may end after its video: annotations and containers round differently."""
 
+FROM_FRAMES = "(frames)"
+"""The query of a label without a sentence; training makes one up from the frames of the event."""
+
 _ANNOTATION_KEYS = ("qid", "query", "vid", "duration", "relevant_windows")
 _PREDICTION_KEYS = ("qid", "query", "vid", "pred_relevant_windows")
 

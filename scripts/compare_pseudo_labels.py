@@ -212,8 +212,8 @@ def report(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         for column in columns:
             values = 100 * np.array([row["test"][column] for row in rows])
             cells.append(f"{values.mean():.1f} ± {values.std(ddof=len(values) > 1):.1f}")
-        gain = 100 * np.array([row["test"]["mIoU"] - free["test"]["mIoU"]
-                               for row, free in zip(rows, found["training-free"], strict=True)])  # fmt: skip
+        pairs = zip(rows, found["training-free"], strict=True)
+        gain = 100 * np.array([row["test"]["mIoU"] - free["test"]["mIoU"] for row, free in pairs])
         about = [
             f"{np.mean([row[key] for row in rows]):{form}}" if key in rows[0] else ""
             for key, form in (("labels", ".0f"), ("precision", ".3f"), ("precision .7", ".3f"))

@@ -17,14 +17,8 @@ from zsvg.files import sha256_file
 from zsvg.pseudo import label as label_module
 from zsvg.pseudo.label import LabelOptions, LabelReport, pseudo_label
 from zsvg.pseudo.proposals import ProposalOptions
-from zsvg.pseudo.queries import (
-    QueryOptions,
-    caption_events,
-    choose,
-    clean,
-    fit,
-    view_times,
-)
+from zsvg.pseudo.queries import QueryOptions, choose, fit
+from zsvg.pseudo.views import caption_events, clean, view_times
 from zsvg.records import check_trainable, read_annotations, write_annotations
 from zsvg.video import find_videos
 

@@ -13,6 +13,7 @@ from zsvg.terminal import progress, say
 
 if TYPE_CHECKING:
     from zsvg.pseudo.label import LabelOptions
+    from zsvg.pseudo.tagging import Tagger
 
 
 def caption_files(given: Path, backbone: str | None) -> dict[str, Path]:
@@ -28,6 +29,7 @@ def label_from_captions(
     output: Path,
     options: LabelOptions,
     seed: int,
+    tagger: Tagger | None,
     unused: dict[str, Any],
     dry_run: bool,
     device: str | None,
@@ -52,6 +54,7 @@ def label_from_captions(
             encoder,
             options=options,
             seed=seed,
+            tagger=tagger,
             on_progress=lambda done, _total, _vid: advance(done),
         )
     write_annotations(output, report.labels)

@@ -96,7 +96,25 @@ def pseudo_label(
     samples: Annotated[
         int | None, typer.Option(help="Sampled captions per event; 0: one, by greedy search.")
     ] = None,
-    view: Annotated[str | None, typer.Option(help="strip (2x2 frames) or middle (one).")] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(help="strip (2x2 frames), middle (one), or ends (two, one after the other)."),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            help="captions, simplified (nouns and verbs), composed (also before and after), or "
+            "features (no sentences, no captioner)."
+        ),
+    ] = None,
+    tagger: Annotated[
+        str | None,
+        typer.Option(help="Which words are nouns and verbs: micro, or a JSON file {word: tag}."),
+    ] = None,
+    alike: Annotated[
+        float | None,
+        typer.Option(help="Cosine above which one of two sentences of a video is dropped."),
+    ] = None,
     seed: Seed = 0,
     fps: Fps = 2.0,
     framing: Framing = "crop",
@@ -116,10 +134,12 @@ def pseudo_label(
     from zsvg.backbones.clip import load_backbone
     from zsvg.commands.from_captions import caption_files, label_from_captions
     from zsvg.features import default_cache
+    from zsvg.pseudo.forms import check_tagger
     from zsvg.pseudo.label import default_options
     from zsvg.pseudo.label import pseudo_label as label
     from zsvg.pseudo.parts import note_captioner
     from zsvg.pseudo.sharding import launched
+    from zsvg.pseudo.tagging import load_tagger
     from zsvg.records import write_annotations
     from zsvg.video import find_videos
 
@@ -131,10 +151,16 @@ def pseudo_label(
         min_score=min_score,
         samples=samples,
         view=view,
+        form=form,
+        alike=alike,
     )
+    words = load_tagger(tagger) if tagger is not None else None
+    check_tagger(options.queries, words)
     if tracks := caption_files(videos, backbone):
         unused = {"--captioner": captioner, "--samples": samples, "--view": view, "--cache": cache}
-        label_from_captions(tracks, str(backbone), output, options, seed, unused, dry_run, device)
+        label_from_captions(
+            tracks, str(backbone), output, options, seed, words, unused, dry_run, device
+        )
         return
     found = find_videos(videos)
     processes = launched(device)
@@ -144,6 +170,7 @@ def pseudo_label(
     clip = load_backbone(backbone, device)
     settings: dict[str, Any] = {
         "options": options,
+        "tagger": words,
         "seed": seed,
         "cache": cache or default_cache(),
         "work_dir": work,
@@ -159,12 +186,12 @@ def pseudo_label(
         for line in size.lines():
             say(line)
         return
-    describe = load_captioner(captioner, device)
+    describe = load_captioner(captioner, device) if options.queries.speaks else None
     share, who = len(processes.share(found)), ""
     if processes.count > 1:
         who = f"process {processes.index + 1} of {processes.count}"
         say(f"{who} takes {share} of {len(found)} videos")
-    if processes.main:
+    if processes.main and describe is not None:
         note_captioner(work, describe.name, describe.fingerprint)
     with progress(f"labelling {who}".strip(), share, hidden=not processes.main) as advance:
         report = label(

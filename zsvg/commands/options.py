@@ -51,6 +51,6 @@ def tell(report: LabelReport, given: int, output: Path) -> None:
     done = given - len(report.failures)
     say(f"{len(report.labels)} pseudo labels of {done} videos: {output}")
     if report.silent:
-        say(f"no event found a sentence in: {', '.join(report.silent)}")
+        say(f"no event became a label in: {', '.join(report.silent)}")
     for failure in report.failures.values():
         say(f"error: {failure}")

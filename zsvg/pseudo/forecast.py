@@ -10,8 +10,11 @@ from zsvg.backbones.captioner import CaptionOptions
 from zsvg.backbones.clip import ClipBackbone
 from zsvg.errors import VideoError
 from zsvg.features import cache_file
+from zsvg.pseudo.forms import check_tagger
 from zsvg.pseudo.label import LabelOptions, label_settings
 from zsvg.pseudo.parts import any_part, noted_captioner, part_file, read_part
+from zsvg.pseudo.tagging import Tagger
+from zsvg.pseudo.views import pictures
 from zsvg.video import Framing, clip_count, probe, video_hash
 
 
@@ -59,6 +62,7 @@ def forecast(
     captioner: str | None,
     *,
     options: LabelOptions,
+    tagger: Tagger | None = None,
     seed: int,
     cache: Path,
     work_dir: Path,
@@ -74,8 +78,9 @@ def forecast(
     Args:
         videos: vid -> file.
         backbone: Frozen CLIP; it decides what is cached.
-        captioner: The captioner's name.
+        captioner: The captioner's name; without effect where no captioner is needed.
         options: As of `pseudo_label`, like the next ones.
+        tagger: What tells nouns and verbs.
         seed: Of everything random.
         cache: Folder of frame features.
         work_dir: Folder of finished videos.
@@ -83,8 +88,15 @@ def forecast(
         fps: Frames looked at per second.
         allow_truncated: Whether videos that end early are taken.
         on_progress: Called with the number of videos looked at, after each.
+
+    Raises:
+        ZsvgError: The options need a tagger that is not given.
     """
-    known = noted_captioner(work_dir, captioner) if any_part(work_dir) else None
+    queries = options.queries
+    check_tagger(queries, tagger)
+    begun = any_part(work_dir)
+    noted = noted_captioner(work_dir, captioner) if begun and queries.speaks else None
+    known = begun and (noted is not None or not queries.speaks)
     settings = label_settings(
         options=options,
         captions=CaptionOptions(),
@@ -93,7 +105,8 @@ def forecast(
         fps=fps,
         allow_truncated=allow_truncated,
         backbone=backbone.fingerprint,
-        captioner=known or "",
+        captioner=noted,
+        tagger=tagger.fingerprint if tagger else None,
     )
     some_cached = any(Path(cache).expanduser().glob("*.safetensors"))
     seconds, finished, cached, frames, images = 0.0, 0, 0, 0, 0
@@ -111,7 +124,7 @@ def forecast(
         if known and read_part(part_file(work_dir, settings, content)) is not None:
             finished += 1
             continue
-        images += options.proposals.count
+        images += options.proposals.count * pictures(queries.view) if queries.speaks else 0
         if content and cache_file(cache, content, backbone, fps=fps, framing=framing).is_file():
             cached += 1
         else:
@@ -123,6 +136,6 @@ def forecast(
         cached=cached,
         frames=frames,
         images=images,
-        samples=options.queries.samples,
+        samples=queries.samples if queries.speaks else 0,
         unreadable=unreadable,
     )

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsvg.backbones.captions import CaptionBackbone, encode_captions, read_captions
-from zsvg.errors import RecordError
+from zsvg.errors import RecordError, ZsvgError
 from zsvg.files import sha256_json
 from zsvg.moments import Spans, spans_to_mask
-from zsvg.pseudo.label import LabelOptions, LabelReport, as_annotations
+from zsvg.pseudo.forms import check_tagger, phrase, well_said
+from zsvg.pseudo.label import LabelOptions, LabelReport, as_annotations, as_json
 from zsvg.pseudo.proposals import propose
-from zsvg.pseudo.queries import choose, clean
+from zsvg.pseudo.tagging import Tagger
+from zsvg.pseudo.views import clean
 
 CAPTIONER = "ready captions"
 """What stands as captioner in the source of these labels."""
@@ -31,6 +33,7 @@ def label_captions(
     *,
     options: LabelOptions | None = None,
     seed: int = 0,
+    tagger: Tagger | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> LabelReport:
     """Write pseudo labels for videos of which only captions are at hand.
@@ -44,22 +47,31 @@ def label_captions(
             count by how rare they are in the video, as they do when it answers queries.
         options: What to propose and which sentences to keep; `view` and `samples` do nothing here.
         seed: Of random proposals. Each file draws from its own stream (seed, captions).
+        tagger: As of `zsvg.pseudo.label.pseudo_label`.
         on_progress: Called with (files done, files in all, vid) after each file.
 
     Returns:
         Labels of all files that could be read; the others under `failures`.
+
+    Raises:
+        ZsvgError: The options ask for frames, or for a tagger that is not given.
     """
     options = options or LabelOptions()
+    if not options.queries.speaks:
+        raise ZsvgError("form 'features' makes queries of frames; ready captions have none")
+    check_tagger(options.queries, tagger)
     source = {
         "proposals": options.proposals.kind,
         "backbone": backbone.name,
         "captioner": CAPTIONER,
     }
+    if options.queries.form == "simplified":
+        source["form"] = "simplified"
     parts: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
     for done, vid in enumerate(tracks, start=1):
         try:
-            parts[vid] = _label_track(tracks[vid], backbone, options, seed)
+            parts[vid] = _label_track(tracks[vid], backbone, options, seed, tagger)
         except (RecordError, OSError) as error:
             failures[vid] = str(error)
         if on_progress is not None:
@@ -74,7 +86,11 @@ def label_captions(
 
 
 def _label_track(
-    path: Path, backbone: CaptionBackbone, options: LabelOptions, seed: int
+    path: Path,
+    backbone: CaptionBackbone,
+    options: LabelOptions,
+    seed: int,
+    tagger: Tagger | None,
 ) -> dict[str, Any]:
     """Return what the captions of one video say, as JSON. Its name is not part of it."""
     track = read_captions(path)
@@ -87,24 +103,22 @@ def _label_track(
         options=options.proposals,
         seed=int(sha256_json([seed, video.content])[:8], 16),
     )
+    queries = options.queries
     said = [clean(caption) for caption in track.captions]
+    said = [caption if well_said(caption, queries) else "" for caption in said]
     captions = [central(said, rows, inside) for inside in _clips(events, video.centres)]
-    texts = sorted({text for event in captions for text in event})
-    chosen = choose(
+    chosen = phrase(
         captions,
-        texts,
-        encoder.weigh(encoder.encode(texts), video.features),
+        lambda texts: encoder.weigh(encoder.encode(texts), video.features),
         rows,
         events=events,
         centres=video.centres,
-        options=options.queries,
+        options=queries,
+        tagger=tagger,
     )
     return {
         "duration": float(video.duration),
-        "labels": [
-            {"query": query.text, "window": list(query.span), "score": round(query.score, 6)}
-            for query in chosen
-        ],
+        "labels": [as_json(query, queries) for query in chosen],
     }
 
 

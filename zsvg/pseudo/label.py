@@ -13,16 +13,22 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zsvg.backbones.captioner import Captioner, CaptionOptions
 from zsvg.backbones.clip import ClipBackbone
 from zsvg.errors import VideoError, ZsvgError
 from zsvg.features import extract
 from zsvg.files import sha256_json, write_json
+from zsvg.pseudo.forms import check_tagger, phrase, well_said
 from zsvg.pseudo.parts import finished_contents, part_file, read_part
 from zsvg.pseudo.proposals import ProposalOptions, propose
-from zsvg.pseudo.queries import QueryOptions, caption_events, choose, view_times
+from zsvg.pseudo.queries import PseudoQuery, QueryOptions, choose_events
 from zsvg.pseudo.sharding import Processes, ahead, gather
-from zsvg.records import Annotation
+from zsvg.pseudo.tagging import Tagger
+from zsvg.pseudo.views import caption_events, view_times
+from zsvg.records import FROM_FRAMES, Annotation
 from zsvg.video import Framing, load_frames_at, video_hash
 
 # One video's labelling, paused where its frames are at hand and nothing has been said yet.
@@ -90,7 +96,8 @@ def label_settings(
     fps: float,
     allow_truncated: bool,
     backbone: str,
-    captioner: str,
+    captioner: str | None,
+    tagger: str | None,
 ) -> dict[str, Any]:
     """Return all that decides a video's labels beside its content, as JSON.
 
@@ -102,27 +109,32 @@ def label_settings(
         fps: Frames looked at per second.
         allow_truncated: Whether videos that end early are taken.
         backbone: The backbone's fingerprint.
-        captioner: The captioner's fingerprint.
+        captioner: The captioner's fingerprint, like the next one without effect where the options
+            do not need it.
+        tagger: The tagger's fingerprint.
     """
+    queries = options.queries
     return {
         "format": _FORMAT,
         "options": asdict(options),
-        "captions": asdict(captions),
+        "captions": asdict(captions) if queries.speaks else None,
         "seed": seed,
         "framing": framing,
         "fps": float(fps),
         "allow_truncated": allow_truncated,
         "backbone": backbone,
-        "captioner": captioner,
+        "captioner": captioner if queries.speaks else None,
+        "tagger": tagger if queries.needs_tagger else None,
     }
 
 
 def pseudo_label(
     videos: Mapping[str, Path],
     backbone: ClipBackbone,
-    captioner: Captioner,
+    captioner: Captioner | None,
     *,
     options: LabelOptions | None = None,
+    tagger: Tagger | None = None,
     seed: int = 0,
     cache: Path | None = None,
     work_dir: Path | None = None,
@@ -138,8 +150,10 @@ def pseudo_label(
     Args:
         videos: vid -> file, as `zsvg.video.find_videos` gives it.
         backbone: Frozen CLIP, for proposals and for the score of captions.
-        captioner: Frozen captioner.
+        captioner: Frozen captioner. The form "features" does without, and calls none.
         options: What to propose and which sentences to keep.
+        tagger: What tells nouns and verbs, for options that ask for them; see
+            `zsvg.pseudo.tagging`.
         seed: Of random proposals and sampled captions. Each video draws from its own stream (seed,
             content).
         cache: Folder of frame features; None neither reads nor writes one.
@@ -160,21 +174,27 @@ def pseudo_label(
 
     Raises:
         ValueError: Several processes without a `work_dir`.
-        ZsvgError: Another process's files are not in `work_dir`.
+        ZsvgError: Another process's files are not in `work_dir`, or the options need a captioner or
+            a tagger that is not given.
     """
     options = options or LabelOptions()
+    form = options.queries.form
+    check_tagger(options.queries, tagger)
+    if captioner is None and options.queries.speaks:
+        raise ZsvgError(f"form {form!r} needs a captioner; only 'features' does without")
     processes = processes or Processes()
     if processes.count > 1 and work_dir is None:
         raise ValueError("several processes need a work_dir, where they meet")
     settings = label_settings(
         options=options,
-        captions=captioner.options,
+        captions=captioner.options if captioner else CaptionOptions(),
         seed=seed,
         framing=framing,
         fps=fps,
         allow_truncated=allow_truncated,
         backbone=backbone.fingerprint,
-        captioner=captioner.fingerprint,
+        captioner=captioner.fingerprint if captioner else None,
+        tagger=tagger.fingerprint if tagger else None,
     )
     own = processes.share(videos)
     contents = finished_contents(own, videos, work_dir, settings)
@@ -190,6 +210,7 @@ def pseudo_label(
             path,
             backbone,
             captioner,
+            tagger,
             options=options,
             seed=int(sha256_json([seed, content])[:8], 16),
             cache=cache,
@@ -233,11 +254,11 @@ def pseudo_label(
                 raise ZsvgError(f"{Path(work_dir) / finished[vid]}: is gone; run the command again")
             parts[vid] = part
         processes.wait()  # all have read: a caller may now remove the folder
-    source = {
-        "proposals": options.proposals.kind,
-        "backbone": backbone.name,
-        "captioner": captioner.name,
-    }
+    source = {"proposals": options.proposals.kind, "backbone": backbone.name}
+    if captioner and options.queries.speaks:
+        source["captioner"] = captioner.name
+    if form in ("simplified", "features"):
+        source["form"] = form
     return LabelReport(
         labels=tuple(
             label for vid in sorted(parts) for label in as_annotations(vid, parts[vid], source)
@@ -250,7 +271,8 @@ def pseudo_label(
 def _label_video(
     path: Path,
     backbone: ClipBackbone,
-    captioner: Captioner,
+    captioner: Captioner | None,
+    tagger: Tagger | None,
     *,
     options: LabelOptions,
     seed: int,
@@ -268,32 +290,33 @@ def _label_video(
     )
     queries = options.queries
     events, _ = propose(video.features, video.edges, options=options.proposals, seed=seed)
-    times = view_times(events, queries.view)
-    # Two frames side by side then fill the captioner's square without another resize.
-    size = captioner.image_size // 2 if queries.view == "strip" else captioner.image_size
-    frames = load_frames_at(path, times.ravel(), size, framing, allow_truncated=allow_truncated)
-    views = frames.reshape(*times.shape, *frames.shape[1:])
-    yield
-    captions = caption_events(views, captioner, samples=queries.samples, seed=seed)
-    texts = sorted({text for event in captions for text in event})
-    chosen = []
-    if texts:
-        chosen = choose(
-            captions,
-            texts,
-            backbone.encode_text(texts).pooled.float().cpu().numpy(),
-            video.features,
-            events=events,
-            centres=video.centres,
-            options=queries,
+    place: dict[str, Any] = {"events": events, "centres": video.centres, "options": queries}
+    if captioner is None or not queries.speaks:
+        yield
+        chosen = choose_events(video.features, **place)
+    else:
+        times = view_times(events, queries.view)
+        # Two frames side by side then fill the captioner's square without another resize.
+        size = captioner.image_size // 2 if queries.view == "strip" else captioner.image_size
+        frames = load_frames_at(path, times.ravel(), size, framing, allow_truncated=allow_truncated)
+        views = frames.reshape(*times.shape, *frames.shape[1:])
+        yield
+        raw = caption_events(
+            views,
+            captioner,
+            samples=queries.samples,
+            seed=seed,
+            keep=lambda caption: well_said(caption, queries),
         )
+
+        def encode(texts: list[str]) -> NDArray[np.float32]:
+            return backbone.encode_text(texts).pooled.float().cpu().numpy()
+
+        chosen = phrase(raw, encode, video.features, **place, tagger=tagger)
     return {
         "duration": float(video.duration),
         "events": events.tolist(),
-        "labels": [
-            {"query": query.text, "window": list(query.span), "score": round(query.score, 6)}
-            for query in chosen
-        ],
+        "labels": [as_json(query, queries) for query in chosen],
     }
 
 
@@ -318,14 +341,19 @@ def as_annotations(
             vid=vid,
             duration=part["duration"],
             relevant_windows=(tuple(label["window"]),),
-            extra={
-                "source": {
-                    **source,
-                    "caption": label["query"],
-                    "score": label["score"],
-                },
-                "weight": 1.0,
-            },
+            extra={"source": {**source, **_said(label)}, "weight": 1.0},
         )
         for index, label in enumerate(part["labels"])
     ]
+
+
+def as_json(query: PseudoQuery, options: QueryOptions) -> dict[str, Any]:
+    """Return a label as finished videos keep it."""
+    kept = {"query": query.text, "window": list(query.span), "score": round(query.score, 6)}
+    return {**kept, "form": query.form} if options.form == "composed" else kept
+
+
+def _said(label: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a label's `source` tells that is its own."""
+    found = {key: label[key] for key in ("score", "form") if key in label}
+    return found if label["query"] == FROM_FRAMES else {**found, "caption": label["query"]}

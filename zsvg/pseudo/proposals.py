@@ -1,9 +1,10 @@
 """Where something happens: event proposals from frame features alone.
 
 A generator lays out candidate spans, a ranking says which of them look like one event, and those
-are kept that no better one overlaps by much. The default takes every span of a grid and asks how well the
-similarity of the video's frames with the mean of the span tells inside from outside: what a perfect
-caption of the span would be asked as a query (the frozen backbone being the judge of likeness).
+are kept that no better one overlaps by much. The default takes every span of a grid and asks how
+well the similarity of the video's frames with the mean of the span tells inside from outside: what
+a perfect caption of the span would be asked as a query (the frozen backbone being the judge of
+likeness).
 
 Cutting the video into parts first is how it is published: PSVL's temporal event proposal (Nam et
 al., "Zero-shot Natural Language Video Localization", ICCV 2021) and others, in `zsvg.pseudo.cuts`.

@@ -8,27 +8,21 @@ means; that favours the most telling part of an event over the event.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zsvg.backbones.captioner import Captioner, strip
 from zsvg.moments import iou, spans_to_mask
+from zsvg.pseudo.views import VIEWS, View
+from zsvg.records import FROM_FRAMES
 
+Form = Literal["caption", "before", "after"]
+_FORMS = ("captions", "simplified", "composed", "features")
 # Standard deviation below which a curve of cosines is rounding, not content.
 _FLAT = 1e-5
-# Captioners describe a 2 x 2 strip as what it looks like; the sentence that follows is the content.
-_STRIP_TALK = re.compile(
-    r"^(?:(?:this is|there (?:is|are)) )?(?:an? |the )?"
-    r"(?:(?:(?:series|collage|set|group|sequence|couple|grid|collection) of )?"
-    r"(?:(?:two|three|four|several|different) )*(?:photos?|photographs?|pictures?|images?|frames?)|"
-    r"collage)(?: that)? (?:of|showing|shows?|depicting|with) ",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,32 +30,61 @@ class QueryOptions:
     """How events get their sentences.
 
     Attributes:
+        form: "captions"; "simplified" to their nouns and verbs (PSVL's form); "composed", which
+            adds "A before B" and "B after A" for events that follow each other; or "features":
+            events without a sentence (Kim et al., WACV 2023), which no captioner looks at.
         view: "strip" shows the captioner four frames of an event in a 2 x 2 grid, "middle"
-            the one frame in its middle.
+            the one frame in its middle, "ends" an early and a late one, each for itself; the
+            sentence is then "EARLY then LATE", or only one where both say the same.
         samples: Captions drawn per event by nucleus sampling; 0 for one decoded without randomness.
+        least_words: Captions with fewer words are dropped.
+        quality: Drop captions that repeat themselves, see `zsvg.pseudo.forms.well_said`.
+        static: Keep captions without an action; False drops those that have no verb, or none but
+            "be" and "stay" (SPL's filter).
         min_score: Least `fit` of a label, in [-1, 1]. An event that is the whole video has nothing
             outside and scores 0.
         overlap: Of events whose IoU is above this, the best one is kept.
-        per_video: Most labels of one video, best first.
+        alike: Of sentences of one video whose cosine is above this in the backbone's text space,
+            the best one is kept; 1 keeps all.
+        per_video: Most labels of one video, best first. Sentences that "composed" adds come on top.
     """
 
-    view: Literal["strip", "middle"] = "strip"
+    form: Literal["captions", "simplified", "composed", "features"] = "captions"
+    view: View = "strip"
     samples: int = 0
+    least_words: int = 1
+    quality: bool = False
+    static: bool = True
     min_score: float = 0.0
-    overlap: float = 0.3
+    overlap: float = 0.1
+    alike: float = 1.0
     per_video: int = 10
 
     def __post_init__(self) -> None:
-        if self.view not in ("strip", "middle"):
-            raise ValueError(f"view must be 'strip' or 'middle', got {self.view!r}")
+        for name, known in (("form", _FORMS), ("view", VIEWS)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
         if self.samples < 0:
             raise ValueError(f"samples must not be negative, got {self.samples}")
-        if self.per_video < 1:
-            raise ValueError(f"per_video must be at least 1, got {self.per_video}")
+        for name in ("per_video", "least_words"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not -1 <= self.min_score <= 1:
             raise ValueError(f"min_score is a correlation, in [-1, 1], got {self.min_score}")
         if not 0 <= self.overlap <= 1:
             raise ValueError(f"overlap is an IoU, in [0, 1], got {self.overlap}")
+        if not -1 <= self.alike <= 1:
+            raise ValueError(f"alike is a cosine, in [-1, 1], got {self.alike}")
+
+    @property
+    def speaks(self) -> bool:
+        """Whether labels get sentences, so that a captioner is needed."""
+        return self.form != "features"
+
+    @property
+    def needs_tagger(self) -> bool:
+        """Whether it has to be known which words are nouns and verbs."""
+        return self.speaks and (self.form == "simplified" or not self.static)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,54 +95,13 @@ class PseudoQuery:
         text: The sentence.
         span: (start, end) of the event, seconds.
         score: How well it fits, in [-1, 1]; see `choose`.
+        form: "caption", or "before" and "after" where it relates two events.
     """
 
     text: str
     span: tuple[float, float]
     score: float
-
-
-def view_times(events: ArrayLike, view: Literal["strip", "middle"]) -> NDArray[np.float64]:
-    """Return when to look at each event.
-
-    Args:
-        events: (n, 2) spans, seconds.
-        view: "strip" or "middle".
-
-    Returns:
-        (n, 4) or (n, 1) seconds: the middles of as many equal parts of the event.
-    """
-    spans = np.asarray(events, dtype=np.float64)
-    parts = 4 if view == "strip" else 1
-    share = (np.arange(parts) + 0.5) / parts
-    return np.asarray(spans[:, :1] + share * (spans[:, 1:] - spans[:, :1]))
-
-
-def caption_events(
-    frames: NDArray[np.uint8], captioner: Captioner, *, samples: int = 0, seed: int = 0
-) -> list[list[str]]:
-    """Caption the events of one video.
-
-    Args:
-        frames: (n, 4, H, W, 3) or (n, 1, H, W, 3) uint8, the frames at `view_times`.
-        captioner: Frozen captioner.
-        samples: Captions drawn per event; 0 for one without randomness.
-        seed: Of the draws.
-
-    Returns:
-        For each event its different captions, in a fixed order; none where all came out empty.
-    """
-    images = [strip(group) if len(group) == 4 else group[0] for group in frames]
-    if samples:
-        raw = captioner.sample(images, samples, seed=seed)
-    else:
-        raw = [[text] for text in captioner.caption(images)]
-    return [sorted({clean(text) for text in texts} - {""}) for texts in raw]
-
-
-def clean(caption: str) -> str:
-    """Return a caption without talk about pictures, outer punctuation and double spaces."""
-    return _STRIP_TALK.sub("", " ".join(caption.split())).strip(" .,;:")
+    form: Form = "caption"
 
 
 def fit(curves: NDArray[np.floating], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -183,21 +165,75 @@ def choose(
         inside = spans_to_mask(span[None], centres)
         if not own or not inside.any():
             continue
-        (alone,) = fit((features @ features[inside].mean(axis=0))[None], inside)
+        alone = _likeness_fit(features, inside)
         scores = (fit(seen[[row[text] for text in own]], inside) + alone) / 2
         pairs += [
             PseudoQuery(text=text, span=(float(span[0]), float(span[1])), score=float(score))
             for text, score in zip(own, scores, strict=True)
-            if score >= options.min_score
         ]
+
+    def repeats(one: PseudoQuery, other: PseudoQuery) -> bool:
+        if one.text.casefold() == other.text.casefold():
+            return True
+        # Not left to the comparison: rounding takes cosines of equal features above 1.
+        return options.alike < 1 and bool(
+            pooled[row[one.text]] @ pooled[row[other.text]] > options.alike
+        )
+
+    return _keep_best(pairs, options, repeats)
+
+
+def choose_events(
+    features: NDArray[np.floating],
+    *,
+    events: ArrayLike,
+    centres: NDArray[np.floating],
+    options: QueryOptions | None = None,
+) -> list[PseudoQuery]:
+    """Decide which events of one video are labels without a sentence.
+
+    The score is the part of `choose`'s that needs none: the fit of the frames' cosine with the mean
+    frame of the event.
+
+    Args:
+        features: (T, D) L2-normalised frame features.
+        events: (n, 2) spans, seconds.
+        centres: (T,) middle of each frame's clip, seconds.
+        options: What to keep.
+
+    Returns:
+        At most `per_video` queries in the order of their spans, all with the text `FROM_FRAMES`.
+    """
+    found: list[PseudoQuery] = []
+    for span in np.asarray(events, dtype=np.float64):
+        inside = spans_to_mask(span[None], centres)
+        if inside.any():
+            score, ends = _likeness_fit(features, inside), (float(span[0]), float(span[1]))
+            found.append(PseudoQuery(text=FROM_FRAMES, span=ends, score=score))
+    return _keep_best(found, options or QueryOptions(), lambda _one, _other: False)
+
+
+def _likeness_fit(features: NDArray[np.floating], inside: NDArray[np.bool_]) -> float:
+    """Return how well likeness with the mean frame of an event tells inside from outside."""
+    (score,) = fit((features @ features[inside].mean(axis=0))[None], inside)
+    return float(score)
+
+
+def _keep_best(
+    pairs: Sequence[PseudoQuery],
+    options: QueryOptions,
+    repeats: Callable[[PseudoQuery, PseudoQuery], bool],
+) -> list[PseudoQuery]:
+    """Take the best first, and then none that repeats or overlaps with one that was taken."""
     # Among equals the shorter event, then the earlier one: the order must not depend on chance.
-    pairs.sort(key=lambda q: (-q.score, q.span[1] - q.span[0], q.span, q.text))
+    ranked = sorted(pairs, key=lambda q: (-q.score, q.span[1] - q.span[0], q.span, q.text))
     kept: list[PseudoQuery] = []
-    for query in pairs:
-        if len(kept) == options.per_video:
+    for query in ranked:
+        if len(kept) == options.per_video or query.score < options.min_score:
             break
-        repeats = any(query.text.casefold() == other.text.casefold() for other in kept)
-        if not repeats and not _overlaps(query, kept, options.overlap):
+        if not any(repeats(query, other) for other in kept) and not _overlaps(
+            query, kept, options.overlap
+        ):
             kept.append(query)
     return sorted(kept, key=lambda query: query.span)
 

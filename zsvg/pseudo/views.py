@@ -1,0 +1,98 @@
+"""What the captioner gets to see of an event, and what it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zsvg.backbones.captioner import Captioner, strip
+
+View = Literal["strip", "middle", "ends"]
+# When a view looks at an event, in shares of it.
+VIEWS: Mapping[View, tuple[float, ...]] = {
+    "strip": (1 / 8, 3 / 8, 5 / 8, 7 / 8),
+    "middle": (1 / 2,),
+    "ends": (1 / 8, 7 / 8),
+}
+# Captioners describe a 2 x 2 strip as what it looks like; the sentence that follows is the content.
+_STRIP_TALK = re.compile(
+    r"^(?:(?:this is|there (?:is|are)) )?(?:an? |the )?"
+    r"(?:(?:(?:series|collage|set|group|sequence|couple|grid|collection) of )?"
+    r"(?:(?:two|three|four|several|different) )*(?:photos?|photographs?|pictures?|images?|frames?)|"
+    r"collage)(?: that)? (?:of|showing|shows?|depicting|with) ",
+    re.IGNORECASE,
+)
+
+
+def view_times(events: ArrayLike, view: View) -> NDArray[np.float64]:
+    """Return when to look at each event.
+
+    Args:
+        events: (n, 2) spans, seconds.
+        view: "strip", "middle" or "ends".
+
+    Returns:
+        (n, 4), (n, 1) or (n, 2) seconds in order: the middles of four equal parts of the event,
+        its middle, or the first and last of the four.
+    """
+    spans = np.asarray(events, dtype=np.float64)
+    share = np.array(VIEWS[view])
+    return np.asarray(spans[:, :1] + share * (spans[:, 1:] - spans[:, :1]))
+
+
+def pictures(view: View) -> int:
+    """Return how many pictures of an event the captioner is given."""
+    return 2 if view == "ends" else 1
+
+
+def caption_events(
+    frames: NDArray[np.uint8],
+    captioner: Captioner,
+    *,
+    samples: int = 0,
+    seed: int = 0,
+    keep: Callable[[str], bool] = bool,
+) -> list[list[str]]:
+    """Caption the events of one video.
+
+    Args:
+        frames: (n, 4, H, W, 3), (n, 1, H, W, 3) or (n, 2, H, W, 3) uint8, the frames at
+            `view_times`.
+        captioner: Frozen captioner.
+        samples: Captions drawn per picture; 0 for one without randomness.
+        seed: Of the draws.
+        keep: False for cleaned captions that are as good as none.
+
+    Returns:
+        For each event its different captions, in a fixed order; none where all came out empty. Of
+        two pictures the i-th captions are joined.
+    """
+    pictures = 2 if frames.shape[1] == 2 else 1
+    if pictures == 2:
+        images = list(frames.reshape(-1, *frames.shape[2:]))
+    else:
+        images = [strip(group) if len(group) == 4 else group[0] for group in frames]
+    if samples:
+        raw = captioner.sample(images, samples, seed=seed)
+    else:
+        raw = [[text] for text in captioner.caption(images)]
+    said = [[text if keep(text) else "" for text in map(clean, texts)] for texts in raw]
+    if pictures == 2:
+        said = [list(map(_then, *ends)) for ends in zip(said[::2], said[1::2], strict=True)]
+    return [sorted(set(texts) - {""}) for texts in said]
+
+
+def _then(early: str, late: str) -> str:
+    """Say what two pictures show, or the one thing that is said of them."""
+    if early and late and early.casefold() != late.casefold():
+        return f"{early} then {late}"
+    return early or late
+
+
+def clean(caption: str) -> str:
+    """Return a caption without talk about pictures, outer punctuation and double spaces."""
+    return _STRIP_TALK.sub("", " ".join(caption.split())).strip(" .,;:")

@@ -193,6 +193,9 @@ def train(
         step = progress.pop("step")
         history = History.from_json(progress, resumed_at=step)
     texts = _token_ids(network, [*samples, *validation_examples])
+    if history.resumed_at:
+        _remember_texts(network, samples, validation_examples, texts, options, accelerator,
+                        history.resumed_at)  # fmt: skip
     model, optimizer = accelerator.prepare(network, optimizer)
     base_rates = [group["lr"] for group in optimizer.param_groups]
 
@@ -302,6 +305,13 @@ def _share(
     return chosen
 
 
+def _places(count: int, options: TrainingOptions, accelerator: Accelerator) -> Iterator[range]:
+    """Yield, batch by batch, which of `count` examples this process answers."""
+    mine = range(accelerator.process_index, count, accelerator.num_processes)
+    for start in range(0, len(mine), options.batch_size):
+        yield mine[start : start + options.batch_size]
+
+
 def _validate(
     network: GroundingNetwork,
     examples: Sequence[Example],
@@ -311,11 +321,9 @@ def _validate(
 ) -> float:
     """Return the mIoU of the first answers with the best-fitting true window."""
     network.eval()
-    mine = range(accelerator.process_index, len(examples), accelerator.num_processes)
     device, total = network.backbone.device, 0.0
-    size = options.batch_size
-    for start in range(0, len(mine), size):
-        rows = [examples[i] for i in mine[start : start + size]]
+    for places in _places(len(examples), options, accelerator):
+        rows = [examples[i] for i in places]
         batch = collate([(row, 0) for row in rows], texts, device, raw_frames=network.trains_vision)
         with torch.no_grad():
             answers = network(batch).moments[:, 0].double().cpu().numpy()
@@ -336,6 +344,39 @@ def _with_mean_weight_one(examples: Sequence[Example]) -> list[Example]:
     if mean <= 0:
         raise TrainingError("all training examples have weight 0")
     return [replace(example, weight=example.weight / mean) for example in examples]
+
+
+def _remember_texts(
+    network: GroundingNetwork,
+    samples: Sequence[Example],
+    validation: Sequence[Example],
+    texts: Mapping[str, Tensor],
+    options: TrainingOptions,
+    accelerator: Accelerator,
+    steps: int,
+) -> None:
+    """Encode frozen texts in the very batches in which the steps so far met them first.
+
+    The last bit of an embedding can depend on what else is in its batch, and it is kept for the
+    whole run; a resumed run that met them in other batches would end with other bytes.
+    """
+    missing = set(texts)
+
+    def meet(examples: Sequence[Example]) -> None:
+        ids = torch.stack([texts[example.query] for example in examples])
+        network.remember_texts(ids.to(network.backbone.device))
+        missing.difference_update(example.query for example in examples)
+
+    for index in range(steps * options.accumulation):
+        if not missing:
+            return
+        meet([example for example, _ in _share(samples, options, index, accelerator)])
+        done, part = divmod(index + 1, options.accumulation)
+        if part:
+            continue
+        if done % options.validate_every == 0:
+            for places in _places(len(validation), options, accelerator):
+                meet([validation[i] for i in places])
 
 
 def _token_ids(network: GroundingNetwork, examples: Sequence[Example]) -> dict[str, Tensor]:

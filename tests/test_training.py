@@ -294,15 +294,18 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("name", "stop_after"),
+    [("coop", 1), ("coop", 3), ("coop", 5), ("head alone", 3), ("head alone", 5)],
+)
 def test_continuing_gives_the_bytes_of_an_undisturbed_run(
-    backbone, network_of, tmp_path, stop_after
+    backbone, network_of, tmp_path, name, stop_after
 ):
     examples = make_examples(backbone)
     options = replace(QUICK, crop_rate=0.5, concatenate_rate=0.5)
 
     def run(folder, on_step=None, seed=0):
-        network = network_of("coop", seed)
+        network = network_of(name, seed)
         try:
             history = train(network, examples[:8], examples[8:], options, folder, on_step)
             return snapshot(network), history
@@ -322,8 +325,8 @@ def test_continuing_gives_the_bytes_of_an_undisturbed_run(
     assert history.to_json() == whole.to_json()
     files = [path.name for path in sorted((tmp_path / "cut").iterdir())]
     assert files == ["checkpoint.json", "step-00000006.safetensors"]
-    for name in files:
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    for file in files:
+        assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     weights, history = run(tmp_path / "cut")  # a finished run is only read
     assert history.resumed_at == 6
     assert_equal_weights(weights, expected)

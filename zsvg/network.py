@@ -161,6 +161,11 @@ class GroundingNetwork(nn.Module):
             target=batch.target if teacher else None,
         )
 
+    def remember_texts(self, token_ids: Tensor) -> None:
+        """Encode texts (B, L) as a forward pass would; does nothing where prompts change them."""
+        if not (self.trains_text or self.depends_on_video):
+            self._frozen_text(token_ids)
+
     def save(self, folder: str | Path) -> None:
         """Write `head.safetensors`, and the prompts as a PEFT adapter where there are any.
 

@@ -1,9 +1,10 @@
 """Training of prompts and head: one visible Accelerate loop that survives being killed.
 
 What happens in step n depends only on the weights, the optimizer, the options and n: batches come
-from (seed, epoch), augmentation from (seed, sample), dropout from (seed, step, process). Continuing
-from a checkpoint therefore ends with the same bytes as a run that was never interrupted (on the CPU
-with the same number of threads).
+from (seed, epoch), augmentation from (seed, sample), dropout from (seed, step, process). Denoising
+(`zsvg.denoising`) adds the present windows and weights of the labels, which checkpoints keep.
+Continuing from a checkpoint therefore ends with the same bytes as a run that was never interrupted
+(on the CPU with the same number of threads).
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor
 
 from zsvg.checkpoints import read_checkpoint, write_checkpoint
+from zsvg.denoising import denoised, describe_round
 from zsvg.errors import ZsvgError
 from zsvg.examples import Example, collate, draw
 from zsvg.files import sha256_json
@@ -57,6 +60,10 @@ class TrainingOptions:
         seed: Of batches, augmentation and dropout. (The caller seeds initial weights.)
         crop_rate: Share of samples cut to a random stretch around their moment.
         concatenate_rate: Share of samples that get another video put before or after them.
+        denoise: "weights" lets labels that the network doubts count less, "labels" moves windows
+            towards its answers, "both" does both, "no" trusts the labels (`zsvg.denoising`).
+        denoise_from: Steps before the first round; None is half of the steps, as in SPL.
+        denoise_every: Steps between rounds. Each answers all training examples.
     """
 
     steps: int = 600
@@ -75,10 +82,14 @@ class TrainingOptions:
     seed: int = 0
     crop_rate: float = 0.0
     concatenate_rate: float = 0.0
+    denoise: Literal["no", "weights", "labels", "both"] = "no"
+    denoise_from: int | None = None
+    denoise_every: int = 50
 
     def __post_init__(self) -> None:
         positive = ("steps", "batch_size", "accumulation", "validate_every", "checkpoint_every",
-                    "prompt_learning_rate", "head_learning_rate", "max_gradient_norm")  # fmt: skip
+                    "prompt_learning_rate", "head_learning_rate", "max_gradient_norm",
+                    "denoise_every")  # fmt: skip
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} {getattr(self, name)} must be above 0")
@@ -92,6 +103,22 @@ class TrainingOptions:
             raise ValueError(f"patience {self.patience} must be at least 1, or None")
         if self.mixed_precision not in ("no", "bf16"):
             raise ValueError(f'mixed_precision {self.mixed_precision!r} must be "no" or "bf16"')
+        if self.denoise not in ("no", "weights", "labels", "both"):
+            raise ValueError(
+                f'denoise {self.denoise!r} must be "no", "weights", "labels" or "both"'
+            )
+        if self.denoise_from is not None and not 1 <= self.denoise_from < self.steps:
+            raise ValueError(
+                f"denoise_from {self.denoise_from} must be at least 1 and below steps {self.steps},"
+                " or None for half of them"
+            )
+
+    def round_after(self, step: int) -> bool:
+        """Return whether the labels are denoised after so many steps."""
+        if self.denoise == "no":
+            return False
+        first = max(1, self.steps // 2) if self.denoise_from is None else self.denoise_from
+        return step >= first and (step - first) % self.denoise_every == 0
 
     def rate(self, step: int) -> float:
         """Return the learning rate of step 0, 1, ... relative to its peak, in (0, 1]."""
@@ -113,6 +140,7 @@ class History:
         validation: (steps done, mIoU of the first answer in [0, 1]) pairs.
         best_step: Steps after which the weights that are kept were reached.
         best_score: Their validation mIoU; None without validation examples.
+        rounds: One per round of denoising: "step", and what `zsvg.denoising.describe_round` says.
         resumed_at: Steps that an earlier process had done; not part of `to_json`.
     """
 
@@ -121,6 +149,7 @@ class History:
     validation: list[tuple[int, float]] = field(default_factory=list)
     best_step: int = 0
     best_score: float | None = None
+    rounds: list[dict[str, float]] = field(default_factory=list)
     resumed_at: int = 0
 
     @property
@@ -129,9 +158,11 @@ class History:
         return len(self.losses)
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values that do not depend on interruptions."""
+        """Return JSON values that do not depend on interruptions; "rounds" only if there were."""
         values = asdict(self)
         del values["resumed_at"]
+        if not self.rounds:
+            del values["rounds"]
         return values | {"validation": [list(pair) for pair in self.validation]}
 
     @classmethod
@@ -186,13 +217,18 @@ def train(
     weights = network.trainable()
     optimizer = _optimizer(weights, options, device)
     identity = _identity(network, samples, validation_examples, options, accelerator.num_processes)
+    originals = samples
     history, best = History(), dict[str, Tensor]()
     resumed = read_checkpoint(folder, identity=identity, weights=weights, optimizer=optimizer)
     if resumed is not None:
         progress, best = resumed
         step = progress.pop("step")
+        samples = _with_labels(samples, progress.pop("labels", None))
         history = History.from_json(progress, resumed_at=step)
     texts = _token_ids(network, [*samples, *validation_examples])
+    if history.resumed_at:
+        _remember_texts(network, samples, validation_examples, texts, options, accelerator,
+                        history.resumed_at)  # fmt: skip
     model, optimizer = accelerator.prepare(network, optimizer)
     base_rates = [group["lr"] for group in optimizer.param_groups]
 
@@ -242,11 +278,25 @@ def train(
                 history.best_step, history.best_score = done, score
                 best = {name: value.detach().cpu().clone() for name, value in weights.items()}
         ended = done == options.steps or _stale(history, options)
+        if options.round_after(done) and not ended:
+            moments, scores = _all_answers(network, samples, texts, options, accelerator)
+            before, samples = (
+                samples,
+                denoised(
+                    samples,
+                    originals,
+                    moments,
+                    scores,
+                    move=options.denoise in ("labels", "both"),
+                    weigh=options.denoise in ("weights", "both"),
+                ),
+            )
+            history.rounds.append({"step": done} | describe_round(before, samples))
         if accelerator.is_main_process and (ended or done % options.checkpoint_every == 0):
             write_checkpoint(
                 folder,
                 identity=identity,
-                progress=history.to_json() | {"step": done},
+                progress=history.to_json() | {"step": done} | _labels(samples, history),
                 weights=weights,
                 best=best,
                 optimizer=optimizer.optimizer,
@@ -302,6 +352,35 @@ def _share(
     return chosen
 
 
+def _answers(
+    network: GroundingNetwork,
+    examples: Sequence[Example],
+    texts: Mapping[str, Tensor],
+    options: TrainingOptions,
+    accelerator: Accelerator,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Answer this process's share of the examples in eval mode, as they are.
+
+    Yields:
+        Index of the example, its moments (k, 2) as fractions of the duration, and scores (k,).
+    """
+    network.eval()
+    device = network.backbone.device
+    for places in _places(len(examples), options, accelerator):
+        rows = [(examples[i], 0) for i in places]
+        batch = collate(rows, texts, device, raw_frames=network.trains_vision)
+        with torch.no_grad():
+            output = network(batch)
+        yield from zip(places, output.moments.cpu(), output.scores.cpu(), strict=True)
+
+
+def _places(count: int, options: TrainingOptions, accelerator: Accelerator) -> Iterator[range]:
+    """Yield, batch by batch, which of `count` examples this process answers."""
+    mine = range(accelerator.process_index, count, accelerator.num_processes)
+    for start in range(0, len(mine), options.batch_size):
+        yield mine[start : start + options.batch_size]
+
+
 def _validate(
     network: GroundingNetwork,
     examples: Sequence[Example],
@@ -310,19 +389,29 @@ def _validate(
     accelerator: Accelerator,
 ) -> float:
     """Return the mIoU of the first answers with the best-fitting true window."""
-    network.eval()
-    mine = range(accelerator.process_index, len(examples), accelerator.num_processes)
-    device, total = network.backbone.device, 0.0
-    size = options.batch_size
-    for start in range(0, len(mine), size):
-        rows = [examples[i] for i in mine[start : start + size]]
-        batch = collate([(row, 0) for row in rows], texts, device, raw_frames=network.trains_vision)
-        with torch.no_grad():
-            answers = network(batch).moments[:, 0].double().cpu().numpy()
-        for row, answer in zip(rows, answers, strict=True):
-            total += float(iou(answer[None] * row.duration, row.windows).max())
+    total = 0.0
+    for index, moments, _ in _answers(network, examples, texts, options, accelerator):
+        answer = moments[:1].double().numpy() * examples[index].duration
+        total += float(iou(answer, examples[index].windows).max())
+    device = network.backbone.device
     summed = accelerator.reduce(torch.tensor(total, device=device, dtype=torch.float32), "sum")
     return float(summed) / len(examples)
+
+
+def _all_answers(
+    network: GroundingNetwork,
+    examples: Sequence[Example],
+    texts: Mapping[str, Tensor],
+    options: TrainingOptions,
+    accelerator: Accelerator,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the answers to all n examples, (n, k, 2) and (n, k), alike in every process."""
+    rows = torch.zeros(len(examples), network.head.config.answers, 3)
+    for index, moments, scores in _answers(network, examples, texts, options, accelerator):
+        rows[index, : len(moments)] = torch.cat((moments, scores[:, None]), -1).float()
+    # Every row was filled in by one process only: adding zeros changes no bit.
+    summed = accelerator.reduce(rows.to(network.backbone.device), "sum").cpu().numpy()
+    return summed[..., :2], summed[..., 2]
 
 
 def _stale(history: History, options: TrainingOptions) -> bool:
@@ -336,6 +425,62 @@ def _with_mean_weight_one(examples: Sequence[Example]) -> list[Example]:
     if mean <= 0:
         raise TrainingError("all training examples have weight 0")
     return [replace(example, weight=example.weight / mean) for example in examples]
+
+
+def _remember_texts(
+    network: GroundingNetwork,
+    samples: Sequence[Example],
+    validation: Sequence[Example],
+    texts: Mapping[str, Tensor],
+    options: TrainingOptions,
+    accelerator: Accelerator,
+    steps: int,
+) -> None:
+    """Encode frozen texts in the very batches in which the steps so far met them first.
+
+    The last bit of an embedding can depend on what else is in its batch, and it is kept for the
+    whole run; a resumed run that met them in other batches would end with other bytes.
+    """
+    missing = set(texts)
+
+    def meet(examples: Sequence[Example]) -> None:
+        ids = torch.stack([texts[example.query] for example in examples])
+        network.remember_texts(ids.to(network.backbone.device))
+        missing.difference_update(example.query for example in examples)
+
+    for index in range(steps * options.accumulation):
+        if not missing:
+            return
+        meet([example for example, _ in _share(samples, options, index, accelerator)])
+        done, part = divmod(index + 1, options.accumulation)
+        if part:
+            continue
+        answered = [validation] if done % options.validate_every == 0 else []
+        answered += [samples] if options.round_after(done) else []
+        for examples in answered:
+            for places in _places(len(examples), options, accelerator):
+                meet([examples[i] for i in places])
+
+
+def _labels(samples: Sequence[Example], history: History) -> dict[str, list[list[float]]]:
+    """Return what rounds have changed, for the checkpoint: start, end and weight by sample."""
+    if not history.rounds:
+        return {}
+    return {"labels": [[*map(float, e.windows[0]), e.weight] for e in samples]}
+
+
+def _with_labels(samples: list[Example], labels: list[list[float]] | None) -> list[Example]:
+    """Put back what `_labels` gave; samples of several windows only have other weights."""
+    if labels is None:
+        return samples
+    return [
+        replace(
+            example,
+            windows=np.array([[start, end]]) if len(example.windows) == 1 else example.windows,
+            weight=weight,
+        )
+        for example, (start, end, weight) in zip(samples, labels, strict=True)
+    ]
 
 
 def _token_ids(network: GroundingNetwork, examples: Sequence[Example]) -> dict[str, Tensor]:
@@ -366,9 +511,15 @@ def _identity(
         "network": sha256_json([network.backbone.fingerprint, head, shapes]),
         "training data": _data_hash(samples),
         "validation data": _data_hash(validation),
-        "options": sha256_json(asdict(options)),
+        "options": sha256_json(_deciding(options)),
         "number of processes": str(processes),
     }
+
+
+def _deciding(options: TrainingOptions) -> dict[str, Any]:
+    """Return the options that decide the result: those of denoising only where it happens."""
+    values = asdict(options)
+    return {k: v for k, v in values.items() if options.denoise != "no" or "denoise" not in k}
 
 
 def _data_hash(examples: Sequence[Example]) -> str:

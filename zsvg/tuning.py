@@ -13,7 +13,7 @@ import torch
 
 import zsvg
 from zsvg.backbones.clip import ClipBackbone
-from zsvg.errors import RecordError, ZsvgError
+from zsvg.errors import RecipeError, RecordError, ZsvgError
 from zsvg.features import FrameFeatures, extract
 from zsvg.files import sha256_json, write_json
 from zsvg.grounder import (
@@ -121,10 +121,12 @@ def plan(
 
     Raises:
         RecordError: A label cannot be trained on, or its video is not in the folder.
+        RecipeError: Values of the recipe contradict each other.
         ZsvgError: Nothing to train on, or nothing to hold out.
     """
     if not labels:
         raise ZsvgError("there are no labels to tune on")
+    _training_options(recipe, options)
     check_trainable(labels)
     known = [*labels, *(validation or ())]
     lost = sorted({a.vid for a in known if a.vid not in videos})
@@ -306,9 +308,14 @@ def _prompt_config(backbone: ClipBackbone, recipe: Recipe, seed: int) -> Any:
 
 
 def _training_options(recipe: Recipe, options: TuneOptions) -> TrainingOptions:
-    return TrainingOptions(
-        **recipe.training.model_dump(), seed=options.seed, mixed_precision=options.mixed_precision
-    )
+    try:
+        return TrainingOptions(
+            **recipe.training.model_dump(),
+            seed=options.seed,
+            mixed_precision=options.mixed_precision,
+        )
+    except ValueError as error:
+        raise RecipeError(f"recipe {recipe.name}: training: {error}") from error
 
 
 def _encode(

@@ -50,7 +50,7 @@ LABELS = "zsvg labels"
 # At most as many spans as the video has labels. Unions of few parts overlap much: at the labels'
 # own bound on overlap there would be too few.
 CONTROLS: Mapping[str, Propose] = {
-    "best proposals, no sentences": ours(nms=OVERLAP),
+    "best proposals, no sentences": ours(nms=OVERLAP, greedy=False),
     "psvl by fit": ours(kind="psvl"),
     "psvl by chance": ours(kind="psvl", **LOOSE),
     "uniform by fit": ours(kind="uniform"),

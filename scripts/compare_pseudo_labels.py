@@ -140,7 +140,7 @@ def recipe_of(form: str, denoising: str) -> Recipe:
     """Return the quickstart's recipe with one way to bear noise."""
     recipe = load_recipe("head-only" if form == "features" else "coop")
     steps = recipe.training.steps
-    training = {"denoise": denoising, "denoise_from": steps // 2, "denoise_every": steps // 8}
+    training = {"denoise": denoising, "denoise_every": steps // 8}
     return recipe.model_copy(update={"training": recipe.training.model_copy(update=training)})
 
 

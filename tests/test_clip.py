@@ -84,7 +84,7 @@ def test_text_states(backbone):
     assert backbone.encode_text([]).tokens.shape == (0, 24, 32)
 
 
-def test_cut_texts_warn_once_each(tiny_clip_folder):
+def test_the_first_cut_texts_warn_once_each(tiny_clip_folder):
     backbone = load_backbone(f"local-dir:{tiny_clip_folder}", "cpu")
     fits, long = " ".join(["dog"] * 22), " ".join(["dog"] * 23)
     with warnings.catch_warnings():
@@ -97,6 +97,9 @@ def test_cut_texts_warn_once_each(tiny_clip_folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         backbone.tokenize([long])
+    with pytest.warns(UserWarning) as caught:
+        backbone.tokenize([f"{long} {word}" for word in ("a", "cat", "dog", "ball")])
+    assert [("more are not named" in str(w.message)) for w in caught] == [False, True]
     with pytest.raises(TypeError, match="list of texts"):
         backbone.tokenize("a cat")
 

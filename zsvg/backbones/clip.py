@@ -24,6 +24,8 @@ from zsvg.files import sha256_json, sha256_tensors
 MICRO_FOLDER = Path(__file__).parent / "micro" / "clip"
 """The small CLIP inside the package; it understands rendered microworld videos and nothing else."""
 
+# Texts that are named when they are cut; thousands of pseudo-queries may be.
+_CUTS_NAMED = 3
 _SUGGESTION = (
     "name one: `ViT-B-32/laion2b_s34b_b79k` (any open_clip ARCH/TAG; this one downloads about "
     "605 MB), `hf-hub:ORG/NAME`, `local-dir:PATH`, or `micro` (inside the package, microworld only)"
@@ -134,7 +136,7 @@ class ClipBackbone:
         return F.normalize(features.float(), dim=-1)
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
-        """Return (B, L) int64 ids; warns (once per text) when a text is cut to L tokens.
+        """Return (B, L) int64 ids; warns of the first three different texts that are cut to L.
 
         Raises:
             TypeError: `texts` is one string rather than a list of them.
@@ -150,11 +152,14 @@ class ClipBackbone:
         # With one more position, an uncut text ends in padding. ("clips" mode adds a class token.)
         last = -2 if getattr(self.tokenizer, "tokenizer_mode", "") == "clips" else -1
         for text, extra in zip(listed, longer[:, last].tolist(), strict=True):
-            if extra != self._pad_id and text not in self._cut_texts:
+            if extra == self._pad_id or text in self._cut_texts:
+                continue
+            if len(self._cut_texts) < _CUTS_NAMED:
                 self._cut_texts.add(text)
+                more = "" if len(self._cut_texts) < _CUTS_NAMED else " (more are not named)"
                 warnings.warn(
                     f"text is cut to {self.context_length} tokens, the most that {self.name} "
-                    f"reads: {text!r}",
+                    f"reads{more}: {text!r}",
                     UserWarning,
                     stacklevel=2,
                 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,63 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: str | Path) -> Iterator[bool]:
+    """Hold the file `path` as a lock; yield False where another process or thread holds it.
+
+    The system frees the lock when its process ends, however it ends. The file is removed at the
+    end; one that a killed process left behind locks nobody out.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = _open_locked(path)
+    try:
+        yield handle is not None
+    finally:
+        if handle is not None:
+            _remove_locked(path, handle)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _open_locked(path: Path) -> int | None:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT)
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            os.close(handle)
+            return None
+        return handle
+
+    def _remove_locked(path: Path, handle: int) -> None:
+        os.close(handle)
+        with suppress(OSError):  # somebody has it open by now, and keeps it
+            path.unlink()
+
+else:
+    import fcntl
+
+    def _open_locked(path: Path) -> int | None:
+        while True:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                return None
+            except OSError:
+                pass  # a file system without locks: better unprotected than unusable
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), path.stat()):
+                    return handle
+            os.close(handle)  # its holder removed it after we had opened it: it locks nothing
+
+    def _remove_locked(path: Path, handle: int) -> None:
+        path.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -84,6 +84,7 @@ def contrast_loss(
     scale: Tensor,
     *,
     weight: Tensor | None = None,
+    away: Tensor | None = None,
 ) -> Tensor:
     """InfoNCE from each query to its run, against the batch's runs and others of its own video.
 
@@ -93,9 +94,13 @@ def contrast_loss(
         others: (B, R) cosines of the query with wrong runs of its video, -inf where there is none.
         scale: () factor on cosines.
         weight: (B,) sample weights.
+        away: (2, M, D) the `summary` and `query` of the batch's samples in other processes.
     """
-    cosines = query.float() @ summary.float().T
-    same = (query.float() @ query.float().T) > 1 - 1e-5
+    summaries, queries = summary.float(), query.float()
+    if away is not None:
+        summaries, queries = torch.cat((summaries, away[0])), torch.cat((queries, away[1]))
+    cosines = query.float() @ summaries.T
+    same = (query.float() @ queries.T) > 1 - 1e-5
     same.fill_diagonal_(False)
     wrong = torch.cat((same, others.isinf()), 1)
     # Filled in before and after scaling: an infinity would make the scale's gradient NaN.

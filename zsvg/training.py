@@ -5,6 +5,9 @@ from (seed, epoch), augmentation from (seed, sample), dropout from (seed, step, 
 (`zsvg.denoising`) adds the present windows and weights of the labels, which checkpoints keep.
 Continuing from a checkpoint therefore ends with the same bytes as a run that was never interrupted
 (on the CPU with the same number of threads).
+
+Several processes share every batch, see each other's negatives, and average their gradients: but
+for dropout and rounding, a step is that of one process with the whole batch.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +30,8 @@ from zsvg.checkpoints import read_checkpoint, write_checkpoint
 from zsvg.denoising import denoised, describe_round
 from zsvg.errors import ZsvgError
 from zsvg.examples import Example, collate, draw
-from zsvg.files import sha256_json
+from zsvg.files import sha256_json, sha256_tensors
+from zsvg.heads import HeadOutput
 from zsvg.moments import iou
 from zsvg.network import GroundingNetwork
 
@@ -46,7 +49,8 @@ class TrainingOptions:
     Attributes:
         steps: Optimizer steps.
         batch_size: Samples per pass over all processes; a multiple of their number.
-        accumulation: Passes per optimizer step; queries are contrasted within a pass.
+        accumulation: Passes per optimizer step; queries are contrasted within a pass, over all
+            processes.
         prompt_learning_rate: Peak learning rate of the prompts.
         head_learning_rate: Peak learning rate of the head.
         weight_decay: AdamW's, on matrices of the head only.
@@ -193,8 +197,8 @@ def train(
         on_step: Called with (steps done, loss of that step) in the main process.
 
     Raises:
-        TrainingError: Nothing to train on, a batch that processes cannot share, or a loss that is
-            not finite.
+        TrainingError: Nothing to train on, a batch that processes cannot share, processes that do
+            not start alike, or a loss that is not finite.
         ModelFolderError: The folder holds a checkpoint of another run, or a damaged one.
     """
     if not train_examples:
@@ -225,11 +229,15 @@ def train(
         step = progress.pop("step")
         samples = _with_labels(samples, progress.pop("labels", None))
         history = History.from_json(progress, resumed_at=step)
+    _check_alike(identity, weights, accelerator)
     texts = _token_ids(network, [*samples, *validation_examples])
     if history.resumed_at:
         _remember_texts(network, samples, validation_examples, texts, options, accelerator,
                         history.resumed_at)  # fmt: skip
-    model, optimizer = accelerator.prepare(network, optimizer)
+    # The network stays as it is: what is trained is small, and averaged by `_average_gradients`.
+    # torch's DDP would take along the frozen backbone, and stop at weights that a process does not
+    # use in a step (`FrameQuery`) or uses only in the loss (`RunFit.scale`).
+    optimizer = accelerator.prepare(optimizer)
     base_rates = [group["lr"] for group in optimizer.param_groups]
 
     while history.steps < options.steps and not _stale(history, options):
@@ -237,33 +245,34 @@ def train(
         torch.manual_seed(_seed(options.seed, step, accelerator.process_index))
         for group, base in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = base * options.rate(step)
-        model.train()
+        network.train()
         optimizer.zero_grad()
         totals: dict[str, Tensor] = {}
         for part in range(options.accumulation):
             chosen = _share(samples, options, step * options.accumulation + part, accelerator)
             batch = collate(chosen, texts, device, raw_frames=network.trains_vision)
-            last = part == options.accumulation - 1
-            with nullcontext() if last else accelerator.no_sync(model):
-                with torch.autocast(
-                    device.type, torch.bfloat16, enabled=options.mixed_precision == "bf16"
-                ):
-                    output = model(batch, teacher=True)
-                terms = network.head.loss(output, batch.target, batch.inside, batch.weight)
-                accelerator.backward(sum(terms.values()) / options.accumulation)
+            with torch.autocast(
+                device.type, torch.bfloat16, enabled=options.mixed_precision == "bf16"
+            ):
+                output = network(batch, teacher=True)
+            terms = network.head.loss(
+                output, batch.target, batch.inside, batch.weight, _away(output, accelerator)
+            )
+            accelerator.backward(sum(terms.values()) / options.accumulation)
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0.0) + value.detach() / options.accumulation
-        values = {
-            name: float(accelerator.reduce(value, reduction="mean"))
-            for name, value in totals.items()
-        }
+        means = accelerator.reduce(torch.stack(list(totals.values())), reduction="mean")
+        values = dict(zip(totals, means.tolist(), strict=True))
         loss = math.fsum(values.values())
         if not math.isfinite(loss):
-            vids = sorted({example.vid for example, _ in chosen})
+            size = options.accumulation * options.batch_size
+            seen = _drawn(samples, options, range(step * size, (step + 1) * size))
+            vids = sorted({example.vid for example, _ in seen})
             raise TrainingError(
                 f"the loss is not finite at step {step + 1} ({values}); check the features of "
                 f"{', '.join(vids[:4])}, or lower the learning rates"
             )
+        _average_gradients(list(weights.values()), accelerator)
         accelerator.clip_grad_norm_(list(weights.values()), options.max_gradient_norm)
         optimizer.step()
 
@@ -336,8 +345,15 @@ def _share(
     """Return this process's part of batch `index` of an endless stream of shuffled epochs."""
     size = options.batch_size // accelerator.num_processes
     first = index * options.batch_size + accelerator.process_index * size
+    return _drawn(samples, options, range(first, first + size))
+
+
+def _drawn(
+    samples: Sequence[Example], options: TrainingOptions, positions: range
+) -> list[tuple[Example, int]]:
+    """Return the samples at some positions of that stream, augmented."""
     chosen = []
-    for position in range(first, first + size):
+    for position in positions:
         epoch, place = divmod(position, len(samples))
         order = _epoch_order(options.seed, epoch, len(samples))
         rng = np.random.default_rng([options.seed, 1, position])
@@ -350,6 +366,56 @@ def _share(
         )
         chosen.append(drawn)
     return chosen
+
+
+def _away(output: HeadOutput, accelerator: Accelerator) -> Tensor | None:
+    """Return the runs and queries of the batch's samples in other processes, for the contrast."""
+    count, index = accelerator.num_processes, accelerator.process_index
+    if count == 1 or output.summary is None:
+        return None
+    every = _of_all(torch.stack((output.summary, output.query)).float(), accelerator)
+    others = [process for process in range(count) if process != index]
+    return every[others].transpose(0, 1).flatten(1, 2)
+
+
+def _of_all(value: Tensor, accelerator: Accelerator) -> Tensor:
+    """Stack the values of all processes; a gradient flows back to the process of its row.
+
+    A sum, in which each process fills one row, as not every backend gathers on every device.
+    """
+    from torch.distributed.nn.functional import all_reduce
+
+    rows = [torch.zeros_like(value)] * accelerator.num_processes
+    rows[accelerator.process_index] = value
+    return all_reduce(torch.stack(rows))
+
+
+def _average_gradients(weights: Sequence[torch.nn.Parameter], accelerator: Accelerator) -> None:
+    """Average gradients over processes; a weight that none of them used still has none."""
+    if accelerator.num_processes == 1:
+        return
+    used = torch.tensor([w.grad is not None for w in weights], device=accelerator.device)
+    gradients = [(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in weights]
+    # One message of the use of each weight and all gradients: their number costs more than size.
+    summed = accelerator.reduce(torch.cat([used.float(), *gradients]), reduction="sum")
+    parts = summed.split([len(weights), *(w.numel() for w in weights)])
+    for weight, count, gradient in zip(weights, parts[0].tolist(), parts[1:], strict=True):
+        mean = (gradient / accelerator.num_processes).to(weight.dtype).view_as(weight)
+        weight.grad = mean if count else None
+
+
+def _check_alike(
+    identity: Mapping[str, str], weights: Mapping[str, Tensor], accelerator: Accelerator
+) -> None:
+    """Make sure that all processes start from one state; gradients alone would keep them apart."""
+    if accelerator.num_processes == 1:
+        return
+    digest = int(sha256_json([dict(identity), sha256_tensors(weights)])[:15], 16)
+    if _of_all(torch.tensor(digest, device=accelerator.device), accelerator).unique().numel() > 1:
+        raise TrainingError(
+            "the processes do not start alike; give all of them the same labels, options and "
+            "initial weights, and one folder of frame features"
+        )
 
 
 def _answers(

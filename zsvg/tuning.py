@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +17,7 @@ import zsvg
 from zsvg.backbones.clip import ClipBackbone
 from zsvg.errors import RecipeError, RecordError, ZsvgError
 from zsvg.features import FrameFeatures, extract
-from zsvg.files import sha256_json, write_json
+from zsvg.files import locked, sha256_json, write_json
 from zsvg.grounder import (
     BLIND_QUERY,
     FORMAT_VERSION,
@@ -28,6 +30,7 @@ from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegression
 from zsvg.metrics import evaluate
 from zsvg.network import GroundingNetwork
 from zsvg.prediction import predict_all
+from zsvg.pseudo.sharding import Processes, everywhere, launched
 from zsvg.recipes import Recipe
 from zsvg.records import FROM_FRAMES, Annotation, check_trainable
 from zsvg.training import Example, History, TrainingOptions, train
@@ -165,7 +168,8 @@ def tune(
 ) -> TuneOutcome:
     """Train prompts and head on labels; write a model folder.
 
-    Interrupted work continues: checkpoints live beside the output until it is written.
+    Interrupted work continues: checkpoints live beside the output until it is written. Processes
+    that torchrun started share every batch; the main one writes and scores, and all return alike.
 
     Args:
         labels: Pseudo labels or annotations, every one inside its video.
@@ -181,18 +185,42 @@ def tune(
 
     Raises:
         RecordError: A label cannot be trained on, or its video is not in the folder.
-        ZsvgError: Nothing to train on, or `output` is something else than a model folder.
+        ZsvgError: Nothing to train on, `output` is something else than a model folder, or another
+            run is writing it.
     """
     options = options or TuneOptions()
     output = Path(output)
+    processes = launched(backbone.device.type)
     if backbone.adapters is not None:
         raise ZsvgError(f"{backbone.name} already carries prompts; load it afresh to tune on it")
     plan(labels, videos, backbone, recipe, options, validation=validation)
     if output.exists() and not (output / MANIFEST).is_file() and _occupied(output):
         raise ZsvgError(f"{output}: exists and is not a model folder; choose another -o")
-    encoded, failures = _encode(
-        {a.vid for a in [*labels, *(validation or ())]}, videos, backbone, options, cache
-    )
+    with _only_run(output, processes):
+        return _tune(labels, videos, backbone, output, recipe, options, validation, cache,
+                     query_blind, on_step, processes)  # fmt: skip
+
+
+def _tune(
+    labels: Sequence[Annotation],
+    videos: Mapping[str, Path],
+    backbone: ClipBackbone,
+    output: Path,
+    recipe: Recipe,
+    options: TuneOptions,
+    validation: Sequence[Annotation] | None,
+    cache: str | Path | None,
+    query_blind: bool,
+    on_step: Callable[[int, float], None] | None,
+    processes: Processes,
+) -> TuneOutcome:
+    vids = {a.vid for a in [*labels, *(validation or ())]}
+    if processes.count > 1 and cache is not None:
+        _encode(processes.share(vids), videos, backbone, options, cache)  # the cache is for all
+        processes.wait()
+    encoded, failures = _encode(sorted(vids), videos, backbone, options, cache)
+    if not encoded:
+        raise ZsvgError("none of the labelled videos can be read: " + next(iter(failures.values())))
     usable = [a for a in labels if a.vid in encoded]
     if validation:
         training, held = usable, [a for a in validation if a.vid in encoded]
@@ -230,26 +258,32 @@ def tune(
             "labels": {"count": len(usable), "sha256": _labels_hash(usable)},
             "versions": {"zsvg": zsvg.__version__, "torch": torch.__version__.split("+")[0]},
             "threads": torch.get_num_threads(),
+            "processes": processes.count,
         }
         captioners = sorted({str(a.extra["source"]["captioner"]) for a in usable
                              if "captioner" in a.extra.get("source", {})})  # fmt: skip
         if captioners:
             manifest["captioner"] = captioners[0]
         staged = output.with_name(f".{output.name}.tmp")
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-        network.save(staged)
+        if processes.main:
+            shutil.rmtree(staged, ignore_errors=True)
+            staged.mkdir(parents=True)
+            network.save(staged)
     finally:
         network.release()
-    asked = [a for a in held if a.query != FROM_FRAMES]
-    scores = (
-        _held_out_scores(staged, manifest, backbone, asked, videos, options, cache) if asked else {}
-    )
-    manifest["held_out"] = scores
-    write_json(staged / MANIFEST, manifest)
-    write_json(staged / "history.json", history.to_json())
-    _replace_folder(staged, output)
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    if processes.main:
+        asked = [a for a in held if a.query != FROM_FRAMES]
+        manifest["held_out"] = (
+            _held_out_scores(staged, manifest, backbone, asked, videos, options, cache)
+            if asked
+            else {}
+        )
+        write_json(staged / MANIFEST, manifest)
+        write_json(staged / "history.json", history.to_json())
+        _replace_folder(staged, output)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    processes.wait()
+    scores = json.loads((output / MANIFEST).read_text(encoding="utf-8"))["held_out"]
     return TuneOutcome(
         folder=output,
         history=history,
@@ -319,7 +353,7 @@ def _training_options(recipe: Recipe, options: TuneOptions) -> TrainingOptions:
 
 
 def _encode(
-    vids: set[str],
+    vids: Sequence[str],
     videos: Mapping[str, Path],
     backbone: ClipBackbone,
     options: TuneOptions,
@@ -327,7 +361,7 @@ def _encode(
 ) -> tuple[dict[str, FrameFeatures], dict[str, str]]:
     """Load or compute frame features; videos that cannot be read are left out and reported."""
     encoded, failures = {}, {}
-    for vid in sorted(vids):
+    for vid in vids:
         try:
             encoded[vid] = extract(
                 videos[vid],
@@ -339,8 +373,6 @@ def _encode(
             )
         except ZsvgError as error:
             failures[vid] = str(error)
-    if not encoded:
-        raise ZsvgError("none of the labelled videos can be read: " + next(iter(failures.values())))
     return encoded, failures
 
 
@@ -413,13 +445,23 @@ def _occupied(folder: Path) -> bool:
     return not folder.is_dir() or any(folder.iterdir())
 
 
+@contextmanager
+def _only_run(output: Path, processes: Processes) -> Iterator[None]:
+    """Keep other runs off the output, its checkpoints and its staging folder."""
+    lock = output.with_name(f".{output.name}.lock")
+    with locked(lock) if processes.main else nullcontext(True) as held:
+        if not everywhere(processes, held):
+            raise ZsvgError(
+                f"another run is writing {output}; wait until it has ended, or choose another -o"
+            )
+        yield
+
+
 def _replace_folder(staged: Path, output: Path) -> None:
     """Put a finished folder in place; a folder cannot be renamed over one that is not empty."""
+    old = output.with_name(f".{output.name}.old")
     if output.exists():
-        old = output.with_name(f".{output.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         output.rename(old)
-        staged.rename(output)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        staged.rename(output)
+    staged.rename(output)
+    shutil.rmtree(old, ignore_errors=True)

@@ -234,9 +234,12 @@ def tune(
     """Tune prompts and a small head on labelled or pseudo-labelled videos.
 
     Example: zsvg tune pseudo.jsonl --videos videos/ --backbone micro -o model/
+
+    Under torchrun, several processes share every batch.
     """
     from zsvg.backbones.clip import load_backbone
     from zsvg.features import default_cache
+    from zsvg.pseudo.sharding import launched
     from zsvg.recipes import load_recipe
     from zsvg.records import read_annotations
     from zsvg.tuning import TuneOptions, plan
@@ -258,13 +261,16 @@ def tune(
         allow_truncated=allow_truncated,
     )
     found = find_videos(videos)
+    processes = launched(device)
+    if dry_run and not processes.main:
+        return
     clip = load_backbone(backbone, device)
     if dry_run:
         for line in plan(records, found, clip, chosen, options, validation=held_out):
             say(line)
         return
     total = chosen.training.steps
-    with progress("tuning", total) as advance:
+    with progress("tuning", total, hidden=not processes.main) as advance:
         outcome = run(
             records,
             found,
@@ -276,10 +282,15 @@ def tune(
             cache=cache or default_cache(),
             on_step=lambda step, _loss: advance(step),
         )
-    for line in outcome.summary():
-        say(line)
-    say(f"wrote the model to {output}")
-    finish(list(outcome.failures.values()))
+    if processes.main:
+        for line in outcome.summary():
+            say(line)
+        say(f"wrote the model to {output}")
+        for failure in outcome.failures.values():
+            say(f"error: {failure}")
+    processes.end()
+    if outcome.failures:
+        raise typer.Exit(1)
 
 
 def ground(

@@ -82,6 +82,7 @@ class Head(Protocol):
         target: Tensor,
         inside: Tensor | None = None,
         weight: Tensor | None = None,
+        away: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return named scalar losses; training minimises their sum."""
         ...

@@ -190,6 +190,7 @@ class AttentionRegressionHead(nn.Module):
         target: Tensor,
         inside: Tensor | None = None,
         weight: Tensor | None = None,
+        away: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Span regression, where frames belong, which run is meant, and which query a run has.
 
@@ -198,6 +199,7 @@ class AttentionRegressionHead(nn.Module):
             target: (B, 2) true moments in [0, 1].
             inside: (B, T) bool frames of any true moment; taken from `target` when left out.
             weight: (B,) sample weights, mean about 1.
+            away: (2, M, D) `summary` and `query` of the batch's samples in other processes.
 
         Returns:
             Scalars "span", "guidance", "inside", "rank" and "contrast", already weighted; minimise
@@ -223,7 +225,7 @@ class AttentionRegressionHead(nn.Module):
             "inside": inside_loss(output.logits, mask, inside, weight=weight),
             "rank": rank_loss(runs.logits, shared, counts, weight=weight),
             "contrast": contrast_loss(
-                output.summary, output.query, wrong, self.fit.scale.exp(), weight=weight
+                output.summary, output.query, wrong, self.fit.scale.exp(), weight=weight, away=away
             ),
         }
         return {

@@ -98,6 +98,18 @@ def launched(device: str | None = None) -> Processes:
     return Processes(state.process_index, state.num_processes, state.wait_for_everyone)
 
 
+def everywhere(processes: Processes, so: bool) -> bool:
+    """Return whether it is so in every process; all of them ask at the same place."""
+    if processes.count == 1:
+        return so
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import reduce
+
+    count = reduce(torch.tensor(float(so), device=PartialState().device), reduction="sum")
+    return int(count) == processes.count
+
+
 def gather(
     processes: Processes, folder: Path, finished: Mapping[str, str], failures: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:

@@ -278,6 +278,26 @@ def test_rounds_come_when_the_options_say():
             replace(options, **change)
 
 
+def test_true_labels_are_not_doubted(backbone, tmp_path):
+    pseudo = make_examples(backbone, count=8)
+    true = [replace(example, doubtful=False) for example in make_examples(backbone, 8, seed=3)]
+    options = replace(
+        PLANTED, steps=6, batch_size=4, denoise="both", denoise_from=2, denoise_every=2
+    )
+    _, history = run(backbone, true, options, tmp_path / "true")
+    _, trusting = run(backbone, true, replace(options, denoise="no"), tmp_path / "no")
+    assert not history.rounds
+    assert history.losses == trusting.losses
+    moments = np.tile([[[0.1, 0.3]]], (16, 1, 1))
+    mixed = [*true, *pseudo]
+    after = denoised(mixed, mixed, moments, np.full((16, 1), 0.9), move=True, weigh=True)
+    for old, new in zip(mixed[:8], after[:8], strict=True):
+        assert new.weight == old.weight
+        assert (new.windows == old.windows).all()
+    assert any((o.windows != n.windows).any() for o, n in zip(mixed[8:], after[8:], strict=True))
+    assert sum(e.weight for e in after) == pytest.approx(sum(e.weight for e in mixed))
+
+
 def test_recipes_take_the_keys_and_name_mistakes(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("training: {steps: 80, denoise: both, denoise_from: 30, denoise_every: 10}")
@@ -288,8 +308,7 @@ def test_recipes_take_the_keys_and_name_mistakes(tmp_path):
     assert [n for n in range(81) if options.round_after(n)] == [30, 40, 50, 60, 70, 80]
     assert Recipe.model_validate(recipe.model_dump()) == recipe
     path.write_text("training: {denoise: no}")  # YAML's false
-    assert load_recipe(str(path)).training == Training()
-    assert not any("denoise" in key for key in Training().model_dump())
+    assert load_recipe(str(path)).training == Training(denoise="no")
     path.write_text("training: {denoise: often}")
     with pytest.raises(RecipeError, match=r"training\.denoise"):
         load_recipe(str(path))

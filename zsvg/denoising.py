@@ -97,9 +97,9 @@ def denoised(
 ) -> list[Example]:
     """Return the examples of the steps after a round.
 
-    Windows are refined from the present ones; examples of several windows keep theirs. Weights are
-    `noise_weights` times the labels' own, and are divided by their mean, so that the loss keeps its
-    size. They compare answers with the original windows: one that has moved to an answer agrees
+    Only `doubtful` ones change; there must be one. Windows are refined from the present ones;
+    examples of several windows keep theirs. Weights are
+    `noise_weights` times the labels' own, with the same sum, so that the loss keeps its size. They compare answers with the original windows: one that has moved to an answer agrees
     with it, right or wrong. Answers with the score 0 do not exist (`zsvg.heads.HeadOutput`).
 
     Args:
@@ -115,7 +115,7 @@ def denoised(
         real = (scores[row] > 0) & (moments[row, :, 0] < moments[row, :, 1])
         spans = moments[row][real].astype(np.float64) * example.duration
         values = scores[row][real].astype(np.float64)
-        if move and len(example.windows) == 1:
+        if move and example.doubtful and len(example.windows) == 1:
             window = refined(example.windows[0], spans, values, LABEL_SHARE)
             example = replace(example, windows=window[None])
         if len(spans):
@@ -124,9 +124,11 @@ def denoised(
         moved.append(example)
     if not weigh:
         return moved
-    own_weights = np.array([original.weight for original in originals])
-    weights = own_weights * noise_weights(overlaps, best_scores)
-    weights /= weights.mean()
+    weights = np.array([original.weight for original in originals])
+    doubtful = np.array([original.doubtful for original in originals])
+    own = weights[doubtful]
+    fresh = own * noise_weights(overlaps[doubtful], best_scores[doubtful])
+    weights[doubtful] = fresh * (own.sum() / fresh.sum())
     return [replace(e, weight=float(w)) for e, w in zip(moved, weights, strict=True)]
 
 

@@ -29,6 +29,7 @@ class Example:
         weight: Weight of the sample's loss; weights are divided by their mean before training.
         frames: Returns the (T, S, S, 3) uint8 frames; needed to train vision prompts.
         wordless: There is no sentence; the query is made of frames inside the moment.
+        doubtful: It is a pseudo label, which denoising may doubt.
 
     Raises:
         ValueError: Shapes disagree, or a time is out of range.
@@ -43,6 +44,7 @@ class Example:
     weight: float = 1.0
     frames: FrameLoader | None = None
     wordless: bool = False
+    doubtful: bool = True
 
     def __post_init__(self) -> None:
         name = f"example {self.vid!r} / {self.query!r}"

@@ -10,10 +10,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
-    model_serializer,
 )
 
 from zsvg.errors import RecipeError
@@ -62,7 +60,7 @@ class Training(_Strict):
     accumulation: int = Field(default=1, ge=1)
     crop_rate: float = Field(default=0.3, ge=0, le=1)
     concatenate_rate: float = Field(default=0.3, ge=0, le=1)
-    denoise: Literal["no", "weights", "labels", "both"] = "no"
+    denoise: Literal["no", "weights", "labels", "both"] = "weights"  # of pseudo labels only
     denoise_from: int | None = Field(default=None, ge=1)
     denoise_every: int = Field(default=25, ge=1)
 
@@ -71,12 +69,6 @@ class Training(_Strict):
     def _unquoted_no(cls, value: Any) -> Any:
         """Accept `denoise: no`, which YAML reads as false."""
         return "no" if value is False else value
-
-    @model_serializer(mode="wrap")
-    def _as_before_denoising(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out keys that decide nothing: model folders without denoising keep their bytes."""
-        every = values(self)
-        return {k: v for k, v in every.items() if self.denoise != "no" or "denoise" not in k}
 
 
 class Recipe(_Strict):

@@ -64,8 +64,9 @@ class TrainingOptions:
         seed: Of batches, augmentation and dropout. (The caller seeds initial weights.)
         crop_rate: Share of samples cut to a random stretch around their moment.
         concatenate_rate: Share of samples that get another video put before or after them.
-        denoise: "weights" lets labels that the network doubts count less, "labels" moves windows
-            towards its answers, "both" does both, "no" trusts the labels (`zsvg.denoising`).
+        denoise: Of pseudo labels: "weights" lets those that the network doubts count less, "labels"
+            moves windows towards its answers, "both" does both, "no" trusts them
+            (`zsvg.denoising`).
         denoise_from: Steps before the first round; None is half of the steps, as in SPL.
         denoise_every: Steps between rounds. Each answers all training examples.
     """
@@ -221,7 +222,7 @@ def train(
     weights = network.trainable()
     optimizer = _optimizer(weights, options, device)
     identity = _identity(network, samples, validation_examples, options, accelerator.num_processes)
-    originals = samples
+    originals, doubts = samples, any(sample.doubtful for sample in samples)
     history, best = History(), dict[str, Tensor]()
     resumed = read_checkpoint(folder, identity=identity, weights=weights, optimizer=optimizer)
     if resumed is not None:
@@ -287,7 +288,7 @@ def train(
                 history.best_step, history.best_score = done, score
                 best = {name: value.detach().cpu().clone() for name, value in weights.items()}
         ended = done == options.steps or _stale(history, options)
-        if options.round_after(done) and not ended:
+        if doubts and options.round_after(done) and not ended:
             moments, scores = _all_answers(network, samples, texts, options, accelerator)
             before, samples = (
                 samples,
@@ -577,15 +578,9 @@ def _identity(
         "network": sha256_json([network.backbone.fingerprint, head, shapes]),
         "training data": _data_hash(samples),
         "validation data": _data_hash(validation),
-        "options": sha256_json(_deciding(options)),
+        "options": sha256_json(asdict(options)),
         "number of processes": str(processes),
     }
-
-
-def _deciding(options: TrainingOptions) -> dict[str, Any]:
-    """Return the options that decide the result: those of denoising only where it happens."""
-    values = asdict(options)
-    return {k: v for k, v in values.items() if options.denoise != "no" or "denoise" not in k}
 
 
 def _data_hash(examples: Sequence[Example]) -> str:
@@ -598,6 +593,7 @@ def _data_hash(examples: Sequence[Example]) -> str:
                 content = np.ascontiguousarray(example.features)
                 digests[key] = hashlib.sha256(content.tobytes()).hexdigest()
             times = [example.centres.tolist(), example.windows.tolist(), example.duration]
-            yield [example.vid, example.query, example.weight, digests[key], *times]
+            about = [example.vid, example.query, example.weight, example.doubtful]
+            yield [*about, digests[key], *times]
 
     return sha256_json(list(rows()))

@@ -399,6 +399,7 @@ def _example(
     query = BLIND_QUERY if query_blind else record.query
     return Example(
         wordless=query == FROM_FRAMES,
+        doubtful="source" in record.extra,
         vid=record.vid,
         features=video.features,
         centres=video.centres / video.duration,

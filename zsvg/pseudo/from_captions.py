@@ -134,19 +134,23 @@ def central(said: list[str], rows: NDArray[np.floating], inside: NDArray[np.bool
         inside: (T,) which clips belong to the event.
 
     Returns:
-        At least half of its different captions, sorted; none where nothing was said.
+        At least half of its different captions, sorted; none where nothing was said. Capitals make
+        no difference.
     """
     clips = [index for index in np.flatnonzero(inside) if said[index]]
     if not clips:
         return []
     mean = rows[clips].mean(axis=0)
-    # Captions that `clean` makes equal may have had different rows: the nearest one counts.
+    # Captions that differ in capitals or a full stop are one: rounding must not choose.
     likeness: dict[str, float] = {}
+    spelling: dict[str, str] = {}
     for index in clips:
-        value = round(float(rows[index] @ mean), 6)
-        likeness[said[index]] = max(value, likeness.get(said[index], value))
+        text, value = said[index], round(float(rows[index] @ mean), 6)
+        key = text.casefold()
+        likeness[key] = max(value, likeness.get(key, value))
+        spelling[key] = min(text, spelling.get(key, text))
     least = float(np.median(list(likeness.values())))
-    return sorted(text for text, value in likeness.items() if value >= least)
+    return sorted(spelling[key] for key, value in likeness.items() if value >= least)
 
 
 def _clips(events: Spans, centres: NDArray[np.float64]) -> list[NDArray[np.bool_]]:

@@ -97,7 +97,7 @@ def test_the_first_cut_texts_warn_once_each(tiny_clip_folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         backbone.tokenize([long])
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="text is cut") as caught:
         backbone.tokenize([f"{long} {word}" for word in ("a", "cat", "dog", "ball")])
     assert [("more are not named" in str(w.message)) for w in caught] == [False, True]
     with pytest.raises(TypeError, match="list of texts"):

@@ -98,9 +98,10 @@ def denoised(
     """Return the examples of the steps after a round.
 
     Only `doubtful` ones change; there must be one. Windows are refined from the present ones;
-    examples of several windows keep theirs. Weights are
-    `noise_weights` times the labels' own, with the same sum, so that the loss keeps its size. They compare answers with the original windows: one that has moved to an answer agrees
-    with it, right or wrong. Answers with the score 0 do not exist (`zsvg.heads.HeadOutput`).
+    examples of several windows keep theirs. Weights are `noise_weights` times the labels' own,
+    with the same sum, so that the loss keeps its size. They compare answers with the original
+    windows: one that has moved to an answer agrees with it, right or wrong. Answers with the score
+    0 do not exist (`zsvg.heads.HeadOutput`).
 
     Args:
         examples: The present examples, n of them.

@@ -7,6 +7,9 @@
     model = get_peft_model(clip, config)                      # open_clip CLIP or CustomTextCLIP
     model.encode_text(tokenizer([f"a video of {query}"]))     # equals zero-shot until trained
 
+Backbones are open_clip's CLIP, SigLIP and CoCa (vision prompts in its own or timm's vision
+transformers) and Hugging Face's `CLIPModel` and `SiglipModel`, there with `get_text_features`.
+
 `PeftModel.from_pretrained` on such an adapter needs this import first; `load_adapter` does it and
 also refuses adapters of another backbone, where PEFT only warns.
 """

@@ -34,8 +34,10 @@ class PromptConfig(PeftConfig):
     It is mutable, unlike the other options of this package, because PEFT writes to its configs.
 
     Attributes:
-        text_tokens: Context tokens, which overwrite the tokens 1 to n after the start token. The
+        text_tokens: Context tokens, which overwrite the first n tokens after the start token. The
             caller tokenises `f"{template} {query}"`, where the template has n tokens. 0: none.
+        text_start: How many tokens the tokenizer puts in front of a text: 1, the start token, or 0
+            (SigLIP's); `prompt_config_for` finds it.
         text_depth: Text blocks with prompts of their own, from the first: 1 is the token
             embedding alone. "all": every block; the number is filled in.
         vision_tokens: Prompts appended to the patches. 0: none.
@@ -56,6 +58,7 @@ class PromptConfig(PeftConfig):
     """
 
     text_tokens: int = 0
+    text_start: int = 1
     text_depth: int | Literal["all"] = 1
     vision_tokens: int = 0
     vision_depth: int | Literal["all"] = 1
@@ -73,6 +76,8 @@ class PromptConfig(PeftConfig):
         self.peft_type = PromptType.ZSVG_PROMPT
         for side in ("text", "vision"):
             self._check_side(side)
+        if not isinstance(self.text_start, int) or self.text_start < 0:
+            raise RecipeError(f"text_start={self.text_start!r} must be an integer, 0 or more")
         if not self.text_tokens and not self.vision_tokens:
             raise RecipeError("no prompt to learn: set text_tokens or vision_tokens above 0")
         if self.coupled and (self.text_tokens, self.text_depth) != (
@@ -117,7 +122,9 @@ def prompt_config_for(
     """Return a config with one context token for every token of a hand-written template.
 
     Args:
-        tokenizer: Texts to (B, L) int64 ids (an open_clip tokenizer, or `ClipBackbone.tokenize`).
+        tokenizer: Texts to (B, L) int64 ids: an open_clip tokenizer, `ClipBackbone.tokenize`, or
+            for a Hugging Face tokenizer t
+            `lambda texts: t(texts, padding="max_length", return_tensors="pt").input_ids`.
         template: The words that will precede every query, such as "a video of".
         random: Start from N(0, 0.02) instead of the template's embeddings; the template then only
             reserves the places ("X X X X" is CoOp's choice).
@@ -125,10 +132,9 @@ def prompt_config_for(
 
     Raises:
         RecipeError: The template is empty, does not fit, or contradicts `options`.
-        BackboneError: The tokenizer has no single start token, or splits the template differently
-            when a query follows.
+        BackboneError: The tokenizer splits the template differently when a query follows.
     """
-    for name in ("text_tokens", "init", "init_ids"):
+    for name in ("text_tokens", "text_start", "init", "init_ids"):
         if name in options:
             raise RecipeError(f"{name} follows from the template; leave it out")
     empty, alone, followed = tokenizer(["", template, f"{template} person"]).tolist()
@@ -136,10 +142,6 @@ def prompt_config_for(
     start = next(differing, None)
     if start is None:
         raise RecipeError(f"the template {template!r} has no tokens")
-    if start != 1:
-        raise BackboneError(
-            f"the tokenizer puts {start} tokens before a text; context tokens need exactly one"
-        )
     end_token = empty[start]
     end = alone.index(end_token) if end_token in alone else len(alone)
     ids = alone[start:end]
@@ -152,6 +154,6 @@ def prompt_config_for(
             f"the tokenizer splits {template!r} differently when a query follows; "
             "end the template with a whole word"
         )
-    if random:
-        return PromptConfig(text_tokens=len(ids), **options)
-    return PromptConfig(text_tokens=len(ids), init=template, init_ids=ids, **options)
+    if not random:
+        options |= {"init": template, "init_ids": ids}
+    return PromptConfig(text_tokens=len(ids), text_start=start, **options)

@@ -41,6 +41,7 @@ class Slot:
         tokens: How many prompts.
         own: The adapter has prompts of its own here (otherwise it only drops earlier ones).
         drop: Vision only: the prompts leave the sequence after this block.
+        start: Text only: how many tokens stand in front of the prompts.
         ids: Embedding only: the token ids that the prompts may overwrite; None: any.
         template: The text of `ids`, for the error message.
     """
@@ -48,6 +49,7 @@ class Slot:
     tokens: int
     own: bool = True
     drop: bool = False
+    start: int = 1
     ids: tuple[int, ...] | None = None
     template: str | None = None
 
@@ -55,10 +57,12 @@ class Slot:
 class PromptLayer(nn.Module, BaseTunerLayer):
     """Wraps one module of a CLIP tower; without an active adapter it is that module.
 
-    - embedding: token ids (B, L) -> (B, L, d); the positions 1..n are overwritten (CoOp).
-    - text: the positions 1..n of a block's input are overwritten (deep text prompts).
+    - embedding: token ids (B, L) -> (B, L, d); n positions are overwritten (CoOp): those after
+      the start token, or the first n where the tokenizer has no start token (SigLIP).
+    - text: the same positions of a block's input are overwritten (deep text prompts).
     - vision: n tokens are appended to a block's input (B, T, d), and removed afterwards unless
-      they ride along. Nothing outside the tower's blocks changes, so every pooling works.
+      they ride along. Nothing outside the tower's blocks changes, so every pooling works; what
+      hooks inside a block see (Hugging Face's `output_hidden_states`) has n tokens more.
 
     Depth rule of the papers, for J prompted blocks of L: blocks 0..J-2 append, run and drop; block
     J-1 appends, runs and keeps; block L-1 drops.
@@ -98,22 +102,39 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         except AttributeError:
             return getattr(super().__getattr__("base_layer"), name)
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(
+        self,
+        x: Tensor | None = None,
+        *args: Any,
+        hidden_states: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
         """Run the wrapped module with the active adapter's prompts.
+
+        Args:
+            x: Token ids or states, the wrapped module's first argument.
+            *args: Passed on.
+            hidden_states: The same as `x`, by the name that Hugging Face's blocks give it.
+            **kwargs: Passed on.
 
         Raises:
             ValueError: The ids have no room for the context or not the template in its place, a
                 conditional adapter has no condition, or two active adapters meet here.
         """
+        x = hidden_states if x is None else x
+        if x is None:
+            raise TypeError("a prompted module needs its input first, or as hidden_states")
         adapter = self._adapter_here()
         if adapter is None:
             return self.base_layer(x, *args, **kwargs)
         slot = self.slots[adapter]
         if self.place == "embedding":
             self._check_ids(x, slot)
-            return _overwrite(self.base_layer(x, *args, **kwargs), self._prompts(adapter))
+            x = self.base_layer(x, *args, **kwargs)
+            return _overwrite(x, self._prompts(adapter), slot.start)
         if self.place == "text":
-            return self.base_layer(_overwrite(x, self._prompts(adapter)), *args, **kwargs)
+            x = _overwrite(x, self._prompts(adapter), slot.start)
+            return self.base_layer(x, *args, **kwargs)
         if slot.own:
             prompts = self._prompts(adapter).to(x.dtype)
             for norm in self._pre_norm:  # the papers add the first prompts in front of `ln_pre`
@@ -159,15 +180,16 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     @staticmethod
     def _check_ids(ids: Tensor, slot: Slot) -> None:
-        if ids.shape[1] < slot.tokens + 2:
+        stop = slot.start + slot.tokens
+        if ids.shape[1] < stop + 1:
             raise ValueError(
                 f"texts of {ids.shape[1]} tokens have no room for {slot.tokens} context tokens "
-                "between start and end"
+                f"from position {slot.start} and an end token"
             )
         if slot.ids is None:
             return
         expected = torch.tensor(slot.ids, device=ids.device)
-        if not torch.equal(ids[:, 1 : 1 + slot.tokens], expected.expand(ids.shape[0], -1)):
+        if not torch.equal(ids[:, slot.start : stop], expected.expand(ids.shape[0], -1)):
             # Without the template the context would silently overwrite the query's own words.
             raise ValueError(
                 f"every text must begin with the adapter's template: "
@@ -175,7 +197,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             )
 
 
-def _overwrite(x: Tensor, prompts: Tensor) -> Tensor:
-    """Replace the positions 1..n of x (B, L, d) by prompts (n, d) or (B, n, d)."""
+def _overwrite(x: Tensor, prompts: Tensor, start: int) -> Tensor:
+    """Replace n positions of x (B, L, d) from `start` by prompts (n, d) or (B, n, d)."""
     prompts = prompts.to(x.dtype).expand(x.shape[0], -1, -1)
-    return torch.cat([x[:, :1], prompts, x[:, 1 + prompts.shape[1] :]], dim=1)
+    return torch.cat([x[:, :start], prompts, x[:, start + prompts.shape[1] :]], dim=1)

@@ -106,9 +106,16 @@ class PromptModel(BaseTuner):
             peft_config.vision_depth = depth
             # The last block is always wrapped: it drops prompts that ride along.
             targets += [*vision.blocks[:depth], *vision.blocks[max(depth, layers - 1) :]]
-        peft_config.towers = towers
         # A string, because PEFT turns long lists into sets, and sets are saved in hash order.
-        peft_config.target_modules = "|".join(re.escape(name) for name in targets)
+        pattern = "|".join(re.escape(name) for name in targets)
+        made_for = peft_config.target_modules
+        if peft_config.towers is not None and made_for is not None and made_for != pattern:
+            raise ModelFolderError(
+                f"these prompts were made for a backbone with {_first_name(made_for)}; this one "
+                f"has {targets[0]} in its place: load the backbone they name, or make new prompts"
+            )
+        peft_config.towers = towers
+        peft_config.target_modules = pattern
         return peft_config
 
     def _create_and_replace(
@@ -152,10 +159,12 @@ class PromptModel(BaseTuner):
         at_embedding = layer.place == "embedding"
         if at_embedding and config.init_ids is not None:
             ids = tuple(config.init_ids)
-            layer.slots[adapter] = Slot(tokens=len(ids), ids=ids, template=config.init)
+            layer.slots[adapter] = Slot(
+                tokens=len(ids), start=config.text_start, ids=ids, template=config.init
+            )
             tokens = layer.weight.detach()[list(ids)].clone()
         else:
-            layer.slots[adapter] = Slot(tokens=config.text_tokens)
+            layer.slots[adapter] = Slot(tokens=config.text_tokens, start=config.text_start)
             tokens = torch.empty(config.text_tokens, text.width)
             tokens.normal_(std=0.02, generator=random)
         # float32 on any backbone: bfloat16 is too coarse for the optimiser's small steps.
@@ -201,11 +210,11 @@ class PromptModel(BaseTuner):
 
 
 def _check_text(config: PromptConfig, text: TextTower) -> None:
-    room = text.context_length - 2
+    room = text.context_length - config.text_start - 1
     if config.text_tokens > room:
         raise RecipeError(
             f"text_tokens={config.text_tokens} does not fit: the text tower has room for {room} "
-            "tokens between start and end"
+            f"tokens from position {config.text_start} to the end token"
         )
     if config.init_ids is not None and not all(0 <= i < text.vocabulary for i in config.init_ids):
         raise BackboneError(
@@ -244,6 +253,11 @@ def _linear(
         value = torch.empty(shape).uniform_(-limit, limit, generator=random)
         setattr(layer, name, nn.Parameter(value.to(device)))
     return layer
+
+
+def _first_name(pattern: str) -> str:
+    """Return the first module of a saved `target_modules` pattern, readable."""
+    return pattern.partition("|")[0].replace("\\", "")
 
 
 def _sizes(towers: dict[str, int]) -> str:

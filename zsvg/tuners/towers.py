@@ -1,10 +1,15 @@
-"""Where prompts can go in an open_clip model; other families of backbones would be added here."""
+"""Where prompts can go in each family of CLIP models; a new family would be described here.
+
+Known are open_clip (its own transformers, and timm's `VisionTransformer` as image tower) and
+Hugging Face's `CLIPModel` and `SiglipModel`. A tower is only described: no forward is copied.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from timm.models import VisionTransformer
 from torch import nn
 
 from zsvg.errors import BackboneError
@@ -24,54 +29,106 @@ class TextTower:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionTower:
-    """Names and sizes of what can carry vision prompts."""
+    """Names and sizes of what can carry vision prompts.
+
+    `pre_norm` stands between the embeddings and the first block; None: the tower has none.
+    """
 
     blocks: tuple[str, ...]
     width: int
     patch_area: int
-    pre_norm: nn.Module
+    pre_norm: nn.Module | None
 
 
 def text_tower(model: Any) -> TextTower:
-    """Describe the text side of an open_clip `CLIP` or `CustomTextCLIP`, wrapped or not.
+    """Describe the text side of an open_clip or Hugging Face CLIP model, wrapped or not.
 
     Raises:
         BackboneError: The model has another kind of text tower.
     """
     text, prefix = (model.text, "text.") if hasattr(model, "text") else (model, "")
-    if not hasattr(text, "token_embedding") or not hasattr(text.transformer, "resblocks"):
-        raise BackboneError(
-            f"text prompts need an open_clip text transformer, not {type(text).__name__}"
+    if hasattr(text, "token_embedding") and _at(text, "transformer.resblocks") is not None:
+        vocabulary, width = text.token_embedding.weight.shape
+        return TextTower(
+            embedding=f"{prefix}token_embedding",
+            blocks=_names(model, f"{prefix}transformer.resblocks"),
+            width=width,
+            vocabulary=vocabulary,
+            joint_width=_outputs(text.text_projection, width),
+            context_length=text.context_length,
         )
-    vocabulary, width = text.token_embedding.weight.shape
-    return TextTower(
-        embedding=f"{prefix}token_embedding",
-        blocks=_names(f"{prefix}transformer.resblocks", text.transformer.resblocks),
-        width=width,
-        vocabulary=vocabulary,
-        joint_width=text.output_dim if prefix else text.text_projection.shape[1],
-        context_length=text.context_length,
+    embeddings = _at(model, "text_model.embeddings")
+    if hasattr(embeddings, "token_embedding") and _at(model, "text_model.encoder.layers"):
+        vocabulary, width = embeddings.token_embedding.weight.shape
+        # SigLIP's projection is inside the tower.
+        projection = getattr(model, "text_projection", None) or _at(model, "text_model.head")
+        return TextTower(
+            embedding="text_model.embeddings.token_embedding",
+            blocks=_names(model, "text_model.encoder.layers"),
+            width=width,
+            vocabulary=vocabulary,
+            joint_width=_outputs(projection, width),
+            context_length=embeddings.position_embedding.num_embeddings,
+        )
+    raise BackboneError(
+        "text prompts need the text transformer of open_clip or of a Hugging Face CLIPModel, "
+        f"not {type(text).__name__}"
     )
 
 
 def vision_tower(model: Any) -> VisionTower:
-    """Describe the vision side of an open_clip model with a vision transformer, wrapped or not.
+    """Describe the vision transformer of an open_clip or Hugging Face CLIP model, wrapped or not.
 
     Raises:
-        BackboneError: The model has another kind of vision tower (a ResNet, a timm model).
+        BackboneError: The model has another kind of vision tower (such as a ResNet).
     """
     visual: Any = getattr(model, "visual", None)
-    if not hasattr(getattr(visual, "transformer", None), "resblocks"):
-        raise BackboneError(
-            f"vision prompts need an open_clip vision transformer, not {type(visual).__name__}"
+    if _at(visual, "transformer.resblocks") is not None:
+        return VisionTower(
+            blocks=_names(model, "visual.transformer.resblocks"),
+            width=visual.transformer.width,
+            patch_area=visual.patch_size[0] * visual.patch_size[1],
+            pre_norm=visual.ln_pre,
         )
-    return VisionTower(
-        blocks=_names("visual.transformer.resblocks", visual.transformer.resblocks),
-        width=visual.transformer.width,
-        patch_area=visual.patch_size[0] * visual.patch_size[1],
-        pre_norm=visual.ln_pre,
+    trunk = getattr(visual, "trunk", None)
+    # Not every timm model with blocks: those of EVA and BEiT count on the number of patches.
+    if isinstance(trunk, VisionTransformer):
+        patch: Any = trunk.patch_embed.patch_size
+        return VisionTower(
+            blocks=_names(model, "visual.trunk.blocks"),
+            width=trunk.embed_dim,
+            patch_area=patch[0] * patch[1],
+            pre_norm=trunk.norm_pre,
+        )
+    vision: Any = getattr(model, "vision_model", None)
+    if hasattr(_at(vision, "embeddings"), "patch_size") and _at(vision, "encoder.layers"):
+        return VisionTower(
+            blocks=_names(model, "vision_model.encoder.layers"),
+            width=vision.embeddings.embed_dim,
+            patch_area=vision.embeddings.patch_size**2,
+            pre_norm=getattr(vision, "pre_layrnorm", None),  # spelled so in the library
+        )
+    found = next(part for part in (trunk, visual, vision, model) if part is not None)
+    raise BackboneError(
+        "vision prompts need the vision transformer of open_clip, timm or a Hugging Face "
+        f"CLIPModel, not {type(found).__name__}"
     )
 
 
-def _names(prefix: str, blocks: Any) -> tuple[str, ...]:
-    return tuple(f"{prefix}.{index}" for index in range(len(blocks)))
+def _at(module: Any, path: str) -> Any:
+    """Return the attribute of an attribute, or None where the path ends early."""
+    for name in path.split("."):
+        module = getattr(module, name, None)
+    return module
+
+
+def _names(model: Any, path: str) -> tuple[str, ...]:
+    return tuple(f"{path}.{index}" for index in range(len(_at(model, path))))
+
+
+def _outputs(projection: Any, width: int) -> int:
+    """Return the width behind a projection: a linear layer, a matrix (width, D), or none."""
+    if projection is None:
+        return width
+    outputs = getattr(projection, "out_features", None)
+    return int(projection.shape[1] if outputs is None else outputs)

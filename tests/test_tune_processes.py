@@ -46,9 +46,21 @@ CASES = {
     "coop": ("coop", OPTIONS),
     "rounds": (
         "head alone",
-        replace(OPTIONS, steps=30, accumulation=2, denoise="both", denoise_from=8, denoise_every=8),
+        replace(
+            OPTIONS,
+            steps=60,
+            accumulation=2,
+            head_learning_rate=3e-3,
+            denoise="both",
+            denoise_from=30,
+            denoise_every=12,
+        ),
     ),
-    "maple": ("maple", replace(OPTIONS, steps=10)),
+    # At small rates: where a gradient is almost zero, AdamW makes a step of its rounding.
+    "maple": (
+        "maple",
+        replace(OPTIONS, steps=10, prompt_learning_rate=2e-4, head_learning_rate=1e-4),
+    ),
 }
 
 # What a worker of torchrun runs.
@@ -155,6 +167,9 @@ def run_case(name: str, backbone: ClipBackbone, folder: Path) -> tuple[History, 
     head.load_state_dict(network.head.state_dict())
     network.head = head
     examples = make_examples(backbone, 18, frames=True)
+    for place in range(0, 13, 3) if name == "rounds" else ():  # begin too early, and will move
+        early = np.maximum(examples[place].windows - [[3.0, 0.0]], 0.0)
+        examples[place] = replace(examples[place], windows=early)
     try:
         history = train(network, examples[:13], examples[13:], options, folder)
         return history, snapshot(network)
@@ -224,6 +239,8 @@ class TestTwoProcesses:
         assert ("rounds" in both) == ("rounds" in alone) == (name == "rounds")
         for ours, theirs in zip(both.get("rounds", ()), alone.get("rounds", ()), strict=True):
             assert ours == pytest.approx(theirs, rel=1e-3)
+        if name == "rounds":
+            assert min(one["label_iou"] for one in alone["rounds"]) < 1
 
     def test_weights_that_one_process_does_not_use_stay_alike(self, together):
         seen, _, _ = together
@@ -363,8 +380,7 @@ def test_a_lock_has_one_holder_at_a_time(tmp_path):
     path, holders, most, wins = tmp_path / "deep" / "lock", [], [], []
 
     def compete(name: int) -> None:
-        until = time.monotonic() + 0.5
-        while time.monotonic() < until:
+        while wins.count(name) < 25:
             with locked(path) as held:
                 if held:
                     holders.append(name)
@@ -372,6 +388,7 @@ def test_a_lock_has_one_holder_at_a_time(tmp_path):
                     time.sleep(0.0002)
                     holders.remove(name)
                     wins.append(name)
+            time.sleep(0.0002)  # let another one have it
 
     threads = [threading.Thread(target=compete, args=(name,)) for name in range(4)]
     for thread in threads:
@@ -379,7 +396,7 @@ def test_a_lock_has_one_holder_at_a_time(tmp_path):
     for thread in threads:
         thread.join()
     assert max(most) == 1
-    assert set(wins) == {0, 1, 2, 3}
+    assert len(wins) == len(most) == 100
     assert list(path.parent.iterdir()) == []
 
 

@@ -6,8 +6,7 @@ from (seed, epoch), augmentation from (seed, sample), dropout from (seed, step, 
 Continuing from a checkpoint therefore ends with the same bytes as a run that was never interrupted
 (on the CPU with the same number of threads).
 
-Several processes share every batch, see each other's negatives, and average their gradients: but
-for dropout and rounding, a step is that of one process with the whole batch.
+Several processes share every batch (`zsvg.together`).
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from zsvg.checkpoints import read_checkpoint, write_checkpoint
 from zsvg.denoising import denoised, describe_round
 from zsvg.errors import ZsvgError
 from zsvg.examples import Example, collate, draw
-from zsvg.files import sha256_json, sha256_tensors
-from zsvg.heads import HeadOutput
+from zsvg.files import sha256_json
 from zsvg.moments import iou
 from zsvg.network import GroundingNetwork
+from zsvg.together import average_gradients, samples_away, start_alike
 
 __all__ = ["Example", "History", "TrainingError", "TrainingOptions", "train"]
 
@@ -230,12 +229,16 @@ def train(
         step = progress.pop("step")
         samples = _with_labels(samples, progress.pop("labels", None))
         history = History.from_json(progress, resumed_at=step)
-    _check_alike(identity, weights, accelerator)
+    if not start_alike(identity, weights, accelerator):
+        raise TrainingError(
+            "the processes do not start alike; give all of them the same labels, options and "
+            "initial weights, and one folder of frame features"
+        )
     texts = _token_ids(network, [*samples, *validation_examples])
     if history.resumed_at:
         _remember_texts(network, samples, validation_examples, texts, options, accelerator,
                         history.resumed_at)  # fmt: skip
-    # The network stays as it is: what is trained is small, and averaged by `_average_gradients`.
+    # The network stays as it is: what is trained is small, and averaged by `average_gradients`.
     # torch's DDP would take along the frozen backbone, and stop at weights that a process does not
     # use in a step (`FrameQuery`) or uses only in the loss (`RunFit.scale`).
     optimizer = accelerator.prepare(optimizer)
@@ -257,7 +260,7 @@ def train(
             ):
                 output = network(batch, teacher=True)
             terms = network.head.loss(
-                output, batch.target, batch.inside, batch.weight, _away(output, accelerator)
+                output, batch.target, batch.inside, batch.weight, samples_away(output, accelerator)
             )
             accelerator.backward(sum(terms.values()) / options.accumulation)
             for name, value in terms.items():
@@ -273,7 +276,7 @@ def train(
                 f"the loss is not finite at step {step + 1} ({values}); check the features of "
                 f"{', '.join(vids[:4])}, or lower the learning rates"
             )
-        _average_gradients(list(weights.values()), accelerator)
+        average_gradients(list(weights.values()), accelerator)
         accelerator.clip_grad_norm_(list(weights.values()), options.max_gradient_norm)
         optimizer.step()
 
@@ -367,56 +370,6 @@ def _drawn(
         )
         chosen.append(drawn)
     return chosen
-
-
-def _away(output: HeadOutput, accelerator: Accelerator) -> Tensor | None:
-    """Return the runs and queries of the batch's samples in other processes, for the contrast."""
-    count, index = accelerator.num_processes, accelerator.process_index
-    if count == 1 or output.summary is None:
-        return None
-    every = _of_all(torch.stack((output.summary, output.query)).float(), accelerator)
-    others = [process for process in range(count) if process != index]
-    return every[others].transpose(0, 1).flatten(1, 2)
-
-
-def _of_all(value: Tensor, accelerator: Accelerator) -> Tensor:
-    """Stack the values of all processes; a gradient flows back to the process of its row.
-
-    A sum, in which each process fills one row, as not every backend gathers on every device.
-    """
-    from torch.distributed.nn.functional import all_reduce
-
-    rows = [torch.zeros_like(value)] * accelerator.num_processes
-    rows[accelerator.process_index] = value
-    return all_reduce(torch.stack(rows))
-
-
-def _average_gradients(weights: Sequence[torch.nn.Parameter], accelerator: Accelerator) -> None:
-    """Average gradients over processes; a weight that none of them used still has none."""
-    if accelerator.num_processes == 1:
-        return
-    used = torch.tensor([w.grad is not None for w in weights], device=accelerator.device)
-    gradients = [(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in weights]
-    # One message of the use of each weight and all gradients: their number costs more than size.
-    summed = accelerator.reduce(torch.cat([used.float(), *gradients]), reduction="sum")
-    parts = summed.split([len(weights), *(w.numel() for w in weights)])
-    for weight, count, gradient in zip(weights, parts[0].tolist(), parts[1:], strict=True):
-        mean = (gradient / accelerator.num_processes).to(weight.dtype).view_as(weight)
-        weight.grad = mean if count else None
-
-
-def _check_alike(
-    identity: Mapping[str, str], weights: Mapping[str, Tensor], accelerator: Accelerator
-) -> None:
-    """Make sure that all processes start from one state; gradients alone would keep them apart."""
-    if accelerator.num_processes == 1:
-        return
-    digest = int(sha256_json([dict(identity), sha256_tensors(weights)])[:15], 16)
-    if _of_all(torch.tensor(digest, device=accelerator.device), accelerator).unique().numel() > 1:
-        raise TrainingError(
-            "the processes do not start alike; give all of them the same labels, options and "
-            "initial weights, and one folder of frame features"
-        )
 
 
 def _answers(

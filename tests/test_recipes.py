@@ -7,6 +7,7 @@ from conftest import write_tiny_clip
 import zsvg
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import RecipeError
+from zsvg.grounder import detach_adapters
 from zsvg.microworld.world import truth, write_world
 from zsvg.recipes import Recipe, load_recipe, recipe_names
 from zsvg.tuning import TuneOptions, plan, tune
@@ -37,6 +38,12 @@ def world(tmp_path_factory):
 def backbone(tmp_path_factory):
     folder = write_tiny_clip(tmp_path_factory.mktemp("clip") / "deep", layers=9)
     return load_backbone(f"local-dir:{folder}", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def bare(backbone):
+    yield
+    detach_adapters(backbone)
 
 
 def small(name):

@@ -69,7 +69,8 @@ def prompts_report(grounder: Grounder, nearest: int = 3) -> PromptsReport:
 
     if nearest < 1:
         raise ValueError(f"nearest must be at least 1, got {nearest}")
-    name, adapters = grounder.adapter, grounder.backbone.adapters
+    backbone: Any = grounder.backbone
+    name, adapters = grounder.adapter, backbone.adapters
     if name is None or adapters is None:
         raise ZsvgError("this model has no prompts: it is a bare backbone, or a head alone")
     config = adapters.peft_config[name]
@@ -83,12 +84,11 @@ def prompts_report(grounder: Grounder, nearest: int = 3) -> PromptsReport:
         if not layer.slots[name].own:
             continue
         if layer.place == "embedding":
-            words = layer.base_layer.weight.float()
+            embedding: Any = layer.base_layer
+            words = embedding.weight.float()
             vocabulary_norm = float(words.norm(dim=-1).mean())
             learned = layer.prompt_tokens[name].float()
-            tokens = _learned_tokens(
-                learned, words, config.init_ids, grounder.backbone.tokenizer, nearest
-            )
+            tokens = _learned_tokens(learned, words, config.init_ids, backbone.tokenizer, nearest)
         else:
             lengths = _own_prompts(layer, name).float().norm(dim=-1)
             norms[layer.place].append(tuple(lengths.tolist()))
@@ -165,4 +165,4 @@ def _own_prompts(layer: Any, adapter: str) -> torch.Tensor:
             layer.sources[adapter].prompt_tokens[adapter]
         )
         return prompts
-    return layer.prompt_tokens[adapter]  # type: ignore[no-any-return]
+    return layer.prompt_tokens[adapter]

@@ -81,11 +81,11 @@ def _print(report: PromptsReport) -> None:
     blocks += [("vision", i, norms) for i, norms in enumerate(report.vision_norms, 1)]
     if blocks:
         title = "prompts of blocks" + (", vision made of text" if report.coupled else "")
-        rows = [
+        sizes = [
             (f"{side} {i}", str(len(norms)), *(f"{f(norms):.3f}" for f in (min, _mean, max)))
             for side, i, norms in blocks
         ]
-        table(("block", "prompts", "least norm", "mean norm", "largest norm"), rows, title)
+        table(("block", "prompts", "least norm", "mean norm", "largest norm"), sizes, title)
 
 
 def _mean(values: tuple[float, ...]) -> float:

@@ -57,8 +57,8 @@ def list_recipes() -> None:
     """
     from zsvg.recipes import load_recipe, recipe_names
 
-    recipes = [load_recipe(name) for name in recipe_names()]
-    table(("recipe", "source"), [(recipe.name, recipe.source) for recipe in recipes])
+    for name in recipe_names():
+        typer.echo(f"{name}: {load_recipe(name).source}")
 
 
 def _print(report: PromptsReport) -> None:

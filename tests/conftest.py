@@ -45,7 +45,9 @@ def write_tiny_tokenizer(folder: Path) -> int:
     return len(words)
 
 
-def write_tiny_clip(folder: Path, seed: int = 0, own_tokenizer: bool = True) -> Path:
+def write_tiny_clip(
+    folder: Path, seed: int = 0, own_tokenizer: bool = True, layers: int = 3
+) -> Path:
     """Write an open_clip `local-dir:` folder of seeded random weights, about 0.5 MB.
 
     Without its own tokenizer it uses open_clip's built-in one, and is 6 MB larger.
@@ -65,14 +67,14 @@ def write_tiny_clip(folder: Path, seed: int = 0, own_tokenizer: bool = True) -> 
             "image_size": 32,
             "patch_size": 8,
             "width": 48,
-            "layers": 3,
+            "layers": layers,
             "head_width": 16,
         },
         "text_cfg": {
             "context_length": 24,
             "vocab_size": words,
             "width": 32,
-            "layers": 3,
+            "layers": layers,
             "heads": 2,
         },
     }

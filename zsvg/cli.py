@@ -8,6 +8,7 @@ import sys
 import typer
 
 from zsvg.commands import models, worlds, yardsticks
+from zsvg.commands.prompts import prompts
 from zsvg.errors import ZsvgError
 from zsvg.terminal import say
 
@@ -40,6 +41,7 @@ for command in (
     worlds.demo,
 ):
     app.command(command.__name__.replace("_", "-"))(command)
+app.add_typer(prompts, name="prompts")
 
 
 def main() -> None:

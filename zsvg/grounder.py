@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,10 +207,33 @@ class Grounder:
             else:
                 yield self.backbone
 
-    def encode_query(self, query: str) -> TextStates:
-        """Encode a sentence behind the template, with this grounder's prompts."""
-        with self.active() as model:
-            return self.backbone.encode_text([f"{self.template} {query}".strip()], model=model)
+    def encode_query(self, query: str, video: EncodedVideo | None = None) -> TextStates:
+        """Encode a sentence behind the template, with this grounder's prompts.
+
+        Args:
+            query: The sentence.
+            video: What it will be asked of; prompts that depend on the video (CoCoOp) need it.
+
+        Raises:
+            ValueError: The prompts depend on the video, and none is given.
+        """
+        texts = [f"{self.template} {query}".strip()]
+        with self.active() as model, self._condition(video):
+            return self.backbone.encode_text(texts, model=model)
+
+    def _condition(self, video: EncodedVideo | None) -> AbstractContextManager[None]:
+        """Show a video's mean frame to prompts that depend on it, as training does."""
+        adapters = self.backbone.adapters
+        if self.adapter is None or adapters is None:
+            return nullcontext()
+        if not adapters.peft_config[self.adapter].conditional:
+            return nullcontext()
+        if video is None:
+            raise ValueError("this model's prompts depend on the video; give encode_query one")
+        from zsvg.tuners import condition_on
+
+        mean = torch.from_numpy(video.frames.features).to(self.backbone.device).mean(0)
+        return condition_on(torch.nn.functional.normalize(mean, dim=-1))
 
     def ground(self, video: EncodedVideo | str | Path, query: str, top_k: int = 5) -> Grounding:
         """Find the moments that a sentence describes.
@@ -235,7 +258,8 @@ class Grounder:
                 f"{video.vid} was encoded by another model ({video.encoder[:12]}, this one is "
                 f"{self.encoder[:12]}); encode it with this model"
             )
-        text = self.encode_query(BLIND_QUERY if self.manifest.get("query_blind") else query)
+        asked = BLIND_QUERY if self.manifest.get("query_blind") else query
+        text = self.encode_query(asked, video)
         if self.head is None:
             moments, curve = self._by_similarity(video.frames, text, top_k)
         else:

@@ -31,6 +31,7 @@ class Prompts(_Strict):
     vision_tokens: int = Field(default=0, ge=0)
     vision_depth: int | Literal["all"] = 1
     coupled: bool = False
+    conditional: bool = False  # CoCoOp: the context depends on the video
 
 
 class HeadRecipe(_Strict):

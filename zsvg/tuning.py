@@ -27,6 +27,7 @@ from zsvg.grounder import (
 )
 from zsvg.heads.frame_queries import FrameQuery
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
+from zsvg.low_label import is_pseudo
 from zsvg.metrics import evaluate
 from zsvg.network import GroundingNetwork
 from zsvg.prediction import predict_all
@@ -255,7 +256,11 @@ def _tune(
             "head": describe_head(network.head),
             "recipe": recipe.model_dump(),
             "options": asdict(options),
-            "labels": {"count": len(usable), "sha256": _labels_hash(usable)},
+            "labels": {
+                "count": len(usable),
+                "true": sum(not is_pseudo(a) for a in usable),
+                "sha256": _labels_hash(usable),
+            },
             "versions": {"zsvg": zsvg.__version__, "torch": torch.__version__.split("+")[0]},
             "threads": torch.get_num_threads(),
             "processes": processes.count,
@@ -328,6 +333,8 @@ def _prompt_config(backbone: ClipBackbone, recipe: Recipe, seed: int) -> Any:
     vision: dict[str, Any] = {}
     if prompts.vision_tokens:
         vision = {"vision_tokens": prompts.vision_tokens, "vision_depth": prompts.vision_depth}
+    if prompts.conditional and not prompts.text:
+        raise RecipeError(f"recipe {recipe.name}: conditional prompts are text prompts: text: true")
     if prompts.text:
         return prompt_config_for(
             backbone.tokenize,
@@ -335,6 +342,7 @@ def _prompt_config(backbone: ClipBackbone, recipe: Recipe, seed: int) -> Any:
             random=prompts.random,
             text_depth=prompts.text_depth,
             coupled=prompts.coupled,
+            conditional=prompts.conditional,
             seed=seed,
             **vision,
         )
@@ -399,7 +407,7 @@ def _example(
     query = BLIND_QUERY if query_blind else record.query
     return Example(
         wordless=query == FROM_FRAMES,
-        doubtful="source" in record.extra,
+        doubtful=is_pseudo(record),
         vid=record.vid,
         features=video.features,
         centres=video.centres / video.duration,

@@ -221,6 +221,17 @@ def tune(
     validation: Annotated[
         Path | None, typer.Option(help="Annotations to select by [default: held-out labels].")
     ] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(help="Labels of K videos only, drawn by --seed; of --also where it is given."),
+    ] = None,
+    also: Annotated[
+        Path | None, typer.Option(help="More labels: true ones beside pseudo labels.")
+    ] = None,
+    also_weight: Annotated[
+        float | None,
+        typer.Option(help="What a true label weighs beside a pseudo one [default: 1]."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Overrides the recipe's steps.")] = None,
     seed: Seed = 0,
     fps: Fps = 2.0,
@@ -239,6 +250,7 @@ def tune(
     """
     from zsvg.backbones.clip import load_backbone
     from zsvg.features import default_cache
+    from zsvg.low_label import choose_labels
     from zsvg.pseudo.sharding import launched
     from zsvg.recipes import load_recipe
     from zsvg.records import read_annotations
@@ -251,7 +263,15 @@ def tune(
         chosen = chosen.model_copy(
             update={"training": chosen.training.model_copy(update={"steps": steps})}
         )
-    records = read_annotations(labels)
+    if also_weight is not None and also is None:
+        raise ZsvgError("--also-weight weighs the labels of --also; give that too")
+    records, taken = choose_labels(
+        read_annotations(labels),
+        also=read_annotations(also) if also else (),
+        also_weight=1.0 if also_weight is None else also_weight,
+        shot_count=shots,
+        seed=seed,
+    )
     held_out = read_annotations(validation) if validation else None
     options = TuneOptions(
         seed=seed,
@@ -264,6 +284,9 @@ def tune(
     processes = launched(device)
     if dry_run and not processes.main:
         return
+    if processes.main:
+        for line in taken:
+            say(line)
     clip = load_backbone(backbone, device)
     if dry_run:
         for line in plan(records, found, clip, chosen, options, validation=held_out):

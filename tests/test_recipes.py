@@ -1,0 +1,96 @@
+"""Every recipe that ships tunes and loads again, on a random CLIP deep enough for MaPLe."""
+
+import pytest
+import torch
+from conftest import write_tiny_clip
+
+import zsvg
+from zsvg.backbones.clip import load_backbone
+from zsvg.errors import RecipeError
+from zsvg.grounder import detach_adapters
+from zsvg.microworld.world import truth, write_world
+from zsvg.recipes import Recipe, load_recipe, recipe_names
+from zsvg.tuning import TuneOptions, plan, tune
+from zsvg.video import find_videos
+
+OPTIONS = TuneOptions(fps=0.5)
+PUBLISHED = {  # text tokens, text depth, vision tokens, vision depth, coupled, conditional
+    "coop": (3, 1, 0, 1, False, False),
+    "cocoop": (4, 1, 0, 1, False, True),
+    "vpt": (0, 1, 4, 9, False, False),
+    "vpt-deep": (0, 1, 8, 9, False, False),
+    "coop-vpt": (3, 1, 4, 9, False, False),
+    "independent": (2, 9, 2, 9, False, False),
+    "maple": (2, 9, 2, 9, True, False),
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder, domain="studio", videos=2, seed=5, workers=1)
+    labels = truth("studio", "train", 5, 2)
+    first = {a.vid: a for a in reversed(labels)}
+    return find_videos(folder / "videos"), list(first.values())
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    folder = write_tiny_clip(tmp_path_factory.mktemp("clip") / "deep", layers=9)
+    return load_backbone(f"local-dir:{folder}", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def bare(backbone):
+    yield
+    detach_adapters(backbone)
+
+
+def small(name):
+    fast = {"steps": 4, "batch_size": 2, "validate_every": 2, "warmup": 1}
+    recipe = load_recipe(name).model_dump()
+    recipe["training"] |= fast
+    recipe["head"] |= {"hidden": 16, "layers": 1, "attention_heads": 2}
+    return Recipe.model_validate(recipe)
+
+
+def test_every_prompted_recipe_is_tested():
+    assert set(recipe_names()) == {*PUBLISHED, "head-only"}
+    assert all(load_recipe(name).source for name in recipe_names())
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, "head-only"])
+def test_a_shipped_recipe_tunes_and_loads_again(world, backbone, tmp_path, name):
+    videos, labels = world
+    outcome = tune(labels, videos, backbone, tmp_path / "model", recipe=small(name),
+                   options=OPTIONS, cache=tmp_path / "features")  # fmt: skip
+    assert not outcome.failures
+    grounder = zsvg.load(tmp_path / "model", backbone=backbone)
+    one, two = (grounder.encode(path) for path in videos.values())
+    query = labels[0].query
+    assert grounder.ground(one, query).moments
+    if name == "head-only":
+        return
+    config = backbone.adapters.peft_config[grounder.adapter]
+    assert (
+        config.text_tokens, config.text_depth, config.vision_tokens, config.vision_depth,
+        config.coupled, config.conditional,
+    ) == PUBLISHED[name]  # fmt: skip
+    if name == "cocoop":
+        with pytest.raises(ValueError, match="depend on the video"):
+            grounder.encode_query(query)
+        texts = [grounder.encode_query(query, video).pooled for video in (one, two)]
+        assert not torch.equal(*texts)
+
+
+def test_conditional_without_text_and_too_deep_are_refused(world, backbone, tiny_clip_folder):
+    videos, labels = world
+    recipe = small("vpt")
+    wrong = recipe.model_copy(
+        update={"prompts": recipe.prompts.model_copy(update={"conditional": True})}
+    )
+    with pytest.raises(RecipeError, match="conditional prompts are text prompts"):
+        plan(labels, videos, backbone, wrong, OPTIONS)
+    shallow = load_backbone(f"local-dir:{tiny_clip_folder}", "cpu")
+    with pytest.raises(RecipeError, match=r"=9 is more than the tower's 3 blocks"):
+        plan(labels, videos, shallow, small("maple"), OPTIONS)

@@ -1,0 +1,92 @@
+"""What ships as recipes, and what learned prompts have become."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zsvg.commands.options import Device
+from zsvg.errors import ZsvgError
+from zsvg.terminal import table
+
+if TYPE_CHECKING:
+    from zsvg.prompts_report import PromptsReport
+
+prompts = typer.Typer(
+    no_args_is_help=True,
+    help="Look into learned prompts.\n\nExample: zsvg prompts show model/",
+)
+
+
+@prompts.command()
+def show(
+    model: Annotated[Path, typer.Argument(help="A tuned model folder.")],
+    nearest: Annotated[int, typer.Option(min=1, help="Words to name per token.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: Device = None,
+) -> None:
+    """Show which words learned text tokens are near, and how large all prompts are.
+
+    Example: zsvg prompts show model/
+
+    Near words are a hint at what was learned, not a reading of it.
+    """
+    from zsvg.grounder import ADAPTER_FILE, MANIFEST, load
+    from zsvg.prompts_report import prompts_report
+
+    if not (model / MANIFEST).is_file():
+        raise ZsvgError(f"{model}: no {MANIFEST} in it; give a folder that zsvg tune wrote")
+    if not (model / ADAPTER_FILE).is_file():
+        raise ZsvgError(f"{model}: this model has no prompts, it was tuned with a head alone")
+    report = prompts_report(load(model, device), nearest)
+    if as_json:
+        print(json.dumps(asdict(report), indent=2, ensure_ascii=False))
+    else:
+        _print(report)
+
+
+@prompts.command("list")
+def list_recipes() -> None:
+    """List the recipes that ship with zsvg, for `zsvg tune --recipe`.
+
+    Example: zsvg prompts list
+    """
+    from zsvg.recipes import load_recipe, recipe_names
+
+    for name in recipe_names():
+        typer.echo(f"{name}: {load_recipe(name).source}")
+
+
+def _print(report: PromptsReport) -> None:
+    if report.tokens:
+        rows = [
+            (
+                str(number),
+                token.start or "random",
+                "-" if token.start_cosine is None else f"{token.start_cosine:.3f}",
+                f"{token.norm:.3f}",
+                ", ".join(f"{word} {cosine:.2f}" for word, cosine in token.nearest),
+            )
+            for number, token in enumerate(report.tokens, 1)
+        ]
+        title = f"text tokens; the vocabulary's mean norm is {report.vocabulary_norm:.3f}"
+        if report.conditional:
+            title += "; without what is added for a video"
+        table(("token", "started from", "cosine to it", "norm", "nearest words"), rows, title)
+    blocks = [("text", i, norms) for i, norms in enumerate(report.text_norms, 2)]
+    blocks += [("vision", i, norms) for i, norms in enumerate(report.vision_norms, 1)]
+    if blocks:
+        title = "prompts of blocks" + (", vision made of text" if report.coupled else "")
+        sizes = [
+            (f"{side} {i}", str(len(norms)), *(f"{f(norms):.3f}" for f in (min, _mean, max)))
+            for side, i, norms in blocks
+        ]
+        table(("block", "prompts", "least norm", "mean norm", "largest norm"), sizes, title)
+
+
+def _mean(values: tuple[float, ...]) -> float:
+    return sum(values) / len(values)

@@ -27,7 +27,7 @@ NOISE = 0.1  # per dimension of a unit vector of 384: longer than the vector its
 SPOKEN = 4  # most captions of an event that one query is made of
 STEPS, BATCH, RATE = 200, 32, 2e-3
 ANSWERED = 64  # pairs per forward pass
-EVENTS = ProposalOptions(count=10, nms=0.3)
+EVENTS = ProposalOptions(count=10, nms=0.3, greedy=True)
 
 
 @dataclass(frozen=True, kw_only=True)

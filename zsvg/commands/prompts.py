@@ -44,7 +44,7 @@ def show(
         raise ZsvgError(f"{model}: this model has no prompts, it was tuned with a head alone")
     report = prompts_report(load(model, device), nearest)
     if as_json:
-        print(json.dumps(asdict(report), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False))
     else:
         _print(report)
 

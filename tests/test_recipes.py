@@ -9,7 +9,7 @@ from zsvg.backbones.clip import load_backbone
 from zsvg.errors import RecipeError
 from zsvg.grounder import detach_adapters
 from zsvg.microworld.world import truth, write_world
-from zsvg.recipes import Recipe, load_recipe, recipe_names
+from zsvg.recipes import Recipe, load_recipe, load_templates, recipe_names
 from zsvg.tuning import TuneOptions, plan, tune
 from zsvg.video import find_videos
 
@@ -94,3 +94,37 @@ def test_conditional_without_text_and_too_deep_are_refused(world, backbone, tiny
     shallow = load_backbone(f"local-dir:{tiny_clip_folder}", "cpu")
     with pytest.raises(RecipeError, match=r"=9 is more than the tower's 3 blocks"):
         plan(labels, videos, shallow, small("maple"), OPTIONS)
+
+
+def test_templates_are_read_and_checked(tmp_path):
+    shipped = load_templates("video")
+    assert "a video of {query}" in shipped
+    assert len(set(shipped)) == len(shipped) > 1
+    file = tmp_path / "own.yaml"
+    for text, message in (
+        ("templates: [a video]", "'a video' must hold {query} once"),
+        ("templates: ['{query} {query}']", "must hold {query} once"),
+        ("templates: []", "templates: List should have at least 1 item"),
+        ("template: x", "templates: Field required"),
+        ("[1]", "a template file is a mapping"),
+    ):
+        file.write_text(text)
+        with pytest.raises(RecipeError, match=message):
+            load_templates(str(file))
+    with pytest.raises(RecipeError, match="unknown template 'videos'; choose one of video"):
+        load_templates("videos")
+
+
+def test_a_query_is_the_mean_of_its_templates(backbone):
+    texts = ("a video of {query}", "{query}")
+    grounder = zsvg.load(None, backbone=backbone, templates=texts)
+    states = grounder.encode_query("a red ball")
+    each = backbone.encode_text(["a video of a red ball", "a red ball"]).pooled
+    mean = torch.nn.functional.normalize(each.mean(0), dim=-1)
+    torch.testing.assert_close(states.pooled[0], mean)
+    assert states.tokens.shape == (1, 1, backbone.embed_dim)
+    one = zsvg.load(None, backbone=backbone, templates=texts[:1]).encode_query("a red ball")
+    plain = zsvg.load(None, backbone=backbone).encode_query("a red ball")
+    assert torch.equal(one.pooled, plain.pooled)
+    with pytest.raises(ValueError, match="templates are for a bare CLIP; captions:tfidf"):
+        zsvg.load("captions:tfidf", templates=texts)

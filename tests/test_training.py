@@ -287,6 +287,71 @@ def test_impossible_runs_are_explained(backbone, network_of, tmp_path):
         TrainingOptions(mixed_precision="fp8")
 
 
+# ---- prompts in the image tower join later ------------------------------------------------------
+
+LATER = replace(QUICK, steps=10, visual_from=6, visual_batch_size=2, validate_every=2)
+
+
+def test_passes_follow_each_other_when_their_size_changes():
+    options = replace(LATER, accumulation=3)
+    spans = [options.positions(index) for index in range(30)]
+    assert [len(span) for span in spans] == [4] * 18 + [2] * 12
+    assert [i for span in spans for i in span] == list(range(18 * 4 + 12 * 2))
+    assert replace(LATER, visual_batch_size=None).positions(9) == range(36, 40)
+
+
+def test_prompts_start_again_when_the_image_tower_joins():
+    options = replace(LATER, steps=100, visual_from=60, warmup=10)
+    assert options.prompt_rate(59) < 0.01 < options.prompt_rate(60) < options.prompt_rate(64) < 1
+    assert options.prompt_rate(68) == 1.0
+    assert options.prompt_rate(99) < 0.01
+    assert options.rate(60) == replace(options, visual_from=0).prompt_rate(60)
+    with pytest.raises(ValueError, match="visual_from 100"):
+        replace(options, visual_from=100)
+
+
+@pytest.mark.parametrize("name", ["vpt", "maple"])
+def test_frames_are_read_only_once_visual_prompts_are_trained(name, backbone, network_of, tmp_path):
+    examples = make_examples(backbone, frames=True)
+    read = []
+
+    def counted(example):
+        load = example.frames
+        return replace(example, frames=lambda: read.append(example.vid) or load())
+
+    network = network_of(name)
+    network.attach()
+    start = snapshot(network)
+    visual = [key for key in start if ".visual." in key]
+    seen = {}
+
+    def after(step, loss):
+        seen[step] = len(read)
+        if step == LATER.visual_from:
+            assert visual
+            assert all(value.equal(start[key]) for key, value in network.trainable().items()
+                       if key in visual)  # fmt: skip
+
+    history = train(
+        network, [counted(e) for e in examples[:8]], examples[8:], LATER, tmp_path, after
+    )
+    assert seen[LATER.visual_from] == 0
+    assert seen[10] == 4 * 2
+    assert [step for step, _ in history.validation] == [8, 10]
+    assert not all(value.equal(start[key]) for key, value in snapshot(network).items()
+                   if key in visual)  # fmt: skip
+
+
+def test_answers_with_visual_prompts_read_each_video_once(backbone, network_of, tmp_path):
+    examples = make_examples(backbone, count=6, frames=True)
+    shared = [replace(examples[0], query=example.query) for example in examples]
+    read = []
+    load = examples[0].frames
+    held = [replace(e, frames=lambda: read.append(1) or load()) for e in shared]
+    train(network_of("vpt"), examples, held, replace(QUICK, validate_every=6), tmp_path)
+    assert len(read) == 1
+
+
 # ---- checkpoints --------------------------------------------------------------------------------
 
 
@@ -295,14 +360,23 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize(
-    ("name", "stop_after"),
-    [("coop", 1), ("coop", 3), ("coop", 5), ("head alone", 3), ("head alone", 5)],
+    ("name", "stop_after", "visual_from"),
+    [
+        ("coop", 1, 0),
+        ("coop", 3, 0),
+        ("coop", 5, 0),
+        ("head alone", 3, 0),
+        ("head alone", 5, 0),
+        ("vpt", 3, 0),
+        ("vpt", 3, 3),
+        ("vpt", 5, 3),
+    ],
 )
 def test_continuing_gives_the_bytes_of_an_undisturbed_run(
-    backbone, network_of, tmp_path, name, stop_after
+    backbone, network_of, tmp_path, name, stop_after, visual_from
 ):
-    examples = make_examples(backbone)
-    options = replace(QUICK, crop_rate=0.5, concatenate_rate=0.5)
+    examples = make_examples(backbone, frames=name == "vpt")
+    options = replace(QUICK, crop_rate=0.5, concatenate_rate=0.5, visual_from=visual_from)
 
     def run(folder, on_step=None, seed=0):
         network = network_of(name, seed)

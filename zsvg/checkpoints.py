@@ -20,7 +20,8 @@ from zsvg.errors import ModelFolderError
 from zsvg.files import atomic_path, write_json
 
 POINTER = "checkpoint.json"
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+# "step" too: a parameter counts the steps that it had a gradient in, not those of the run.
+_STATE = ("exp_avg", "exp_avg_sq", "step")
 
 
 def write_checkpoint(
@@ -47,7 +48,7 @@ def write_checkpoint(
     tensors |= {f"best/{name}": value for name, value in best.items()}
     for name, parameter in weights.items():
         state = optimizer.state.get(parameter, {})
-        tensors |= {f"{key}/{name}": state[key] for key in _MOMENTS if key in state}
+        tensors |= {f"{key}/{name}": state[key] for key in _STATE if key in state}
     tensors["random/torch"] = torch.get_rng_state()
     name = f"step-{step:08d}.safetensors"
     with atomic_path(folder / name) as temporary:
@@ -92,9 +93,7 @@ def read_checkpoint(
             for name, parameter in weights.items():
                 parameter.copy_(tensors[f"weights/{name}"])
                 if f"exp_avg/{name}" in tensors:
-                    optimizer.state[parameter] = _adam_state(
-                        tensors, name, int(progress["step"]), parameter, optimizer
-                    )
+                    optimizer.state[parameter] = _adam_state(tensors, name, parameter, optimizer)
         torch.set_rng_state(tensors["random/torch"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
@@ -106,13 +105,9 @@ def read_checkpoint(
 
 
 def _adam_state(
-    tensors: Mapping[str, Tensor],
-    name: str,
-    step: int,
-    parameter: Tensor,
-    optimizer: torch.optim.AdamW,
+    tensors: Mapping[str, Tensor], name: str, parameter: Tensor, optimizer: torch.optim.AdamW
 ) -> dict[str, Tensor]:
     """Return AdamW's state of one parameter; fused steps count on the parameter's device."""
     device = parameter.device if optimizer.defaults["fused"] else torch.device("cpu")
-    counted = torch.tensor(float(step), dtype=torch.float32, device=device)
-    return {"step": counted} | {k: tensors[f"{k}/{name}"].to(parameter) for k in _MOMENTS}
+    state = {key: tensors[f"{key}/{name}"].to(parameter) for key in _STATE}
+    return state | {"step": tensors[f"step/{name}"].to(device)}

@@ -68,6 +68,21 @@ class Example:
         """Clip borders (T + 1,) as fractions of the duration, halfway between centres."""
         return np.concatenate(([0.0], (self.centres[1:] + self.centres[:-1]) / 2, [1.0]))
 
+    def load_frames(self) -> torch.Tensor:
+        """Read the (T, S, S, 3) uint8 frames; they are not kept.
+
+        Raises:
+            ValueError: There is nothing to read them from, or they are not as many as clips.
+        """
+        if self.frames is None:
+            raise ValueError(
+                f"{self.vid}: vision prompts need raw frames; give the Example `frames`"
+            )
+        frames = self.frames()
+        if len(frames) != len(self.centres):
+            raise ValueError(f"{self.vid}: {len(frames)} frames for {len(self.centres)} clips")
+        return torch.from_numpy(np.ascontiguousarray(frames))
+
 
 def crop(example: Example, target: int, rng: np.random.Generator) -> tuple[Example, int]:
     """Cut a random stretch of clips that holds the window `target`; other windows are clipped.
@@ -175,7 +190,7 @@ def collate(
         if not raw_frames:
             features[row, :clips] = example.features
     wordless = [example.wordless for example, _ in chosen]
-    frames = tuple(_load(example).to(device) for example, _ in chosen) if raw_frames else None
+    frames = tuple(e.load_frames().to(device) for e, _ in chosen) if raw_frames else None
     return Batch(
         token_ids=torch.stack([token_ids[example.query] for example, _ in chosen]).to(device),
         frame_mask=torch.from_numpy(mask).to(device),
@@ -187,14 +202,3 @@ def collate(
         frames=frames,
         wordless=torch.tensor(wordless, device=device) if any(wordless) else None,
     )
-
-
-def _load(example: Example) -> torch.Tensor:
-    if example.frames is None:
-        raise ValueError(
-            f"{example.vid}: vision prompts need raw frames; give the Example `frames`"
-        )
-    frames = example.frames()
-    if len(frames) != len(example.centres):
-        raise ValueError(f"{example.vid}: {len(frames)} frames for {len(example.centres)} clips")
-    return torch.from_numpy(np.ascontiguousarray(frames))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,6 +100,8 @@ class Grounder:
         head: Trained head; None grounds without training, by similarity alone.
         fps: Clips per second.
         framing: How pictures become square.
+        templates: Hand-written texts around `{query}`, whose mean embedding is the query's
+            (prompt ensembling, as in CLIP's paper); empty: `template` in front of it alone.
         manifest: The model folder's `zsvg.json`; empty without one.
     """
 
@@ -110,6 +112,7 @@ class Grounder:
         adapter: str | None = None,
         head: AttentionRegressionHead | None = None,
         template: str = TEMPLATE,
+        templates: Sequence[str] = (),
         fps: float = 2.0,
         framing: Framing = "crop",
         scorer: ScorerOptions | None = None,
@@ -119,6 +122,7 @@ class Grounder:
         self.adapter = adapter
         self.head = head
         self.template = template
+        self.templates = tuple(templates)
         self.fps = fps
         self.framing: Framing = framing
         self.scorer = scorer or ScorerOptions()
@@ -217,9 +221,15 @@ class Grounder:
         Raises:
             ValueError: The prompts depend on the video, and none is given.
         """
-        texts = [f"{self.template} {query}".strip()]
+        texts = [template.replace("{query}", query) for template in self.templates]
+        texts = texts or [f"{self.template} {query}".strip()]
         with self.active() as model, self._condition(video):
-            return self.backbone.encode_text(texts, model=model)
+            states = self.backbone.encode_text(texts, model=model)
+        if len(texts) == 1:
+            return states
+        pooled = torch.nn.functional.normalize(states.pooled.mean(0, keepdim=True), dim=-1)
+        # Words stand at other places in every text; a mean of them would be of nothing.
+        return TextStates(pooled=pooled, tokens=pooled[:, None], mask=pooled.new_ones(1, 1).bool())
 
     def _condition(self, video: EncodedVideo | None) -> AbstractContextManager[None]:
         """Show a video's mean frame to prompts that depend on it, as training does."""
@@ -325,6 +335,7 @@ def load(
     device: str | None = None,
     *,
     backbone: ClipBackbone | None = None,
+    templates: Sequence[str] = (),
 ) -> Grounder:
     """Load a tuned model folder, or a bare backbone for training-free grounding.
 
@@ -333,10 +344,13 @@ def load(
         device: "cpu", "cuda", ...; the best available by default.
         backbone: An already loaded backbone to put the model's prompts on. Several models can
             share one; each is switched to when it is asked.
+        templates: Texts around `{query}` to ask a bare backbone with, all at once, such as
+            `zsvg.recipes.load_templates("video")`.
 
     Raises:
         BackboneError: The backbone cannot be loaded.
         ModelFolderError: The folder is incomplete, or was made for another backbone.
+        ValueError: `templates` are given for a model that was tuned with its own, or for captions.
     """
     folder = Path(model_or_backbone) if model_or_backbone is not None else None
     if folder is None or not (folder / MANIFEST).is_file():
@@ -346,10 +360,12 @@ def load(
             )
         name = None if model_or_backbone is None else str(model_or_backbone)
         if backbone is None and name is not None and name.startswith(PREFIX):
+            _no_templates(name, templates)
             speaker = load_caption_backbone(name, device)
             # Sentences need no template, and a captioner is slow: one frame per caption clip.
             return Grounder(speaker, template="", fps=1 / CLIP_SECONDS)
-        return Grounder(backbone or load_backbone(name, device))
+        return Grounder(backbone or load_backbone(name, device), templates=templates)
+    _no_templates(str(folder), templates)
     manifest = read_manifest(folder)
     wanted = manifest["backbone"]
     backbone = backbone or load_backbone(wanted["name"], device)
@@ -370,6 +386,11 @@ def load(
         framing=manifest["sampling"]["framing"],
         manifest=manifest,
     )
+
+
+def _no_templates(name: str, templates: Sequence[str]) -> None:
+    if templates:
+        raise ValueError(f"templates are for a bare CLIP; {name} has its own way to ask")
 
 
 def attach_adapter(backbone: ClipBackbone, folder: Path) -> str:

@@ -40,11 +40,11 @@ class Batch:
     weight: Tensor
     """(B,) float32 sample weights."""
     features: Tensor | None = None
-    """(B, T, D) cached frame features; None where `frames` are encoded instead."""
+    """(B, T, D) frame features at hand; None where `frames` are encoded instead."""
     wordless: Tensor | None = None
     """(B,) bool rows whose query is made of frames inside the moment; None where there is none."""
     frames: tuple[Tensor, ...] | None = None
-    """B tensors (T_b, S, S, 3) uint8, needed when vision prompts are trained."""
+    """B tensors (T_b, S, S, 3) uint8 to train vision prompts on; used instead of `features`."""
 
 
 class GroundingNetwork(nn.Module):
@@ -183,17 +183,17 @@ class GroundingNetwork(nn.Module):
             # "auto" would look the backbone's name up on the Hub.
             self.model.save_pretrained(folder, save_embedding_layers=False)
 
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        """Encode raw frames (T, S, S, 3) uint8 into (T, D) with the prompts at work."""
+        passes = frames.split(_FRAMES_PER_PASS)
+        return torch.cat([self.backbone.encode_frames(part, model=self.model) for part in passes])
+
     def _frame_features(self, batch: Batch) -> Tensor:
-        if not self.trains_vision:
-            if batch.features is None:
-                raise ValueError("this network reads frame features, but the batch has none")
-            return batch.features
         if batch.frames is None:
-            raise ValueError("vision prompts need raw frames: give every Example its `frames`")
-        lengths = [len(frames) for frames in batch.frames]
-        passes = torch.cat(batch.frames).split(_FRAMES_PER_PASS)
-        encoded = [self.backbone.encode_frames(part, model=self.model) for part in passes]
-        rows = torch.cat(encoded).split(lengths)
+            if batch.features is None:
+                raise ValueError("the batch has neither frame features nor raw frames")
+            return batch.features
+        rows = self.encode_frames(torch.cat(batch.frames)).split([len(f) for f in batch.frames])
         return nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
 
     def _query_states(self, batch: Batch, frames: Tensor) -> TextStates:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -20,6 +20,9 @@ from zsvg.resources import shipped
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_Model = TypeVar("_Model", bound=_Strict)
 
 
 class Prompts(_Strict):
@@ -64,6 +67,8 @@ class Training(_Strict):
     denoise: Literal["no", "weights", "labels", "both"] = "weights"  # of pseudo labels only
     denoise_from: int | None = Field(default=None, ge=1)
     denoise_every: int = Field(default=25, ge=1)
+    visual_from: int = Field(default=0, ge=0)
+    visual_batch_size: int | None = Field(default=None, ge=1)
 
     @field_validator("denoise", mode="before")
     @classmethod
@@ -85,6 +90,11 @@ class Recipe(_Strict):
     query_noise: float = Field(default=2.0, ge=0)  # of labels without sentences; see `FrameQuery`
 
 
+class _Templates(_Strict):
+    source: str = ""
+    templates: list[str] = Field(min_length=1)
+
+
 def recipe_names() -> list[str]:
     """Return the names of the recipes that ship with zsvg."""
     return sorted(path.stem for path in (shipped("prompts") / "recipes").glob("*.yaml"))
@@ -96,23 +106,50 @@ def load_recipe(name_or_path: str) -> Recipe:
     Raises:
         RecipeError: No such recipe, an unknown key, or a value out of range.
     """
+    path, values = _read(name_or_path, "recipe")
+    return _checked(path, Recipe, {"name": path.stem, **values})
+
+
+def load_templates(name_or_path: str) -> tuple[str, ...]:
+    """Read hand-written templates, by the name of a shipped list or from a YAML file.
+
+    Raises:
+        RecipeError: No such file, an unknown key, or a template that does not hold `{query}` once.
+    """
+    path, values = _read(name_or_path, "template")
+    templates = _checked(path, _Templates, values).templates
+    for template in templates:
+        if template.count("{query}") != 1:
+            raise RecipeError(f"{path}: {template!r} must hold {{query}} once")
+    return tuple(templates)
+
+
+def _read(name_or_path: str, kind: Literal["recipe", "template"]) -> tuple[Path, dict[str, Any]]:
+    """Return a YAML file of a user, or a shipped one by its name, and the mapping in it."""
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
-        if name_or_path not in recipe_names():
-            known = ", ".join(recipe_names())
-            raise RecipeError(f"unknown recipe {name_or_path!r}; choose one of {known}, or a .yaml")
-        path = shipped("prompts") / "recipes" / f"{name_or_path}.yaml"
+        folder = shipped("prompts") / f"{kind}s"
+        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        if name_or_path not in known:
+            raise RecipeError(
+                f"unknown {kind} {name_or_path!r}; choose one of {', '.join(known)}, or a .yaml"
+            )
+        path = folder / f"{name_or_path}.yaml"
     if not path.is_file():
-        raise RecipeError(f"{path}: no such recipe file")
+        raise RecipeError(f"{path}: no such {kind} file")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict | None):
+        raise RecipeError(f"{path}: a {kind} file is a mapping of keys to values")
+    return path, values or {}
+
+
+def _checked(path: Path, model: type[_Model], values: dict[str, Any]) -> _Model:
     try:
-        return Recipe.model_validate({"name": path.stem, **(values or {})})
+        return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RecipeError(f"{path}: {where}: {first['msg']}") from error
-    except TypeError as error:
-        raise RecipeError(f"{path}: a recipe is a mapping of keys to values") from error

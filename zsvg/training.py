@@ -48,6 +48,10 @@ class TrainingOptions:
     Attributes:
         steps: Optimizer steps.
         batch_size: Samples per pass over all processes; a multiple of their number.
+        visual_from: Steps before prompts in the image tower are trained. Until then the head (and
+            text prompts) learn from the frozen frame features, which are at hand; afterwards frames
+            are encoded again at every step. Nothing is selected before.
+        visual_batch_size: Samples per pass from then on; None keeps `batch_size`.
         accumulation: Passes per optimizer step; queries are contrasted within a pass, over all
             processes.
         prompt_learning_rate: Peak learning rate of the prompts.
@@ -89,6 +93,8 @@ class TrainingOptions:
     denoise: Literal["no", "weights", "labels", "both"] = "no"
     denoise_from: int | None = None
     denoise_every: int = 50
+    visual_from: int = 0
+    visual_batch_size: int | None = None
 
     def __post_init__(self) -> None:
         positive = ("steps", "batch_size", "accumulation", "validate_every", "checkpoint_every",
@@ -97,6 +103,12 @@ class TrainingOptions:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} {getattr(self, name)} must be above 0")
+        if self.visual_batch_size is not None and self.visual_batch_size < 1:
+            raise ValueError(f"visual_batch_size {self.visual_batch_size} must be at least 1")
+        if not 0 <= self.visual_from < self.steps:
+            raise ValueError(
+                f"visual_from {self.visual_from} must be 0 or more and below steps {self.steps}"
+            )
         for name in ("warmup", "weight_decay", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} {getattr(self, name)} must be 0 or more")
@@ -117,6 +129,16 @@ class TrainingOptions:
                 " or None for half of them"
             )
 
+    def positions(self, index: int) -> range:
+        """Return where pass 0, 1, ... lies in the endless stream of samples."""
+        early = min(index, self.visual_from * self.accumulation)
+        size = self.batch_size
+        first = early * size
+        if index >= self.visual_from * self.accumulation:
+            size = self.visual_batch_size or size
+            first += (index - early) * size
+        return range(first, first + size)
+
     def round_after(self, step: int) -> bool:
         """Return whether the labels are denoised after so many steps."""
         if self.denoise == "no":
@@ -126,11 +148,22 @@ class TrainingOptions:
 
     def rate(self, step: int) -> float:
         """Return the learning rate of step 0, 1, ... relative to its peak, in (0, 1]."""
-        if step < self.warmup:
-            return (step + 1) / (self.warmup + 1)
+        return self._rate(step, self.steps, self.warmup)
+
+    def prompt_rate(self, step: int) -> float:
+        """Return the same for prompts: they start again when those in the image tower begin."""
+        if not self.visual_from:
+            return self.rate(step)
+        first, end = (0, self.visual_from) if step < self.visual_from else (
+            self.visual_from, self.steps)  # fmt: skip
+        return self._rate(step - first, end - first, min(self.warmup, (end - first) // 5))
+
+    def _rate(self, step: int, steps: int, warmup: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
         if not self.cosine:
             return 1.0
-        done = (step - self.warmup) / max(self.steps - self.warmup, 1)
+        done = (step - warmup) / max(steps - warmup, 1)
         return 0.5 * (1 + math.cos(math.pi * done))
 
 
@@ -210,11 +243,12 @@ def train(
             f"the backbone is on {device} but Accelerate trains on {accelerator.device}; "
             "load the backbone on that device"
         )
-    if options.batch_size % accelerator.num_processes:
-        raise TrainingError(
-            f"batch_size {options.batch_size} cannot be shared by {accelerator.num_processes} "
-            "processes; choose a multiple"
-        )
+    for name in ("batch_size", "visual_batch_size"):
+        if (getattr(options, name) or 0) % accelerator.num_processes:
+            raise TrainingError(
+                f"{name} {getattr(options, name)} cannot be shared by "
+                f"{accelerator.num_processes} processes; choose a multiple"
+            )
     folder = Path(checkpoint_dir)
     samples = _with_mean_weight_one(train_examples)
     network.attach()
@@ -246,15 +280,16 @@ def train(
 
     while history.steps < options.steps and not _stale(history, options):
         step = history.steps
+        visual = network.trains_vision and step >= options.visual_from
         torch.manual_seed(_seed(options.seed, step, accelerator.process_index))
         for group, base in zip(optimizer.param_groups, base_rates, strict=True):
-            group["lr"] = base * options.rate(step)
+            group["lr"] = base * (options.prompt_rate if group["prompts"] else options.rate)(step)
         network.train()
         optimizer.zero_grad()
         totals: dict[str, Tensor] = {}
         for part in range(options.accumulation):
             chosen = _share(samples, options, step * options.accumulation + part, accelerator)
-            batch = collate(chosen, texts, device, raw_frames=network.trains_vision)
+            batch = collate(chosen, texts, device, raw_frames=visual)
             with torch.autocast(
                 device.type, torch.bfloat16, enabled=options.mixed_precision == "bf16"
             ):
@@ -269,9 +304,9 @@ def train(
         values = dict(zip(totals, means.tolist(), strict=True))
         loss = math.fsum(values.values())
         if not math.isfinite(loss):
-            size = options.accumulation * options.batch_size
-            seen = _drawn(samples, options, range(step * size, (step + 1) * size))
-            vids = sorted({example.vid for example, _ in seen})
+            passes = range(step * options.accumulation, (step + 1) * options.accumulation)
+            seen = [_drawn(samples, options, options.positions(index)) for index in passes]
+            vids = sorted({example.vid for drawn in seen for example, _ in drawn})
             raise TrainingError(
                 f"the loss is not finite at step {step + 1} ({values}); check the features of "
                 f"{', '.join(vids[:4])}, or lower the learning rates"
@@ -284,15 +319,17 @@ def train(
         for name, term in values.items():
             history.terms.setdefault(name, []).append(term)
         done = history.steps
-        if validation_examples and (done % options.validate_every == 0 or done == options.steps):
-            score = _validate(network, validation_examples, texts, options, accelerator)
+        due = done % options.validate_every == 0 or done == options.steps
+        # What was learned without the visual prompts does not tell what it is worth with them.
+        if validation_examples and due and (visual or not network.trains_vision):
+            score = _validate(network, validation_examples, texts, options, accelerator, visual)
             history.validation.append((done, score))
             if history.best_score is None or score > history.best_score:
                 history.best_step, history.best_score = done, score
                 best = {name: value.detach().cpu().clone() for name, value in weights.items()}
         ended = done == options.steps or _stale(history, options)
         if doubts and options.round_after(done) and not ended:
-            moments, scores = _all_answers(network, samples, texts, options, accelerator)
+            moments, scores = _all_answers(network, samples, texts, options, accelerator, visual)
             before, samples = (
                 samples,
                 denoised(
@@ -338,6 +375,8 @@ def _optimizer(
         {"params": [p for p in head if p.ndim > 1], "lr": rate},
         {"params": [p for p in head if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
     ]
+    for group, kind in zip(groups, (True, False, False), strict=True):
+        group["prompts"] = kind
     fused = device.type in ("cpu", "cuda")
     used = [group for group in groups if group["params"]]
     return torch.optim.AdamW(used, weight_decay=options.weight_decay, fused=fused)
@@ -347,9 +386,10 @@ def _share(
     samples: Sequence[Example], options: TrainingOptions, index: int, accelerator: Accelerator
 ) -> list[tuple[Example, int]]:
     """Return this process's part of batch `index` of an endless stream of shuffled epochs."""
-    size = options.batch_size // accelerator.num_processes
-    first = index * options.batch_size + accelerator.process_index * size
-    return _drawn(samples, options, range(first, first + size))
+    every = options.positions(index)
+    size = len(every) // accelerator.num_processes
+    first = accelerator.process_index * size
+    return _drawn(samples, options, every[first : first + size])
 
 
 def _drawn(
@@ -378,6 +418,7 @@ def _answers(
     texts: Mapping[str, Tensor],
     options: TrainingOptions,
     accelerator: Accelerator,
+    visual: bool,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Answer this process's share of the examples in eval mode, as they are.
 
@@ -386,11 +427,19 @@ def _answers(
     """
     network.eval()
     device = network.backbone.device
+    seen: dict[int, NDArray[np.float32]] = {}  # examples of one video share its features
+
+    def present(example: Example) -> Example:
+        """Return the example with its video's features as the visual prompts make them now."""
+        key = id(example.features)
+        if key not in seen:
+            seen[key] = network.encode_frames(example.load_frames().to(device)).cpu().numpy()
+        return replace(example, features=seen[key])
+
     for places in _places(len(examples), options, accelerator):
-        rows = [(examples[i], 0) for i in places]
-        batch = collate(rows, texts, device, raw_frames=network.trains_vision)
         with torch.no_grad():
-            output = network(batch)
+            rows = [(present(examples[i]) if visual else examples[i], 0) for i in places]
+            output = network(collate(rows, texts, device))
         yield from zip(places, output.moments.cpu(), output.scores.cpu(), strict=True)
 
 
@@ -407,10 +456,11 @@ def _validate(
     texts: Mapping[str, Tensor],
     options: TrainingOptions,
     accelerator: Accelerator,
+    visual: bool,
 ) -> float:
     """Return the mIoU of the first answers with the best-fitting true window."""
     total = 0.0
-    for index, moments, _ in _answers(network, examples, texts, options, accelerator):
+    for index, moments, _ in _answers(network, examples, texts, options, accelerator, visual):
         answer = moments[:1].double().numpy() * examples[index].duration
         total += float(iou(answer, examples[index].windows).max())
     device = network.backbone.device
@@ -424,10 +474,11 @@ def _all_answers(
     texts: Mapping[str, Tensor],
     options: TrainingOptions,
     accelerator: Accelerator,
+    visual: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the answers to all n examples, (n, k, 2) and (n, k), alike in every process."""
     rows = torch.zeros(len(examples), network.head.config.answers, 3)
-    for index, moments, scores in _answers(network, examples, texts, options, accelerator):
+    for index, moments, scores in _answers(network, examples, texts, options, accelerator, visual):
         rows[index, : len(moments)] = torch.cat((moments, scores[:, None]), -1).float()
     # Every row was filled in by one process only: adding zeros changes no bit.
     summed = accelerator.reduce(rows.to(network.backbone.device), "sum").cpu().numpy()
@@ -475,7 +526,10 @@ def _remember_texts(
         done, part = divmod(index + 1, options.accumulation)
         if part:
             continue
-        answered = [validation] if done % options.validate_every == 0 else []
+        validated = done % options.validate_every == 0
+        if network.trains_vision and done <= options.visual_from:
+            validated = False
+        answered = [validation] if validated else []
         answered += [samples] if options.round_after(done) else []
         for examples in answered:
             for places in _places(len(examples), options, accelerator):

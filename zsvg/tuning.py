@@ -29,6 +29,7 @@ from zsvg.heads.frame_queries import FrameQuery
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
 from zsvg.low_label import is_pseudo
 from zsvg.metrics import evaluate
+from zsvg.model_card import write_model_card
 from zsvg.network import GroundingNetwork
 from zsvg.prediction import predict_all
 from zsvg.pseudo.sharding import Processes, everywhere, launched
@@ -145,6 +146,10 @@ def plan(
         else split_by_video(labels, recipe.held_out, options.seed)
     )
     network = build_network(backbone, recipe, options.seed, labels)
+    if recipe.training.visual_from and not network.trains_vision:
+        raise RecipeError(
+            f"recipe {recipe.name}: visual_from is for prompts in the image tower; it has none"
+        )
     prompts, head = network.parameter_counts()
     return [
         f"{recipe.name} on {backbone.name}: {prompts} prompt and {head} head parameters train",
@@ -228,7 +233,7 @@ def _tune(
     else:
         training, held = split_by_video(usable, recipe.held_out, options.seed)
     network = build_network(backbone, recipe, options.seed, usable)
-    needs_frames = recipe.prompts.vision_tokens > 0
+    needs_frames = network.trains_vision
 
     def examples(records: Sequence[Annotation]) -> list[Example]:
         return [
@@ -270,6 +275,7 @@ def _tune(
         if captioners:
             manifest["captioner"] = captioners[0]
         staged = output.with_name(f".{output.name}.tmp")
+        prompts, head = network.parameter_counts()
         if processes.main:
             shutil.rmtree(staged, ignore_errors=True)
             staged.mkdir(parents=True)
@@ -285,6 +291,7 @@ def _tune(
         )
         write_json(staged / MANIFEST, manifest)
         write_json(staged / "history.json", history.to_json())
+        write_model_card(staged, manifest, prompts=prompts, head=head)
         _replace_folder(staged, output)
         shutil.rmtree(checkpoint, ignore_errors=True)
     processes.wait()

@@ -16,6 +16,7 @@ from zsvg.commands.options import (
     Model,
     Output,
     Seed,
+    Templates,
     Truncated,
     Videos,
     finish,
@@ -325,6 +326,7 @@ def ground(
         Path | None, typer.Option("--output", "-o", help="Write .jsonl, .csv, .srt or .vtt.")
     ] = None,
     cut: Annotated[Path | None, typer.Option(help="Save the moments as clips here.")] = None,
+    templates: Templates = None,
     cache: Cache = None,
     allow_truncated: Truncated = False,
     device: Device = None,
@@ -335,11 +337,12 @@ def ground(
     """
     from zsvg.features import default_cache
     from zsvg.grounder import load
+    from zsvg.recipes import load_templates
     from zsvg.records import Prediction
     from zsvg.video import cut as cut_clip
     from zsvg.writers import write_moments
 
-    grounder = load(model, device)
+    grounder = load(model, device, templates=load_templates(templates) if templates else ())
     found = grounder.find(videos)
     answers: dict[str, list[tuple[float, float, float, str]]] = {query: [] for query in queries}
     predictions, failures = [], []
@@ -385,6 +388,7 @@ def predict(
     model: Model,
     output: Output = Path("predictions.jsonl"),
     top_k: Annotated[int, typer.Option(min=1, help="Most answers per query.")] = 5,
+    templates: Templates = None,
     cache: Cache = None,
     allow_truncated: Truncated = False,
     device: Device = None,
@@ -396,11 +400,12 @@ def predict(
     from zsvg.features import default_cache
     from zsvg.grounder import load
     from zsvg.prediction import predict_all
+    from zsvg.recipes import load_templates
     from zsvg.records import read_annotations
     from zsvg.writers import write_moments
 
     records = read_annotations(annotations)
-    grounder = load(model, device)
+    grounder = load(model, device, templates=load_templates(templates) if templates else ())
     found = grounder.find(videos)
     with progress("answering", len(records)) as advance:
         predictions, failures = predict_all(

@@ -25,6 +25,10 @@ Model = Annotated[
         help="Tuned model folder, a backbone, or captions:ENCODER (both training-free).",
     ),
 ]
+Templates = Annotated[
+    str | None,
+    typer.Option(help="Ask a bare backbone with all these at once: video, or a .yaml file."),
+]
 Fps = Annotated[float, typer.Option(help="Frames looked at per second.")]
 Framing = Annotated[str, typer.Option(help="How frames become squares: crop, pad or squash.")]
 Cache = Annotated[

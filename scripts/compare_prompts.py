@@ -1,0 +1,216 @@
+"""Prompt methods against each other, from no true label to all of them.
+
+    OMP_NUM_THREADS=1 python scripts/compare_prompts.py --out runs/prompts
+    OMP_NUM_THREADS=1 python scripts/compare_prompts.py --out runs/prompts \
+        --domains paper night fabric --seeds 0 1 2 --methods coop vpt maple --budgets 0 5 10 100
+
+The first command makes the whole grid on the development domain, the second the best methods on the
+reported ones. A method is a shipped recipe. A budget is the share, in percent, of the 180 training
+videos whose true labels are given: 0 tunes on pseudo labels of all of them, "5+" on those and true
+labels of 5 %, which weigh `MIXED_WEIGHT` times as much, the others on true labels alone. Videos,
+pseudo labels and test queries are those of `zsvg quickstart`; where all true labels are given there
+are three times as many steps, as there.
+
+So that methods differ by their prompts alone, all have the steps and batches of `SCHEDULE` instead
+of their own: the head learns as long with each of them, and prompts in the image tower, slow to
+train, join it at the end. Prompts deeper than `micro` take as many blocks as it has.
+
+Each run leaves one small file, OUT/DOMAIN-SEED/METHOD BUDGET.json, and is skipped when it is there.
+The command may run several times at once: runs that another process is at are left to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from compare_pseudo_labels import VIDEOS, World, labels_of
+
+from zsvg import baselines
+from zsvg.backbones.clip import load_backbone
+from zsvg.files import locked, write_json
+from zsvg.grounder import ADAPTER_FILE, Grounder, detach_adapters, load
+from zsvg.low_label import choose_labels
+from zsvg.metrics import evaluate
+from zsvg.microworld.domains import DEVELOPMENT
+from zsvg.microworld.world import truth
+from zsvg.quickstart import supervised_recipe
+from zsvg.recipes import Recipe, load_recipe
+from zsvg.records import Annotation, read_annotations
+from zsvg.terminal import table
+from zsvg.tuning import TuneOptions, build_network, tune
+
+METHODS = ("head-only", "coop", "cocoop", "vpt", "vpt-deep", "independent", "maple")
+BUDGETS = ("0", "1", "5", "10", "100")
+SCHEDULE = {"steps": 200, "batch_size": 32}
+VISUAL = {"visual_from": 150, "visual_batch_size": 4}
+MIXED_WEIGHT = 4.0
+_TEXT_BLOCKS = 3  # of `micro`; its image tower has 5
+
+
+def recipe_of(method: str, budget: str) -> Recipe:
+    """Return a shipped recipe with what all methods share here."""
+    recipe = load_recipe(method)
+    prompts = recipe.prompts
+    if prompts.coupled or isinstance(prompts.text_depth, int):
+        depth = min(prompts.text_depth, _TEXT_BLOCKS)
+        coupled = {"vision_depth": depth} if prompts.coupled else {}
+        prompts = prompts.model_copy(update={"text_depth": depth, **coupled})
+    schedule = {**SCHEDULE, **(VISUAL if prompts.vision_tokens else {})}
+    training = recipe.training.model_copy(update=schedule)
+    recipe = recipe.model_copy(update={"prompts": prompts, "training": training})
+    return supervised_recipe(recipe) if budget == "100" else recipe
+
+
+def labels_for(world: World, budget: str) -> list[Annotation]:
+    """Return what a budget gives to tune on."""
+    share = int(budget.removesuffix("+"))
+    pseudo = labels_of(world, "blocks", "captions") if share == 0 or "+" in budget else []
+    if share == 0:
+        return pseudo
+    true = truth(world.domain, "train", world.seed, VIDEOS)
+    # Selection holds out whole videos, so there are at least two.
+    videos = max(2, round(share / 100 * VIDEOS))
+    if not pseudo:
+        return choose_labels(true, shot_count=videos, seed=world.seed)[0]
+    return choose_labels(
+        pseudo, also=true, also_weight=MIXED_WEIGHT, shot_count=videos, seed=world.seed
+    )[0]
+
+
+def one_run(world: World, method: str, budget: str) -> dict[str, Any]:
+    """Tune and answer; return what was measured."""
+    labels, recipe = labels_for(world, budget), recipe_of(method, budget)
+    prompts, head = build_network(world.backbone, recipe, world.seed, labels).parameter_counts()
+    model = world.folder / "models" / f"{method} {budget}"
+    started, processor = time.monotonic(), time.process_time()
+    outcome = tune(
+        labels,
+        world.videos("train"),
+        world.backbone,
+        model,
+        recipe=recipe,
+        options=TuneOptions(seed=world.seed),
+        cache=world.folder / "features",
+    )
+    seconds, processor = time.monotonic() - started, time.process_time() - processor
+    scores = world.answer(load(model, backbone=world.backbone))
+    detach_adapters(world.backbone)
+    adapter = model / ADAPTER_FILE
+    return {
+        "labels": len(labels),
+        "videos": len({label.vid for label in labels}),
+        "prompt parameters": prompts,
+        "head parameters": head,
+        "adapter bytes": adapter.stat().st_size if adapter.exists() else 0,
+        "seconds": round(seconds, 1),
+        "processor seconds": round(processor, 1),
+        "best step": outcome.history.best_step,
+        "test": scores,
+    }
+
+
+def trivial_rows(world: World) -> dict[str, dict[str, Any]]:
+    """Return what needs no training: answers without looking, and similarity alone."""
+    world.videos("test")
+    asked = read_annotations(world.folder / "test" / "annotations.jsonl")
+    start, end = baselines.fit_fixed_window(labels_of(world, "blocks", "captions"))
+    answers = {
+        "random": baselines.random_windows(asked, seed=world.seed),
+        "whole-video": baselines.whole_video(asked),
+        "uniform-part": baselines.uniform_part(asked, seed=world.seed),
+        "fixed-window": baselines.fixed_window(asked, start, end),
+    }
+    rows = {name: evaluate(predictions, asked) for name, predictions in answers.items()}
+    return {**rows, "training-free": world.answer(Grounder(world.backbone))}
+
+
+def make(world: World, name: str, work: Any) -> None:
+    """Make one result file, unless it is there or another process is at it."""
+    file = world.folder / f"{name}.json"
+    with locked(world.folder / f".{name}.lock") as ours:
+        if ours and not file.exists():
+            write_json(file, work() | {"domain": world.domain, "seed": world.seed})
+            print(world.domain, world.seed, name, flush=True)
+
+
+def main() -> None:
+    """Make the runs that are missing and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--domains", nargs="+", default=[DEVELOPMENT])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--budgets", nargs="+", default=list(BUDGETS))
+    args = parser.parse_args()
+    backbone = load_backbone("micro")
+    worlds = []
+    for domain, seed in product(args.domains, args.seeds):
+        world = World(args.out / f"{domain}-{seed}", domain, seed, backbone)
+        world.folder.mkdir(parents=True, exist_ok=True)
+        make(world, "trivial", lambda world=world: {"rows": trivial_rows(world)})
+        worlds.append(world)
+    for budget, method, world in product(args.budgets, args.methods, worlds):
+        make(
+            world,
+            f"{method} {budget}",
+            lambda world=world, m=method, b=budget: one_run(world, m, b),
+        )
+    report(worlds, args.methods, args.budgets)
+
+
+def report(worlds: Sequence[World], methods: Sequence[str], budgets: Sequence[str]) -> None:
+    """Print mIoU by budget, then R@1, sizes and time; ± is the standard deviation over runs."""
+
+    def read(name: str) -> list[dict[str, Any]] | None:
+        files = [world.folder / f"{name}.json" for world in worlds]
+        if not all(file.exists() for file in files):
+            return None
+        return [json.loads(file.read_text()) for file in files]
+
+    def cell(runs: Sequence[Mapping[str, Any]] | None, column: str) -> str:
+        if runs is None:
+            return "-"
+        values = 100 * np.array([run["test"][column] for run in runs])
+        spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+        return f"{values.mean():.1f}{spread}"
+
+    runs = {(m, b): read(f"{m} {b}") for m in methods for b in budgets}
+    title = f"{len(worlds)} runs (domain, seed); true labels given, percent of the videos"
+    trivial = read("trivial")
+    if trivial is not None:
+        rows = [
+            (name, *(cell([{"test": run["rows"][name]} for run in trivial], c) for c in COLUMNS))
+            for name in trivial[0]["rows"]
+        ]
+        table(("without training", *COLUMNS), rows)
+    for column in COLUMNS:
+        rows = [(m, *(cell(runs[m, b], column) for b in budgets)) for m in methods]
+        table((f"{column} of", *budgets), rows, title=title)
+    sizes = []
+    for method in methods:
+        made = [run for b in budgets for run in runs[method, b] or ()]
+        if made:
+            seconds = [run["processor seconds"] for run in made]
+            sizes.append(
+                (
+                    method,
+                    f"{made[0]['prompt parameters']}",
+                    f"{made[0]['head parameters']}",
+                    f"{max(run['adapter bytes'] for run in made)}",
+                    f"{min(seconds):.0f} to {max(seconds):.0f}",
+                )
+            )
+    table(("method", "prompts", "head", "adapter bytes", "processor seconds to tune"), sizes)
+
+
+COLUMNS = ("mIoU", "R1@0.5", "R1@0.7")
+
+if __name__ == "__main__":
+    main()

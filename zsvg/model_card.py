@@ -1,0 +1,89 @@
+"""The model card of a model folder: what it is, how it was made, how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zsvg.files import write_text
+
+CARD = "README.md"  # where the Hugging Face Hub and PEFT look for it
+_TAGS = ("zsvg", "video-moment-retrieval", "temporal-grounding", "prompt-tuning")
+
+
+def write_model_card(folder: Path, manifest: Mapping[str, Any], *, prompts: int, head: int) -> None:
+    """Write the card of a tuned model; it replaces the empty one of PEFT.
+
+    Args:
+        folder: The model folder.
+        manifest: Its `zsvg.json`.
+        prompts: Number of trained prompt parameters; 0 without prompts.
+        head: Number of trained head parameters.
+    """
+    backbone, labels = manifest["backbone"]["name"], manifest["labels"]
+    about: dict[str, Any] = {"library_name": "peft" if prompts else "zsvg", "tags": [*_TAGS]}
+    if (base := hub_id(backbone)) is not None:
+        about |= {"base_model": base}
+    pseudo = labels["count"] - labels["true"]
+    made_of = [
+        f"{n} {kind} labels" for n, kind in ((pseudo, "pseudo"), (labels["true"], "true")) if n
+    ]
+    recipe, sampling, versions = manifest["recipe"], manifest["sampling"], manifest["versions"]
+    rows = [
+        (
+            "backbone, frozen",
+            f"`{backbone}` (fingerprint `{manifest['backbone']['fingerprint'][:12]}`)",
+        ),
+        ("recipe", recipe["name"] + (f": {recipe['source']}" if recipe["source"] else "")),
+        (
+            "trained",
+            f"{prompts} prompt and {head} head parameters, {recipe['training']['steps']} steps",
+        ),
+        ("labels", " and ".join(made_of)),
+        ("frames", f"{sampling['fps']:g} per second, {sampling['framing']}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))),
+    ]
+    if "captioner" in manifest:
+        rows.append(("captioner", f"`{manifest['captioner']}`"))
+    if scores := manifest.get("held_out"):
+        said = ", ".join(f"{name} {100 * value:.1f}" for name, value in sorted(scores.items()))
+        rows.append(("mIoU on held-out labels of this run, no benchmark", said))
+    table = "\n".join(f"| {name} | {value.replace('|', '/')} |" for name, value in rows)
+    note = (
+        "\n\n`micro` understands only zsvg's rendered microworld; about other videos its answers "
+        "mean nothing."
+        if backbone == "micro"
+        else ""
+    )
+    write_text(
+        folder / CARD,
+        f"---\n{yaml.safe_dump(about, sort_keys=True)}---\n\n"
+        "# Finds moments in videos by sentence\n\n"
+        f"Prompts and a small head on a frozen CLIP, tuned with zsvg.{note}\n\n"
+        f"| | |\n|---|---|\n{table}\n\n"
+        "```python\nimport zsvg\n\n"
+        'grounder = zsvg.load("this-folder")\n'
+        'print(grounder.ground("video.mp4", "a person opens the door").moments)\n```\n'
+        + (
+            "\nThe prompts alone are a PEFT adapter: `import zsvg.tuners`, then "
+            "`PeftModel.from_pretrained(clip, folder)`.\n"
+            if prompts
+            else ""
+        ),
+    )
+
+
+def hub_id(backbone: str) -> str | None:
+    """Return the ORG/NAME of a backbone on the Hugging Face Hub, where its name tells one."""
+    if backbone.startswith("hf-hub:"):
+        return backbone.removeprefix("hf-hub:").partition("@")[0]
+    architecture, slash, tag = backbone.partition("/")
+    if not slash or ":" in architecture:
+        return None
+    import open_clip
+
+    found = (open_clip.get_pretrained_cfg(architecture, tag) or {}).get("hf_hub") or ""
+    return "/".join(found.split("/")[:2]) or None

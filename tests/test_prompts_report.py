@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from zsvg.backbones.clip import load_backbone
 from zsvg.cli import app
 from zsvg.errors import ZsvgError
-from zsvg.grounder import FORMAT_VERSION, Grounder, describe_head, load
+from zsvg.grounder import FORMAT_VERSION, Grounder, load
+from zsvg.heads.kinds import describe_head
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
 from zsvg.network import GroundingNetwork
 from zsvg.prompts_report import prompts_report, token_word

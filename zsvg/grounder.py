@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from zsvg.video import Framing, find_videos
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from zsvg.heads.regression import AttentionRegressionHead
+    from zsvg.heads.encoder import Encoder
 
 FORMAT_VERSION = 1
 MANIFEST = "zsvg.json"
@@ -108,7 +108,7 @@ class Grounder:
         backbone: ClipBackbone | CaptionBackbone,
         *,
         adapter: str | None = None,
-        head: AttentionRegressionHead | None = None,
+        head: Encoder | None = None,
         template: str = TEMPLATE,
         fps: float = 2.0,
         framing: Framing = "crop",
@@ -283,7 +283,7 @@ class Grounder:
         ), curve
 
     def _by_head(
-        self, head: AttentionRegressionHead, frames: FrameFeatures, text: TextStates, top_k: int
+        self, head: Encoder, frames: FrameFeatures, text: TextStates, top_k: int
     ) -> tuple[tuple[Moment, ...], NDArray[np.float32]]:
         device = self.backbone.device
         rows = torch.from_numpy(frames.features)[None].to(device)
@@ -420,23 +420,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _load_head(
-    folder: Path, described: Mapping[str, Any], backbone: ClipBackbone
-) -> AttentionRegressionHead:
+def _load_head(folder: Path, described: Mapping[str, Any], backbone: ClipBackbone) -> Encoder:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
+    from zsvg.heads.kinds import make_head
 
     try:
-        head = AttentionRegressionHead(AttentionRegressionConfig(**described["config"]))
+        head = make_head(described["kind"], described["config"])
         head.load_state_dict(load_file(folder / HEAD_FILE))
     except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelFolderError(f"{folder / HEAD_FILE}: cannot be loaded ({reason})") from error
     return head.requires_grad_(False).eval().to(backbone.device)
-
-
-def describe_head(head: AttentionRegressionHead) -> dict[str, Any]:
-    """Return the manifest's entry for a head."""
-    return {"kind": "attention-regression", "config": asdict(head.config)}

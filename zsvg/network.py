@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from zsvg.backbones.clip import ClipBackbone, TextStates
 from zsvg.files import atomic_path
 from zsvg.heads import HeadOutput
+from zsvg.heads.encoder import Encoder
 from zsvg.heads.frame_queries import FrameQuery
-from zsvg.heads.regression import AttentionRegressionHead
 
 if TYPE_CHECKING:
     from zsvg.tuners import PromptConfig
@@ -64,7 +64,7 @@ class GroundingNetwork(nn.Module):
     def __init__(
         self,
         backbone: ClipBackbone,
-        head: AttentionRegressionHead,
+        head: Encoder,
         *,
         prompts: PromptConfig | None = None,
         frame_query: FrameQuery | None = None,
@@ -151,7 +151,7 @@ class GroundingNetwork(nn.Module):
         """
         frames = self._frame_features(batch)
         text = self._query_states(batch, frames)
-        return self.head(
+        output: HeadOutput = self.head(
             frames=frames,
             frame_mask=batch.frame_mask,
             centres=batch.centres,
@@ -160,6 +160,7 @@ class GroundingNetwork(nn.Module):
             pooled=text.pooled,
             target=batch.target if teacher else None,
         )
+        return output
 
     def remember_texts(self, token_ids: Tensor) -> None:
         """Encode texts (B, L) as a forward pass would; does nothing where prompts change them."""

@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from zsvg.errors import RecipeError
@@ -34,18 +35,31 @@ class Prompts(_Strict):
     conditional: bool = False  # CoCoOp: the context depends on the video
 
 
-class HeadRecipe(_Strict):
-    """Shape of the attention-regression head."""
+class HeadRecipe(BaseModel):
+    """Which trained head, and what of its config differs from the defaults.
 
-    hidden: int = Field(default=64, ge=4)
-    layers: int = Field(default=2, ge=1)
-    attention_heads: int = Field(default=4, ge=1)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    content_dropout: float = Field(default=0.5, ge=0, lt=1)
-    guidance_weight: float = Field(default=1.0, ge=0)
-    inside_weight: float = Field(default=1.0, ge=0)
-    rank_weight: float = Field(default=1.0, ge=0)
-    contrast_weight: float = Field(default=1.0, ge=0)
+    Keys beside `kind` are those of the kind's config (`zsvg.heads.kinds`) without "dim" and
+    "words", which follow from the backbone and the labels.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str = "regression"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys beside `kind`."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> HeadRecipe:
+        from zsvg.heads.kinds import head_config  # here, as it imports torch
+
+        for key in ("dim", "words"):
+            if key in self.options:
+                raise ValueError(f"{key}: follows from backbone and labels; leave it out")
+        head_config(self.kind, {"dim": 1, **self.options})
+        return self
 
 
 class Training(_Strict):
@@ -113,6 +127,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"{path}: {where}: {first['msg']}") from error
+        why = first["msg"].removeprefix("Value error, ")
+        raise RecipeError(f"{path}: {where}: {why}") from error
     except TypeError as error:
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values") from error

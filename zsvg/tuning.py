@@ -23,10 +23,9 @@ from zsvg.grounder import (
     FORMAT_VERSION,
     MANIFEST,
     Grounder,
-    describe_head,
 )
 from zsvg.heads.frame_queries import FrameQuery
-from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
+from zsvg.heads.kinds import describe_head, make_head
 from zsvg.low_label import is_pseudo
 from zsvg.metrics import evaluate
 from zsvg.network import GroundingNetwork
@@ -313,11 +312,8 @@ def build_network(
             "prompts; take --recipe head-only"
         )
     torch.manual_seed(seed)
-    head = AttentionRegressionHead(
-        AttentionRegressionConfig(
-            dim=backbone.embed_dim, words=not all(wordless), **recipe.head.model_dump()
-        )
-    )
+    given = {"dim": backbone.embed_dim, "words": not all(wordless)}
+    head = make_head(recipe.head.kind, recipe.head.options | given)
     return GroundingNetwork(
         backbone,
         head,

@@ -14,14 +14,16 @@ from zsvg.tuning import TuneOptions, plan, tune
 from zsvg.video import find_videos
 
 OPTIONS = TuneOptions(fps=0.5)
-PUBLISHED = {  # text tokens, text depth, vision tokens, vision depth, coupled, conditional
-    "coop": (3, 1, 0, 1, False, False),
-    "cocoop": (4, 1, 0, 1, False, True),
-    "vpt": (0, 1, 4, 9, False, False),
-    "vpt-deep": (0, 1, 8, 9, False, False),
-    "coop-vpt": (3, 1, 4, 9, False, False),
-    "independent": (2, 9, 2, 9, False, False),
-    "maple": (2, 9, 2, 9, True, False),
+# text tokens, text depth, vision tokens, vision depth, coupled, conditional, border in pixels
+PUBLISHED = {
+    "coop": (3, 1, 0, 1, False, False, 0),
+    "cocoop": (4, 1, 0, 1, False, True, 0),
+    "vpt": (0, 1, 4, 9, False, False, 0),
+    "vpt-deep": (0, 1, 8, 9, False, False, 0),
+    "coop-vpt": (3, 1, 4, 9, False, False, 0),
+    "independent": (2, 9, 2, 9, False, False, 0),
+    "maple": (2, 9, 2, 9, True, False, 0),
+    "tvp": (3, 1, 0, 1, False, False, 7),
 }
 
 
@@ -74,7 +76,7 @@ def test_a_shipped_recipe_tunes_and_loads_again(world, backbone, tmp_path, name)
     config = backbone.adapters.peft_config[grounder.adapter]
     assert (
         config.text_tokens, config.text_depth, config.vision_tokens, config.vision_depth,
-        config.coupled, config.conditional,
+        config.coupled, config.conditional, config.border,
     ) == PUBLISHED[name]  # fmt: skip
     if name == "cocoop":
         with pytest.raises(ValueError, match="depend on the video"):

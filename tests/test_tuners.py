@@ -686,6 +686,8 @@ def test_missing_files_are_named(clip, tmp_path):
         ({}, "no prompt to learn"),
         ({"text_tokens": -1}, "text_tokens=-1"),
         ({"text_tokens": 2, "text_start": -1}, "text_start=-1"),
+        ({"border": -1}, "border=-1"),
+        ({"border": 0.2}, r"border=0\.2 must be a number of pixels"),
         ({"vision_tokens": 2.5}, r"vision_tokens=2\.5"),
         ({"vision_tokens": 2, "vision_depth": 0}, "vision_depth=0"),
         ({"vision_tokens": 2, "vision_depth": "deep"}, "vision_depth='deep'"),

@@ -129,7 +129,7 @@ class Grounder:
         """Whether the adapter changes how frames are encoded."""
         if self.adapter is None or self.backbone.adapters is None:
             return False
-        return bool(self.backbone.adapters.peft_config[self.adapter].vision_tokens)
+        return bool(self.backbone.adapters.peft_config[self.adapter].sees_frames)
 
     @property
     def encoder(self) -> str:

@@ -44,7 +44,7 @@ class Batch:
     wordless: Tensor | None = None
     """(B,) bool rows whose query is made of frames inside the moment; None where there is none."""
     frames: tuple[Tensor, ...] | None = None
-    """B tensors (T_b, S, S, 3) uint8, needed when vision prompts are trained."""
+    """B tensors (T_b, S, S, 3) uint8, needed when prompts of the image tower are trained."""
 
 
 class GroundingNetwork(nn.Module):
@@ -90,7 +90,7 @@ class GroundingNetwork(nn.Module):
     @property
     def trains_vision(self) -> bool:
         """Whether frame features change while training, so that raw frames are needed."""
-        return self.prompts is not None and self.prompts.vision_tokens > 0
+        return self.prompts is not None and self.prompts.sees_frames
 
     @property
     def depends_on_video(self) -> bool:

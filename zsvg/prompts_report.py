@@ -30,6 +30,21 @@ class LearnedToken:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearnedBorder:
+    """What is added to the outermost pixels, in units of the backbone's normalised pixels.
+
+    Attributes:
+        pixels: How wide it is.
+        mean: Mean size of the values.
+        largest: Size of the largest one.
+    """
+
+    pixels: int
+    mean: float
+    largest: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromptsReport:
     """What the prompts of a model are.
 
@@ -41,6 +56,7 @@ class PromptsReport:
         text_norms: By text block from the second on, the lengths of its own prompts. They live
             behind a block, not among the words, so no word is near or far.
         vision_norms: By vision block from the first on, the lengths of its own prompts.
+        border: The learned border of the pictures; None without one.
     """
 
     conditional: bool
@@ -49,6 +65,7 @@ class PromptsReport:
     vocabulary_norm: float | None
     text_norms: tuple[tuple[float, ...], ...]
     vision_norms: tuple[tuple[float, ...], ...]
+    border: LearnedBorder | None
 
 
 @torch.no_grad()
@@ -75,7 +92,7 @@ def prompts_report(grounder: Grounder, nearest: int = 3) -> PromptsReport:
         raise ZsvgError("this model has no prompts: it is a bare backbone, or a head alone")
     config = adapters.peft_config[name]
     tokens: tuple[LearnedToken, ...] = ()
-    vocabulary_norm = None
+    vocabulary_norm = border = None
     norms: dict[str, list[tuple[float, ...]]] = {"text": [], "vision": []}
     # Modules come in the order of the blocks.
     for layer in adapters.modules():
@@ -89,6 +106,13 @@ def prompts_report(grounder: Grounder, nearest: int = 3) -> PromptsReport:
             vocabulary_norm = float(words.norm(dim=-1).mean())
             learned = layer.prompt_tokens[name].float()
             tokens = _learned_tokens(learned, words, config.init_ids, backbone.tokenizer, nearest)
+        elif layer.place == "pixels":
+            added = layer.prompt_border[name].abs()
+            border = LearnedBorder(
+                pixels=layer.slots[name].border,
+                mean=float(added.mean()),
+                largest=float(added.max()),
+            )
         else:
             lengths = _own_prompts(layer, name).float().norm(dim=-1)
             norms[layer.place].append(tuple(lengths.tolist()))
@@ -99,6 +123,7 @@ def prompts_report(grounder: Grounder, nearest: int = 3) -> PromptsReport:
         vocabulary_norm=vocabulary_norm,
         text_norms=tuple(norms["text"]),
         vision_norms=tuple(norms["vision"]),
+        border=border,
     )
 
 

@@ -32,6 +32,7 @@ class Prompts(_Strict):
     vision_tokens: int = Field(default=0, ge=0)
     vision_depth: int | Literal["all"] = 1
     coupled: bool = False
+    border: float = Field(default=0.0, ge=0, lt=0.5)  # TVP: share of the picture's side
     conditional: bool = False  # CoCoOp: the context depends on the video
 
 
@@ -68,6 +69,7 @@ class Training(_Strict):
     steps: int = Field(default=200, ge=1)
     batch_size: int = Field(default=32, ge=1)
     prompt_learning_rate: float = Field(default=2e-3, gt=0)
+    border_learning_rate: float = Field(default=1e-2, gt=0)
     head_learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     warmup: int = Field(default=30, ge=0)

@@ -227,7 +227,7 @@ def _tune(
     else:
         training, held = split_by_video(usable, recipe.held_out, options.seed)
     network = build_network(backbone, recipe, options.seed, usable)
-    needs_frames = recipe.prompts.vision_tokens > 0
+    needs_frames = network.trains_vision
 
     def examples(records: Sequence[Annotation]) -> list[Example]:
         return [
@@ -326,9 +326,12 @@ def _prompt_config(backbone: ClipBackbone, recipe: Recipe, seed: int) -> Any:
     from zsvg.tuners import PromptConfig, prompt_config_for
 
     prompts = recipe.prompts
+    # A share of the side, so that a recipe fits pictures of every size.
     vision: dict[str, Any] = {}
+    if border := round(prompts.border * backbone.image_size):
+        vision["border"] = border
     if prompts.vision_tokens:
-        vision = {"vision_tokens": prompts.vision_tokens, "vision_depth": prompts.vision_depth}
+        vision |= {"vision_tokens": prompts.vision_tokens, "vision_depth": prompts.vision_depth}
     if prompts.conditional and not prompts.text:
         raise RecipeError(f"recipe {recipe.name}: conditional prompts are text prompts: text: true")
     if prompts.text:

@@ -86,6 +86,10 @@ def _print(report: PromptsReport) -> None:
             for side, i, norms in blocks
         ]
         table(("block", "prompts", "least norm", "mean norm", "largest norm"), sizes, title)
+    if report.border:
+        edge = report.border
+        row = (str(edge.pixels), f"{edge.mean:.3f}", f"{edge.largest:.3f}")
+        table(("pixels", "mean size", "largest"), [row], "border, in normalised pixels")
 
 
 def _mean(values: tuple[float, ...]) -> float:

@@ -12,7 +12,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-Place = Literal["embedding", "text", "vision"]
+Place = Literal["embedding", "text", "vision", "pixels"]
 
 # A context variable, not an attribute: threads that share the model do not see each other's images.
 _condition: ContextVar[Tensor | None] = ContextVar("zsvg_prompt_condition", default=None)
@@ -38,20 +38,24 @@ class Slot:
     """What one adapter does at one wrapped module.
 
     Attributes:
-        tokens: How many prompts.
+        tokens: How many prompts; 0 at the pixels.
         own: The adapter has prompts of its own here (otherwise it only drops earlier ones).
         drop: Vision only: the prompts leave the sequence after this block.
         start: Text only: how many tokens stand in front of the prompts.
         ids: Embedding only: the token ids that the prompts may overwrite; None: any.
         template: The text of `ids`, for the error message.
+        border: Pixels only: how wide the learned border is.
+        size: Pixels only: height and width of the pictures.
     """
 
-    tokens: int
+    tokens: int = 0
     own: bool = True
     drop: bool = False
     start: int = 1
     ids: tuple[int, ...] | None = None
     template: str | None = None
+    border: int = 0
+    size: tuple[int, int] = (0, 0)
 
 
 class PromptLayer(nn.Module, BaseTunerLayer):
@@ -63,6 +67,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
     - vision: n tokens are appended to a block's input (B, T, d), and removed afterwards unless
       they ride along. Nothing outside the tower's blocks changes, so every pooling works; what
       hooks inside a block see (Hugging Face's `output_hidden_states`) has n tokens more.
+    - pixels: values are added to the outermost pixels of normalised pictures (B, 3, H, W).
 
     Depth rule of the papers, for J prompted blocks of L: blocks 0..J-2 append, run and drop; block
     J-1 appends, runs and keeps; block L-1 drops.
@@ -73,6 +78,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         "prompt_coupling",
         "prompt_meta_down",
         "prompt_meta_up",
+        "prompt_border",
     )
     other_param_names = ("slots", "sources")
 
@@ -89,6 +95,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         # a parameter's name.
         self.prompt_meta_down = nn.ModuleDict()  # Linear: D -> D / 16
         self.prompt_meta_up = nn.ModuleDict()  # Linear: D / 16 -> text width
+        self.prompt_border = nn.ParameterDict()  # (3, pixels of the border), row by row
         self.slots: dict[str, Slot] = {}
         self.sources: dict[str, PromptLayer] = {}  # coupled adapters: the layer to project from
         self.merged_adapters: list[str] = []
@@ -119,7 +126,8 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
         Raises:
             ValueError: The ids have no room for the context or not the template in its place, a
-                conditional adapter has no condition, or two active adapters meet here.
+                conditional adapter has no condition, pictures are not of the border's size, or two
+                active adapters meet here.
         """
         x = hidden_states if x is None else x
         if x is None:
@@ -128,6 +136,9 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         if adapter is None:
             return self.base_layer(x, *args, **kwargs)
         slot = self.slots[adapter]
+        if self.place == "pixels":
+            x = _framed(x, self.prompt_border[adapter], slot)
+            return self.base_layer(x, *args, **kwargs)
         if self.place == "embedding":
             self._check_ids(x, slot)
             x = self.base_layer(x, *args, **kwargs)
@@ -201,3 +212,22 @@ def _overwrite(x: Tensor, prompts: Tensor, start: int) -> Tensor:
     """Replace n positions of x (B, L, d) from `start` by prompts (n, d) or (B, n, d)."""
     prompts = prompts.to(x.dtype).expand(x.shape[0], -1, -1)
     return torch.cat([x[:, :start], prompts, x[:, start + prompts.shape[1] :]], dim=1)
+
+
+def border_mask(size: tuple[int, int], border: int) -> Tensor:
+    """Return (H, W) bool, True for the pixels within `border` of an edge."""
+    mask = torch.ones(size, dtype=torch.bool)
+    mask[border : size[0] - border, border : size[1] - border] = False
+    return mask
+
+
+def _framed(x: Tensor, values: Tensor, slot: Slot) -> Tensor:
+    """Add values (3, n) to the n pixels of the border of x (B, 3, H, W)."""
+    if tuple(x.shape[-2:]) != slot.size:
+        raise ValueError(
+            f"pictures of {tuple(x.shape[-2:])} pixels do not fit a border that was made for "
+            f"{slot.size}"
+        )
+    mask = border_mask(slot.size, slot.border).to(x.device).expand(x.shape[1:])
+    frame = values.new_zeros(x.shape[1:]).masked_scatter(mask, values)
+    return x + frame.to(x.dtype)

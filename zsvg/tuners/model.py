@@ -12,8 +12,8 @@ from torch import nn
 
 from zsvg.errors import BackboneError, ModelFolderError, RecipeError
 from zsvg.tuners.config import PromptConfig
-from zsvg.tuners.layer import Place, PromptLayer, Slot
-from zsvg.tuners.towers import TextTower, text_tower, vision_tower
+from zsvg.tuners.layer import Place, PromptLayer, Slot, border_mask
+from zsvg.tuners.towers import TextTower, picture_input, text_tower, vision_tower
 
 
 class PromptModel(BaseTuner):
@@ -90,6 +90,11 @@ class PromptModel(BaseTuner):
         if peft_config.vision_tokens:
             vision = vision_tower(self.model)
             towers |= {"vision_width": vision.width, "vision_layers": len(vision.blocks)}
+        if peft_config.border:
+            picture = picture_input(self.model)
+            height, width = picture.size
+            towers |= {"picture_height": height, "picture_width": width}
+            towers |= {"vision_width": picture.width, "vision_layers": picture.layers}
         if peft_config.towers is not None and peft_config.towers != towers:
             raise ModelFolderError(
                 f"these prompts were made for towers of {_sizes(peft_config.towers)}; this "
@@ -106,6 +111,13 @@ class PromptModel(BaseTuner):
             peft_config.vision_depth = depth
             # The last block is always wrapped: it drops prompts that ride along.
             targets += [*vision.blocks[:depth], *vision.blocks[max(depth, layers - 1) :]]
+        if peft_config.border:
+            if 2 * peft_config.border >= min(height, width):
+                raise RecipeError(
+                    f"border={peft_config.border} leaves nothing of a picture of {height} x "
+                    f"{width} pixels; use at most {(min(height, width) - 1) // 2}"
+                )
+            targets.append(picture.entry)
         # A string, because PEFT turns long lists into sets, and sets are saved in hash order.
         pattern = "|".join(re.escape(name) for name in targets)
         made_for = peft_config.target_modules
@@ -137,7 +149,13 @@ class PromptModel(BaseTuner):
             layer = PromptLayer(target, place, vision_tower(self.model).pre_norm if first else None)
             self._replace_module(parent, target_name, layer, target)
         random = _generator(peft_config.seed, place, index)
-        if place == "vision":
+        if place == "pixels":
+            size = picture_input(self.model).size
+            layer.slots[adapter_name] = Slot(border=peft_config.border, size=size)
+            pixels = int(border_mask(size, peft_config.border).sum())
+            device = next(layer.base_layer.parameters()).device
+            layer.prompt_border[adapter_name] = nn.Parameter(torch.zeros(3, pixels, device=device))
+        elif place == "vision":
             self._fill_vision(peft_config, adapter_name, layer, index, random)
         else:
             self._fill_text(peft_config, adapter_name, layer, random)
@@ -149,6 +167,8 @@ class PromptModel(BaseTuner):
                 return "embedding", 0
             if key in text.blocks:
                 return "text", text.blocks.index(key)
+        if config.border and key == picture_input(self.model).entry:
+            return "pixels", 0
         return "vision", vision_tower(self.model).blocks.index(key)
 
     def _fill_text(

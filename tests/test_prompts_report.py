@@ -97,6 +97,25 @@ def test_deep_vision_and_coupled_prompts_are_counted_and_measured(tiny_clip_fold
     assert len(report.vision_norms) == 2
 
 
+def test_tokens_of_domains_are_told_by_name(tiny_clip_folder):
+    grounder = prompted(
+        tiny_clip_folder,
+        lambda b: prompt_config_for(b.tokenize, "a video of", domains=["night", "day"],
+                                    domain_tokens=1),
+    )  # fmt: skip
+    words = embedding(grounder).detach()
+    [[_, dog]] = [[i for i in row if i][:2] for row in
+                  grounder.backbone.tokenize(["dog"]).tolist()]  # fmt: skip
+    [own] = [p for n, p in grounder.backbone.adapters.named_parameters() if "domains" in n]
+    with torch.no_grad():
+        own[1] = words[dog]
+    report = prompts_report(grounder)
+    assert [t.start for t in report.tokens] == ["a", "video"]
+    nearest = {name: [t.nearest[0][0] for t in part] for name, part in report.domains.items()}
+    assert nearest == {"night": ["of"], "day": ["dog"]}
+    assert [t.start for t in report.domains["day"]] == ["of"]
+
+
 def test_a_border_is_measured_in_normalised_pixels(tiny_clip_folder):
     grounder = prompted(tiny_clip_folder, lambda b: PromptConfig(border=3))
     assert prompts_report(grounder).border == LearnedBorder(pixels=3, mean=0, largest=0)

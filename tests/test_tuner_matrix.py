@@ -32,6 +32,7 @@ from zsvg.tuners import (
     PromptConfig,
     PromptLayer,
     condition_on,
+    in_domain,
     load_adapter,
     prompt_config_for,
 )
@@ -157,10 +158,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "vpt deep": {"vision_tokens": 4, "vision_depth": "all"},
     "independent": {"text_depth": 2, "vision_tokens": 2, "vision_depth": 2},
     "maple": {"text_depth": 2, "vision_tokens": 3, "vision_depth": 2, "coupled": True},
+    "dapl": {"domains": ["night", "day", "dusk"], "domain_tokens": 2},
     "tvp": {"border": 5},
     "border": {"border": 5},
 }
-TEXT_ONLY = ("coop", "cocoop")
+TEXT_ONLY = ("coop", "cocoop", "dapl")
 STARTS_AT_ZERO_SHOT = (*TEXT_ONLY, "tvp", "border")  # nor do these need an image transformer
 NO_CONTEXT = ("vpt shallow", "vpt deep", "border")
 
@@ -183,6 +185,7 @@ every_case = pytest.mark.parametrize(("backbone", "method"), CASES)
 QUERIES = ["a person opens the door", "red door", "the dog", "a red dog opens the door"]
 _random = torch.Generator().manual_seed(1)
 IMAGES = torch.randn(4, 3, 32, 32, generator=_random)
+DOMAINS = ["night", "day", None, "dusk"]  # of the queries
 CONDITION = nn.functional.normalize(torch.randn(4, DIM, generator=_random), dim=-1)
 
 
@@ -194,7 +197,7 @@ def encode_images(model: nn.Module, images: Tensor = IMAGES) -> Tensor:
 
 def encode_texts(backbone: str, model: nn.Module) -> Tensor:
     ids = tokens_of(backbone)([f"{TEMPLATE} {query}" for query in QUERIES])
-    with condition_on(CONDITION):
+    with condition_on(CONDITION), in_domain(DOMAINS):
         if hasattr(model, "get_text_features"):
             return model.get_text_features(ids).pooler_output
         return model.encode_text(ids)
@@ -248,6 +251,7 @@ def test_only_prompts_are_trainable_and_the_loss_falls(backbone, method):
         "vpt deep": 3,
         "independent": 2 + 2,
         "maple": 2 + 2 * 2,
+        "dapl": 1 + 1,
         "tvp": 1 + 1,
         "border": 1,
     }

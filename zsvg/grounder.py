@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from zsvg.backbones.captions import (
     read_captions,
 )
 from zsvg.backbones.clip import ClipBackbone, TextStates, load_backbone
-from zsvg.errors import ModelFolderError
+from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.features import FrameFeatures, extract
 from zsvg.files import sha256_file
 from zsvg.heads.training_free import ScorerOptions, find_moments
@@ -101,6 +101,8 @@ class Grounder:
         fps: Clips per second.
         framing: How pictures become square.
         manifest: The model folder's `zsvg.json`; empty without one.
+        domain: Which of `domains` the videos are of, for a model that was tuned on several; None,
+            and other names, stand for the mean of all.
     """
 
     def __init__(
@@ -123,6 +125,14 @@ class Grounder:
         self.framing: Framing = framing
         self.scorer = scorer or ScorerOptions()
         self.manifest = dict(manifest or {})
+        self.domain: str | None = None
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains that the prompts have tokens of (DAPL); none in other models."""
+        if self.adapter is None or self.backbone.adapters is None:
+            return ()
+        return tuple(self.backbone.adapters.peft_config[self.adapter].domains or ())
 
     @property
     def sees_prompts(self) -> bool:
@@ -207,41 +217,55 @@ class Grounder:
             else:
                 yield self.backbone
 
-    def encode_query(self, query: str, video: EncodedVideo | None = None) -> TextStates:
+    def encode_query(
+        self, query: str, video: EncodedVideo | None = None, domain: str | None = None
+    ) -> TextStates:
         """Encode a sentence behind the template, with this grounder's prompts.
 
         Args:
             query: The sentence.
             video: What it will be asked of; prompts that depend on the video (CoCoOp) need it.
+            domain: Instead of the grounder's `domain`.
 
         Raises:
             ValueError: The prompts depend on the video, and none is given.
         """
         texts = [f"{self.template} {query}".strip()]
-        with self.active() as model, self._condition(video):
+        with self.active() as model, self._condition(video, domain or self.domain):
             return self.backbone.encode_text(texts, model=model)
 
-    def _condition(self, video: EncodedVideo | None) -> AbstractContextManager[None]:
-        """Show a video's mean frame to prompts that depend on it, as training does."""
-        adapters = self.backbone.adapters
-        if self.adapter is None or adapters is None:
-            return nullcontext()
-        if not adapters.peft_config[self.adapter].conditional:
-            return nullcontext()
-        if video is None:
-            raise ValueError("this model's prompts depend on the video; give encode_query one")
-        from zsvg.tuners import condition_on
+    @contextmanager
+    def _condition(self, video: EncodedVideo | None, domain: str | None) -> Iterator[None]:
+        """Show prompts the domain, and a video's mean frame if they depend on it, as training."""
+        if self.adapter is None or self.backbone.adapters is None:
+            yield
+            return
+        from zsvg.tuners import condition_on, in_domain
 
-        mean = torch.from_numpy(video.frames.features).to(self.backbone.device).mean(0)
-        return condition_on(torch.nn.functional.normalize(mean, dim=-1))
+        with in_domain(domain):
+            if not self.backbone.adapters.peft_config[self.adapter].conditional:
+                yield
+                return
+            if video is None:
+                raise ValueError("this model's prompts depend on the video; give encode_query one")
+            mean = torch.from_numpy(video.frames.features).to(self.backbone.device).mean(0)
+            with condition_on(torch.nn.functional.normalize(mean, dim=-1)):
+                yield
 
-    def ground(self, video: EncodedVideo | str | Path, query: str, top_k: int = 5) -> Grounding:
+    def ground(
+        self,
+        video: EncodedVideo | str | Path,
+        query: str,
+        top_k: int = 5,
+        domain: str | None = None,
+    ) -> Grounding:
         """Find the moments that a sentence describes.
 
         Args:
             video: An encoded video, or a file (then it is encoded first).
             query: The sentence.
             top_k: Most answers to return, at least 1.
+            domain: Instead of the grounder's `domain`.
 
         Raises:
             ValueError: The video was encoded by another model, the sentence is empty, or `top_k`
@@ -259,7 +283,7 @@ class Grounder:
                 f"{self.encoder[:12]}); encode it with this model"
             )
         asked = BLIND_QUERY if self.manifest.get("query_blind") else query
-        text = self.encode_query(asked, video)
+        text = self.encode_query(asked, video, domain)
         if self.head is None:
             moments, curve = self._by_similarity(video.frames, text, top_k)
         else:
@@ -325,6 +349,7 @@ def load(
     device: str | None = None,
     *,
     backbone: ClipBackbone | None = None,
+    domain: str | None = None,
 ) -> Grounder:
     """Load a tuned model folder, or a bare backbone for training-free grounding.
 
@@ -333,11 +358,24 @@ def load(
         device: "cpu", "cuda", ...; the best available by default.
         backbone: An already loaded backbone to put the model's prompts on. Several models can
             share one; each is switched to when it is asked.
+        domain: One of the domains that the model was tuned on; None takes the mean of them.
 
     Raises:
         BackboneError: The backbone cannot be loaded.
+        ZsvgError: The model does not know the domain.
         ModelFolderError: The folder is incomplete, or was made for another backbone.
     """
+    grounder = _load(model_or_backbone, device, backbone)
+    if domain is not None and domain not in grounder.domains:
+        known = f"knows {', '.join(grounder.domains)}" if grounder.domains else "has no domains"
+        raise ZsvgError(f"unknown domain {domain!r}: this model {known}; or leave the domain out")
+    grounder.domain = domain
+    return grounder
+
+
+def _load(
+    model_or_backbone: str | Path | None, device: str | None, backbone: ClipBackbone | None
+) -> Grounder:
     folder = Path(model_or_backbone) if model_or_backbone is not None else None
     if folder is None or not (folder / MANIFEST).is_file():
         if folder is not None and folder.is_dir():

@@ -45,6 +45,8 @@ class Batch:
     """(B,) bool rows whose query is made of frames inside the moment; None where there is none."""
     frames: tuple[Tensor, ...] | None = None
     """B tensors (T_b, S, S, 3) uint8, needed when prompts of the image tower are trained."""
+    domains: tuple[str | None, ...] | None = None
+    """B names of the domains that the videos are of, for prompts that have domains (DAPL)."""
 
 
 class GroundingNetwork(nn.Module):
@@ -215,17 +217,18 @@ class GroundingNetwork(nn.Module):
         )
 
     def _text_states(self, batch: Batch, frames: Tensor) -> TextStates:
-        if self.depends_on_video:
-            from zsvg.tuners import condition_on
+        from zsvg.tuners import condition_on, in_domain
 
+        if self.depends_on_video:
             mask = batch.frame_mask[..., None]
             mean = (frames * mask).sum(1) / mask.sum(1)
-            with condition_on(nn.functional.normalize(mean, dim=-1)):
+            with condition_on(nn.functional.normalize(mean, dim=-1)), in_domain(batch.domains):
                 return _cut(self.backbone.encode_tokens(batch.token_ids, model=self.model))
         if self.trains_text:
             # Pseudo-queries repeat; the text tower is the expensive part of a step.
-            ids, where = batch.token_ids.unique(dim=0, return_inverse=True)
-            states = self.backbone.encode_tokens(ids, model=self.model)
+            ids, domains, where = _distinct(batch)
+            with in_domain(domains):
+                states = self.backbone.encode_tokens(ids, model=self.model)
             return _cut(_rows(states, where))
         return _cut(self._frozen_text(batch.token_ids))
 
@@ -244,6 +247,15 @@ class GroundingNetwork(nn.Module):
             tokens=torch.cat([state.tokens for state in known]),
             mask=torch.cat([state.mask for state in known]),
         )
+
+
+def _distinct(batch: Batch) -> tuple[Tensor, list[str | None], Tensor]:
+    """Return the different (text, domain) pairs of a batch, and the pair of each row."""
+    domains = batch.domains or (None,) * len(batch.token_ids)
+    names = sorted(set(domains), key=lambda name: (name is not None, name))
+    number = torch.tensor([[names.index(name)] for name in domains], device=batch.token_ids.device)
+    pairs, where = torch.cat((number, batch.token_ids), 1).unique(dim=0, return_inverse=True)
+    return pairs[:, 1:], [names[i] for i in pairs[:, 0].tolist()], where
 
 
 def _rows(states: TextStates, index: Tensor) -> TextStates:

@@ -32,6 +32,7 @@ class Prompts(_Strict):
     vision_tokens: int = Field(default=0, ge=0)
     vision_depth: int | Literal["all"] = 1
     coupled: bool = False
+    domain_tokens: int = Field(default=0, ge=0)  # DAPL: of the template's, from the last
     border: float = Field(default=0.0, ge=0, lt=0.5)  # TVP: share of the picture's side
     conditional: bool = False  # CoCoOp: the context depends on the video
 

@@ -552,7 +552,7 @@ def _data_hash(examples: Sequence[Example]) -> str:
                 content = np.ascontiguousarray(example.features)
                 digests[key] = hashlib.sha256(content.tobytes()).hexdigest()
             times = [example.centres.tolist(), example.windows.tolist(), example.duration]
-            about = [example.vid, example.query, example.weight, example.doubtful]
+            about = [example.vid, example.domain, example.query, example.weight, example.doubtful]
             yield [*about, digests[key], *times]
 
     return sha256_json(list(rows()))

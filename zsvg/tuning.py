@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -145,11 +146,17 @@ def plan(
     )
     network = build_network(backbone, recipe, options.seed, labels)
     prompts, head = network.parameter_counts()
+    domains = Counter(a.extra.get("domain") or "no domain" for a in training)
     return [
         f"{recipe.name} on {backbone.name}: {prompts} prompt and {head} head parameters train",
         f"{len(training)} labels of {len({a.vid for a in training})} videos to train on, "
         f"{len(held)} of {len({a.vid for a in held})} to select by",
         f"{recipe.training.steps} steps of {recipe.training.batch_size}",
+        *(
+            [f"labels by domain: {', '.join(f'{n} {domains[n]}' for n in sorted(domains))}"]
+            if recipe.prompts.domain_tokens
+            else []
+        ),
     ]
 
 
@@ -303,7 +310,7 @@ def build_network(
     """Return the trainable network of a recipe; nothing of the backbone changes yet.
 
     Raises:
-        ZsvgError: No label has a sentence, but the recipe learns text prompts.
+        ZsvgError: No label has a sentence, or none a domain, of which the recipe would learn.
     """
     wordless = [label.query == FROM_FRAMES for label in labels]
     if all(wordless) and recipe.prompts.text:
@@ -317,12 +324,30 @@ def build_network(
     return GroundingNetwork(
         backbone,
         head,
-        prompts=_prompt_config(backbone, recipe, seed),
+        prompts=_prompt_config(backbone, recipe, seed, _domains(labels, recipe)),
         frame_query=FrameQuery(backbone.embed_dim, recipe.query_noise) if any(wordless) else None,
     )
 
 
-def _prompt_config(backbone: ClipBackbone, recipe: Recipe, seed: int) -> Any:
+def _domains(labels: Sequence[Annotation], recipe: Recipe) -> list[str] | None:
+    """Return the names of the domains that the labels are of, where the recipe asks for them."""
+    if not recipe.prompts.domain_tokens:
+        return None
+    names = [name for label in labels if (name := label.extra.get("domain")) is not None]
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise RecordError(f"domain {name!r} of a label must be a name, or left out")
+    if not names:
+        raise ZsvgError(
+            f"recipe {recipe.name!r} learns tokens of each domain, but no label names one: add "
+            '"domain": "NAME" to the lines of the labels, or take --recipe coop'
+        )
+    return sorted(set(names))
+
+
+def _prompt_config(
+    backbone: ClipBackbone, recipe: Recipe, seed: int, domains: list[str] | None
+) -> Any:
     from zsvg.tuners import PromptConfig, prompt_config_for
 
     prompts = recipe.prompts
@@ -334,6 +359,8 @@ def _prompt_config(backbone: ClipBackbone, recipe: Recipe, seed: int) -> Any:
         vision |= {"vision_tokens": prompts.vision_tokens, "vision_depth": prompts.vision_depth}
     if prompts.conditional and not prompts.text:
         raise RecipeError(f"recipe {recipe.name}: conditional prompts are text prompts: text: true")
+    if domains and not prompts.text:
+        raise RecipeError(f"recipe {recipe.name}: tokens of domains are text prompts: text: true")
     if prompts.text:
         return prompt_config_for(
             backbone.tokenize,
@@ -342,6 +369,8 @@ def _prompt_config(backbone: ClipBackbone, recipe: Recipe, seed: int) -> Any:
             text_depth=prompts.text_depth,
             coupled=prompts.coupled,
             conditional=prompts.conditional,
+            domains=domains,
+            domain_tokens=prompts.domain_tokens,
             seed=seed,
             **vision,
         )
@@ -415,6 +444,7 @@ def _example(
         windows=np.asarray(record.relevant_windows, dtype=np.float64),
         weight=float(record.extra.get("weight", 1.0)),
         frames=frames if needs_frames else None,
+        domain=record.extra.get("domain") if recipe.prompts.domain_tokens else None,
     )
 
 

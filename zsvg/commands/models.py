@@ -11,6 +11,7 @@ from zsvg.commands.options import (
     Backbone,
     Cache,
     Device,
+    Domain,
     Fps,
     Framing,
     Model,
@@ -327,6 +328,7 @@ def ground(
     cut: Annotated[Path | None, typer.Option(help="Save the moments as clips here.")] = None,
     cache: Cache = None,
     allow_truncated: Truncated = False,
+    domain: Domain = None,
     device: Device = None,
 ) -> None:
     """Find the moments that sentences describe, in one video or across a folder.
@@ -339,7 +341,7 @@ def ground(
     from zsvg.video import cut as cut_clip
     from zsvg.writers import write_moments
 
-    grounder = load(model, device)
+    grounder = load(model, device, domain=domain)
     found = grounder.find(videos)
     answers: dict[str, list[tuple[float, float, float, str]]] = {query: [] for query in queries}
     predictions, failures = [], []
@@ -387,6 +389,7 @@ def predict(
     top_k: Annotated[int, typer.Option(min=1, help="Most answers per query.")] = 5,
     cache: Cache = None,
     allow_truncated: Truncated = False,
+    domain: Domain = None,
     device: Device = None,
 ) -> None:
     """Answer every query of an annotation file; the answers in it are not looked at.
@@ -400,7 +403,7 @@ def predict(
     from zsvg.writers import write_moments
 
     records = read_annotations(annotations)
-    grounder = load(model, device)
+    grounder = load(model, device, domain=domain)
     found = grounder.find(videos)
     with progress("answering", len(records)) as advance:
         predictions, failures = predict_all(

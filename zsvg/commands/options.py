@@ -25,6 +25,10 @@ Model = Annotated[
         help="Tuned model folder, a backbone, or captions:ENCODER (both training-free).",
     ),
 ]
+Domain = Annotated[
+    str | None,
+    typer.Option(help="Domain of the videos, for a model tuned on several [default: their mean]."),
+]
 Fps = Annotated[float, typer.Option(help="Frames looked at per second.")]
 Framing = Annotated[str, typer.Option(help="How frames become squares: crop, pad or squash.")]
 Cache = Annotated[

@@ -177,18 +177,28 @@ class PromptModel(BaseTuner):
         text = text_tower(self.model)
         device = next(layer.base_layer.parameters()).device
         at_embedding = layer.place == "embedding"
-        if at_embedding and config.init_ids is not None:
-            ids = tuple(config.init_ids)
-            layer.slots[adapter] = Slot(
-                tokens=len(ids), start=config.text_start, ids=ids, template=config.init
-            )
-            tokens = layer.weight.detach()[list(ids)].clone()
+        names = tuple(config.domains or ()) if at_embedding else ()
+        own = config.domain_tokens if names else 0
+        shared = config.text_tokens - own
+        ids = config.init_ids if at_embedding else None
+        layer.slots[adapter] = Slot(
+            tokens=config.text_tokens,
+            start=config.text_start,
+            ids=None if ids is None else tuple(ids),
+            template=config.init,
+            domains=names,
+        )
+        if ids is not None:
+            words = layer.weight.detach()[ids]
+            tokens, each = words[:shared].clone(), words[shared:].expand(len(names), -1, -1).clone()
         else:
-            layer.slots[adapter] = Slot(tokens=config.text_tokens, start=config.text_start)
-            tokens = torch.empty(config.text_tokens, text.width)
-            tokens.normal_(std=0.02, generator=random)
+            tokens, each = torch.empty(shared, text.width), torch.empty(len(names), own, text.width)
+            for values in (tokens, each):
+                values.normal_(std=0.02, generator=random)
         # float32 on any backbone: bfloat16 is too coarse for the optimiser's small steps.
         layer.prompt_tokens[adapter] = nn.Parameter(tokens.to(device, torch.float32))
+        if names:
+            layer.prompt_domains[adapter] = nn.Parameter(each.to(device, torch.float32))
         if at_embedding and config.conditional:
             hidden = max(text.joint_width // 16, 1)
             down = _linear(text.joint_width, hidden, random, device)

@@ -244,6 +244,12 @@ def test_recipes_that_ship_are_valid_and_mistakes_are_named(tmp_path):
     for text, why in (
         ("training: {stepz: 3}", "training.stepz"),
         ("training: {steps: 0}", "training.steps"),
+        ("head: {kind: best}", "head: unknown head 'best'; choose one of regression"),
+        ("head: {scales: [8]}", "head: scales: not a key of head regression, which has dim"),
+        ("head: {hidden: wide}", "head: hidden: Input should be a valid integer"),
+        ("head: {hidden: 12}", r"head: hidden 12 must be a multiple of 2 \* attention_heads"),
+        ("head: {guidance_weight: -1}", "head: guidance_weight -1.0 must be 0 or more"),
+        ("head: {dim: 8}", "head: dim: follows from backbone and labels"),
         ("[1, 2]", "mapping"),
         ("a: [", "not YAML"),
     ):

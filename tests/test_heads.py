@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from zsvg.heads.encoder import Encoded
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
 from zsvg.heads.runs import RunFit, find_runs, overlap
 from zsvg.heads.training_free import (
@@ -358,9 +359,16 @@ def test_attention_that_is_uniform_gives_the_run_exactly():
     inputs = make_inputs(lengths=(40,))
     run = torch.zeros(1, 40, dtype=torch.bool)
     run[:, 8:24] = True
-    x, query = torch.zeros(1, 40, 32), torch.zeros(1, 32)
-    logits, mask = torch.zeros(1, 40), inputs["frame_mask"]
-    span = head._read(x, query, logits, run, centres=inputs["centres"], frame_mask=mask)
+    seen = Encoded(
+        x=torch.zeros(1, 40, 32),
+        query=torch.zeros(1, 32),
+        frames=inputs["frames"],
+        pooled=inputs["pooled"],
+        logits=torch.zeros(1, 40),
+        frame_mask=inputs["frame_mask"],
+        centres=inputs["centres"],
+    )
+    span = head._read(seen, run)
     assert span[0].tolist() == pytest.approx([0.2, 0.6], abs=1e-6)
 
 

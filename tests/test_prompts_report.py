@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 from zsvg.backbones.clip import load_backbone
 from zsvg.cli import app
 from zsvg.errors import ZsvgError
-from zsvg.grounder import FORMAT_VERSION, Grounder, describe_head, load
+from zsvg.grounder import FORMAT_VERSION, Grounder, load
+from zsvg.heads.kinds import describe_head
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
 from zsvg.network import GroundingNetwork
-from zsvg.prompts_report import prompts_report, token_word
+from zsvg.prompts_report import LearnedBorder, prompts_report, token_word
 from zsvg.tuners import PromptConfig, prompt_config_for
 
 
@@ -94,6 +95,37 @@ def test_deep_vision_and_coupled_prompts_are_counted_and_measured(tiny_clip_fold
     image = context(coupled) @ weight.T + bias
     assert report.vision_norms[0] == pytest.approx(image.norm(dim=-1).tolist(), rel=1e-4)
     assert len(report.vision_norms) == 2
+
+
+def test_tokens_of_domains_are_told_by_name(tiny_clip_folder):
+    grounder = prompted(
+        tiny_clip_folder,
+        lambda b: prompt_config_for(b.tokenize, "a video of", domains=["night", "day"],
+                                    domain_tokens=1),
+    )  # fmt: skip
+    words = embedding(grounder).detach()
+    [[_, dog]] = [[i for i in row if i][:2] for row in
+                  grounder.backbone.tokenize(["dog"]).tolist()]  # fmt: skip
+    [own] = [p for n, p in grounder.backbone.adapters.named_parameters() if "domains" in n]
+    with torch.no_grad():
+        own[1] = words[dog]
+    report = prompts_report(grounder)
+    assert [t.start for t in report.tokens] == ["a", "video"]
+    nearest = {name: [t.nearest[0][0] for t in part] for name, part in report.domains.items()}
+    assert nearest == {"night": ["of"], "day": ["dog"]}
+    assert [t.start for t in report.domains["day"]] == ["of"]
+
+
+def test_a_border_is_measured_in_normalised_pixels(tiny_clip_folder):
+    grounder = prompted(tiny_clip_folder, lambda b: PromptConfig(border=3))
+    assert prompts_report(grounder).border == LearnedBorder(pixels=3, mean=0, largest=0)
+    [values] = [p for n, p in grounder.backbone.adapters.named_parameters() if "border" in n]
+    with torch.no_grad():
+        values[1, :] = -0.3
+        values[2, 7] = 2.0
+    border = prompts_report(grounder).border
+    assert border.mean == pytest.approx((0.3 + 2 / values.shape[1]) / 3)
+    assert border.largest == 2
 
 
 def test_random_tokens_have_no_start_and_a_model_without_prompts_is_refused(tiny_clip_folder):

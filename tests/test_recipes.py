@@ -1,27 +1,33 @@
 """Every recipe that ships tunes and loads again, on a random CLIP deep enough for MaPLe."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import write_tiny_clip
 
 import zsvg
 from zsvg.backbones.clip import load_backbone
-from zsvg.errors import RecipeError
+from zsvg.errors import RecipeError, RecordError, ZsvgError
 from zsvg.grounder import detach_adapters
 from zsvg.microworld.world import truth, write_world
+from zsvg.prediction import predict_all
 from zsvg.recipes import Recipe, load_recipe, load_templates, recipe_names
 from zsvg.tuning import TuneOptions, plan, tune
 from zsvg.video import find_videos
 
 OPTIONS = TuneOptions(fps=0.5)
-PUBLISHED = {  # text tokens, text depth, vision tokens, vision depth, coupled, conditional
-    "coop": (3, 1, 0, 1, False, False),
-    "cocoop": (4, 1, 0, 1, False, True),
-    "vpt": (0, 1, 4, 9, False, False),
-    "vpt-deep": (0, 1, 8, 9, False, False),
-    "coop-vpt": (3, 1, 4, 9, False, False),
-    "independent": (2, 9, 2, 9, False, False),
-    "maple": (2, 9, 2, 9, True, False),
+# text tokens, text depth, vision tokens, vision depth, coupled, conditional, border in pixels
+PUBLISHED = {
+    "coop": (3, 1, 0, 1, False, False, 0),
+    "cocoop": (4, 1, 0, 1, False, True, 0),
+    "vpt": (0, 1, 4, 9, False, False, 0),
+    "vpt-deep": (0, 1, 8, 9, False, False, 0),
+    "coop-vpt": (3, 1, 4, 9, False, False, 0),
+    "independent": (2, 9, 2, 9, False, False, 0),
+    "maple": (2, 9, 2, 9, True, False, 0),
+    "tvp": (3, 1, 0, 1, False, False, 7),
+    "dapl": (4, 1, 0, 1, False, False, 0),
 }
 
 
@@ -30,7 +36,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     write_world(folder, domain="studio", videos=2, seed=5, workers=1)
     labels = truth("studio", "train", 5, 2)
-    first = {a.vid: a for a in reversed(labels)}
+    first = {a.vid: replace(a, extra={"domain": a.vid[-1]}) for a in reversed(labels)}
     return find_videos(folder / "videos"), list(first.values())
 
 
@@ -74,13 +80,44 @@ def test_a_shipped_recipe_tunes_and_loads_again(world, backbone, tmp_path, name)
     config = backbone.adapters.peft_config[grounder.adapter]
     assert (
         config.text_tokens, config.text_depth, config.vision_tokens, config.vision_depth,
-        config.coupled, config.conditional,
+        config.coupled, config.conditional, config.border,
     ) == PUBLISHED[name]  # fmt: skip
     if name == "cocoop":
         with pytest.raises(ValueError, match="depend on the video"):
             grounder.encode_query(query)
         texts = [grounder.encode_query(query, video).pooled for video in (one, two)]
         assert not torch.equal(*texts)
+    if name == "dapl":
+        assert grounder.domains == ("0", "1")
+        texts = [grounder.encode_query(query, domain=d).pooled for d in ("0", "1", None, "2")]
+        assert not torch.equal(texts[0], texts[1])
+        assert torch.equal(texts[2], texts[3])
+        again = zsvg.load(tmp_path / "model", backbone=backbone, domain="1")
+        assert torch.equal(again.encode_query(query).pooled, texts[1])
+        # Annotations that name a domain are answered in it.
+        asked, _ = predict_all(grounder, labels, videos)
+        for label, answer in zip(labels, asked, strict=True):
+            moments = grounder.ground(videos[label.vid], label.query,
+                                      domain=label.extra["domain"]).moments  # fmt: skip
+            assert answer.pred_relevant_windows[0][0] == round(moments[0].start, 3)
+        with pytest.raises(ZsvgError, match="unknown domain 'noon': this model knows 0, 1"):
+            zsvg.load(tmp_path / "model", backbone=backbone, domain="noon")
+
+
+def test_labels_without_domains_are_refused_where_they_matter(world, backbone):
+    videos, labels = world
+    lines = plan(labels, videos, backbone, small("dapl"), OPTIONS)
+    assert lines[-1] in ("labels by domain: 0 1", "labels by domain: 1 1")
+    bare = [replace(label, extra={}) for label in labels]
+    assert "domain" not in plan(bare, videos, backbone, small("coop"), OPTIONS)[-1]
+    with pytest.raises(ZsvgError, match='"domain": "NAME" to the lines') as caught:
+        plan(bare, videos, backbone, small("dapl"), OPTIONS)
+    assert "\n" not in str(caught.value)
+    wrong = [replace(label, extra={"domain": ["night"]}) for label in labels]
+    with pytest.raises(RecordError, match="must be a name"):
+        plan(wrong, videos, backbone, small("dapl"), OPTIONS)
+    with pytest.raises(ZsvgError, match="this model has no domains"):
+        zsvg.load(None, backbone=backbone, domain="night")
 
 
 def test_conditional_without_text_and_too_deep_are_refused(world, backbone, tiny_clip_folder):

@@ -75,6 +75,10 @@ PROMPTS = {
     "head alone": lambda backbone: None,
     "coop": coop,
     "cocoop": lambda backbone: prompt_config_for(backbone.tokenize, TEMPLATE, conditional=True),
+    "dapl": lambda backbone: prompt_config_for(
+        backbone.tokenize, TEMPLATE, domains=["night", "day"], domain_tokens=1
+    ),
+    "tvp": lambda backbone: prompt_config_for(backbone.tokenize, TEMPLATE, border=4),
     "vpt": lambda backbone: PromptConfig(vision_tokens=2, vision_depth="all"),
     "maple": lambda backbone: prompt_config_for(
         backbone.tokenize, TEMPLATE, vision_tokens=3, text_depth=2, vision_depth=2, coupled=True
@@ -130,6 +134,34 @@ def test_every_kind_of_prompt_trains_and_leaves_the_backbone_alone(
     after = backbone.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_tokens_of_a_domain_move_with_its_own_samples_only(backbone, network_of, tmp_path):
+    examples = make_examples(backbone)
+    started = None
+    for chosen in (["night"], ["day"], ["night", "day"]):
+        network = network_of("dapl")
+        network.attach()
+        if started is None:
+            started = snapshot(network)
+        mine = [replace(e, domain=chosen[i % len(chosen)]) for i, e in enumerate(examples)]
+        train(network, mine[:8], mine[8:], QUICK, tmp_path / "-".join(chosen))
+        moved = {name: ~value.isclose(started[name], rtol=0, atol=0)
+                 for name, value in snapshot(network).items()}  # fmt: skip
+        (own,) = (value for name, value in moved.items() if ".prompt_domains." in name)
+        (shared,) = (value for name, value in moved.items() if ".prompt_tokens." in name)
+        assert own.any((1, 2)).tolist() == ["night" in chosen, "day" in chosen]
+        assert shared.any()
+        network.release()
+
+
+def test_borders_have_their_own_rate(backbone, network_of, tmp_path):
+    network = network_of("tvp")
+    examples = make_examples(backbone, frames=True)
+    options = replace(QUICK, steps=1, warmup=0, border_learning_rate=0.25)
+    train(network, examples[:4], [], options, tmp_path)
+    (border,) = (v for n, v in snapshot(network).items() if ".prompt_border." in n)
+    assert border.abs().max().item() == pytest.approx(0.25, rel=1e-3)  # Adam's first step
 
 
 def test_counting_parameters_leaves_the_backbone_unwrapped(backbone, network_of):

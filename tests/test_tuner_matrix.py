@@ -32,6 +32,7 @@ from zsvg.tuners import (
     PromptConfig,
     PromptLayer,
     condition_on,
+    in_domain,
     load_adapter,
     prompt_config_for,
 )
@@ -124,7 +125,7 @@ BACKBONES: dict[str, Callable[[int, int], nn.Module]] = {
         SiglipConfig(**hugging_face_config(w, n, eos_token_id=1))
     ),
     "resnet": lambda w, n: open_clip_model(
-        CustomTextCLIP, w, n, {"layers": [1, 1, 1, 1], "width": 8, "head_width": 8}
+        CustomTextCLIP, w, n, {"layers": [n - 2, 1, 1, 1], "width": w // 2, "head_width": 8}
     ),
 }
 NO_START = {"siglip", "hf siglip"}
@@ -157,19 +158,24 @@ METHODS: dict[str, dict[str, Any]] = {
     "vpt deep": {"vision_tokens": 4, "vision_depth": "all"},
     "independent": {"text_depth": 2, "vision_tokens": 2, "vision_depth": 2},
     "maple": {"text_depth": 2, "vision_tokens": 3, "vision_depth": 2, "coupled": True},
+    "dapl": {"domains": ["night", "day", "dusk"], "domain_tokens": 2},
+    "tvp": {"border": 5},
+    "border": {"border": 5},
 }
-TEXT_ONLY = ("coop", "cocoop")
+TEXT_ONLY = ("coop", "cocoop", "dapl")
+STARTS_AT_ZERO_SHOT = (*TEXT_ONLY, "tvp", "border")  # nor do these need an image transformer
+NO_CONTEXT = ("vpt shallow", "vpt deep", "border")
 
 
 def config_for(backbone: str, method: str, **more: Any) -> PromptConfig:
     options = {**METHODS[method], **more}
-    if method.startswith("vpt"):
+    if method in NO_CONTEXT:
         return PromptConfig(**options)
     return prompt_config_for(tokens_of(backbone), TEMPLATE, **options)
 
 
 def possible(backbone: str, method: str) -> bool:
-    return backbone != "resnet" or method in TEXT_ONLY
+    return backbone != "resnet" or method in STARTS_AT_ZERO_SHOT
 
 
 CASES = [(b, m) for b in BACKBONES for m in METHODS if possible(b, m)]
@@ -179,6 +185,7 @@ every_case = pytest.mark.parametrize(("backbone", "method"), CASES)
 QUERIES = ["a person opens the door", "red door", "the dog", "a red dog opens the door"]
 _random = torch.Generator().manual_seed(1)
 IMAGES = torch.randn(4, 3, 32, 32, generator=_random)
+DOMAINS = ["night", "day", None, "dusk"]  # of the queries
 CONDITION = nn.functional.normalize(torch.randn(4, DIM, generator=_random), dim=-1)
 
 
@@ -190,7 +197,7 @@ def encode_images(model: nn.Module, images: Tensor = IMAGES) -> Tensor:
 
 def encode_texts(backbone: str, model: nn.Module) -> Tensor:
     ids = tokens_of(backbone)([f"{TEMPLATE} {query}" for query in QUERIES])
-    with condition_on(CONDITION):
+    with condition_on(CONDITION), in_domain(DOMAINS):
         if hasattr(model, "get_text_features"):
             return model.get_text_features(ids).pooler_output
         return model.encode_text(ids)
@@ -244,6 +251,9 @@ def test_only_prompts_are_trainable_and_the_loss_falls(backbone, method):
         "vpt deep": 3,
         "independent": 2 + 2,
         "maple": 2 + 2 * 2,
+        "dapl": 1 + 1,
+        "tvp": 1 + 1,
+        "border": 1,
     }
     assert len(prompts) == expected[method]
     before = {k: v.clone() for k, v in model.state_dict().items() if ".prompt_" not in k}
@@ -261,7 +271,9 @@ def test_only_prompts_are_trainable_and_the_loss_falls(backbone, method):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("backbone", "method"), [case for case in CASES if case[1] in TEXT_ONLY])
+@pytest.mark.parametrize(
+    ("backbone", "method"), [case for case in CASES if case[1] in STARTS_AT_ZERO_SHOT]
+)
 def test_untrained_template_context_equals_zero_shot(backbone, method, dtype):
     model = build(backbone).to(dtype)
     zero_shot = features(backbone, model)
@@ -329,7 +341,10 @@ def test_towers_of_other_sizes_are_refused(backbone, method, wrong, word, tmp_pa
 @every_case
 def test_another_family_with_the_same_sizes_is_refused(backbone, method, tmp_path):
     tuned(backbone, method).save_pretrained(tmp_path, save_embedding_layers=False)
-    refused(build("custom" if backbone.startswith("hf") else "hf clip"), tmp_path, "in its place")
+    message = "in its place"
+    if backbone == "resnet" and "border" in METHODS[method]:
+        message = "vision_width 8"
+    refused(build("custom" if backbone.startswith("hf") else "hf clip"), tmp_path, message)
 
 
 @pytest.mark.parametrize(("made", "given"), [("siglip", "custom"), ("custom", "timm")])
@@ -381,7 +396,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(backbone, method):
     for name, gradient in gradients[0].items():
         assert gradient.abs().sum() > 0
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-7)
-    assert counts[1] > counts[0]  # blocks ran again in the backward pass
+    if (backbone, method) != ("resnet", "border"):  # open_clip checkpoints no ResNet
+        assert counts[1] > counts[0]  # blocks ran again in the backward pass
 
 
 @pytest.mark.parametrize(("backbone", "method"), IMPOSSIBLE)
@@ -405,6 +421,33 @@ def test_models_without_towers_are_refused():
     for options, message in (({"text_tokens": 2}, "text"), ({"vision_tokens": 2}, "vision")):
         with pytest.raises(BackboneError, match=f"{message} prompts need .* not Sequential"):
             get_peft_model(nn.Sequential(nn.Linear(2, 2)), PromptConfig(**options))
+
+
+@pytest.mark.parametrize("backbone", ["clip", "timm", "hf clip", "resnet"])
+def test_a_border_is_added_to_the_outermost_pixels_and_to_no_other(backbone):
+    model = tuned(backbone, "border")
+    (strip,) = trainable(model).values()
+    assert strip.shape == (3, 32 * 32 - 22 * 22)
+    framed = IMAGES.clone()
+    place = 0
+    for row in range(32):
+        for column in range(32):
+            if not (5 <= row < 27 and 5 <= column < 27):
+                framed[:, :, row, column] += strip[:, place].detach()
+                place += 1
+    with torch.no_grad():
+        expected = encode_images(build(backbone), framed)
+        assert torch.equal(encode_images(model), expected)
+
+
+def test_borders_that_leave_nothing_or_meet_other_pictures_are_refused():
+    model = build("clip")
+    with pytest.raises(RecipeError, match=r"border=16 leaves nothing.*32 x 32.*at most 15"):
+        get_peft_model(model, PromptConfig(border=16))
+    assert not any(isinstance(module, PromptLayer) for module in model.modules())
+    narrow = get_peft_model(model, PromptConfig(border=15))
+    with pytest.raises(ValueError, match=r"\(32, 24\) pixels do not fit"):
+        narrow.encode_image(IMAGES[..., :24])
 
 
 # --- against references written out by hand ---

@@ -24,6 +24,7 @@ from zsvg.tuners import (
     PromptLayer,
     PromptType,
     condition_on,
+    in_domain,
     load_adapter,
     prompt_config_for,
 )
@@ -67,6 +68,7 @@ IMAGES = torch.randn(4, 3, 32, 32)
 QUERIES = ["a person opens the door", "red door", "the dog", "a red dog opens the door"]
 IDS = tokenizer([f"{TEMPLATE} {query}" for query in QUERIES])
 CONDITION = torch.nn.functional.normalize(torch.randn(4, 32), dim=-1)  # one image per text
+DOMAINS = ["day", "night", "day", None]
 
 
 def coop(**options) -> PromptConfig:
@@ -77,6 +79,8 @@ METHODS = {
     "coop": coop,
     "coop random": lambda: coop(random=True),
     "cocoop": lambda: coop(conditional=True),
+    "dapl": lambda: coop(domains=["night", "day"], domain_tokens=2),
+    "tvp": lambda: coop(border=6),
     "vpt shallow": lambda: PromptConfig(vision_tokens=4),
     "vpt middle": lambda: PromptConfig(vision_tokens=4, vision_depth=2),
     "vpt deep": lambda: PromptConfig(vision_tokens=4, vision_depth="all"),
@@ -90,7 +94,7 @@ every_method = pytest.mark.parametrize("method", list(METHODS))
 @torch.no_grad()
 def features(model: nn.Module, ids: Tensor = IDS) -> Tensor:
     """Return image and text features of the fixed inputs, stacked: (8, 32)."""
-    with condition_on(CONDITION):
+    with condition_on(CONDITION), in_domain(DOMAINS):
         return torch.cat([model.encode_image(IMAGES), model.encode_text(ids)])
 
 
@@ -108,7 +112,7 @@ def shake(model: nn.Module, seed: int = 3) -> nn.Module:
 
 
 def contrastive_loss(model: nn.Module) -> Tensor:
-    with condition_on(CONDITION):
+    with condition_on(CONDITION), in_domain(DOMAINS):
         images = model.encode_image(IMAGES, normalize=True)
         texts = model.encode_text(IDS, normalize=True)
     logits = 5 * images @ texts.T
@@ -251,7 +255,10 @@ def test_plain_clip_and_injection_without_a_peft_model(method):
 
 @pytest.mark.parametrize("kind", [CLIP, CustomTextCLIP])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("options", [{}, {"conditional": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"conditional": True}, {"domains": list("abcdefg"), "domain_tokens": 1}],
+)
 def test_untrained_template_context_equals_zero_shot(kind, dtype, options):
     model = build(kind).to(dtype)
     with torch.no_grad():
@@ -398,6 +405,74 @@ def test_cocoop_depends_on_its_image(clip):
         model.encode_text(IDS)
     with model.disable_adapter():
         model.encode_text(IDS)
+
+
+# --- domains ---
+
+
+def test_each_domain_speaks_with_its_own_tokens_and_others_with_their_mean(clip):
+    names = ["night", "day", "dusk"]
+    model = shake(get_peft_model(clip, coop(domains=names, domain_tokens=2)))
+    shared, own = (trainable(model)[name] for name in sorted(trainable(model), reverse=True))
+    assert (shared.shape, own.shape) == ((1, 32), (3, 2, 32))
+    reference = get_peft_model(build(), coop())
+    (context,) = trainable(reference).values()
+
+    @torch.no_grad()
+    def expected(tokens: Tensor) -> Tensor:
+        context.copy_(torch.cat([shared, tokens]))
+        return reference.encode_text(IDS)
+
+    @torch.no_grad()
+    def encoded(domain) -> Tensor:
+        with in_domain(domain):
+            return model.encode_text(IDS)
+
+    each = [expected(tokens) for tokens in own]
+    assert not torch.equal(each[0], each[1])
+    for name, features_of in zip(names, each, strict=True):
+        assert torch.equal(encoded(name), features_of)
+    mean = expected(own.mean(0))
+    for unknown in (None, "noon", [None] * 4):
+        torch.testing.assert_close(encoded(unknown), mean, rtol=0, atol=1e-5)
+    mixed = encoded(["dusk", "night", "noon", "dusk"])
+    torch.testing.assert_close(mixed[[0, 3]], each[2][[0, 3]], rtol=0, atol=1e-6)
+    torch.testing.assert_close(mixed[1], each[0][1], rtol=0, atol=1e-6)
+    torch.testing.assert_close(mixed[2], mean[2], rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="domains for 3 texts are set, but 4 came"):
+        encoded(["dusk", "night", "day"])
+
+
+def test_only_the_tokens_of_the_domains_in_a_batch_get_gradients(clip):
+    model = get_peft_model(clip, coop(domains=["night", "day", "dusk"], domain_tokens=1))
+    own = next(value for name, value in trainable(model).items() if "prompt_domains" in name)
+    for domain, moved in (("day", [1]), (["dusk", "night", "dusk", "night"], [0, 2])):
+        model.zero_grad()
+        with in_domain(domain):
+            model.encode_text(IDS).square().sum().backward()
+        assert own.grad.abs().sum((1, 2)).nonzero().flatten().tolist() == moved
+
+
+def test_domains_of_threads_do_not_mix(clip):
+    names = [f"domain {number}" for number in range(8)]
+    model = shake(get_peft_model(clip, coop(domains=names, domain_tokens=2)))
+    barrier = threading.Barrier(8)
+
+    @torch.no_grad()
+    def encode(name: str) -> Tensor:
+        with in_domain(name):
+            return model.encode_text(IDS)
+
+    def meet_then_encode(name: str) -> Tensor:
+        with in_domain(name):
+            barrier.wait()
+            with torch.no_grad():
+                return model.encode_text(IDS)
+
+    expected = [encode(name) for name in names]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(meet_then_encode, names))
+    assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
 
 
 # --- several adapters ---
@@ -686,6 +761,22 @@ def test_missing_files_are_named(clip, tmp_path):
         ({}, "no prompt to learn"),
         ({"text_tokens": -1}, "text_tokens=-1"),
         ({"text_tokens": 2, "text_start": -1}, "text_start=-1"),
+        ({"text_tokens": 3, "domains": ["a"], "domain_tokens": 3}, "leave some of the 3"),
+        ({"text_tokens": 3, "domain_tokens": 1}, "name at least one"),
+        ({"text_tokens": 3, "domains": ["a"]}, "domain_tokens=0"),
+        ({"text_tokens": 3, "domains": ["a", "a"], "domain_tokens": 1}, "different names"),
+        (
+            {
+                "text_tokens": 2,
+                "vision_tokens": 2,
+                "coupled": True,
+                "domains": ["a"],
+                "domain_tokens": 1,
+            },
+            "coupled prompts cannot have domains",
+        ),
+        ({"border": -1}, "border=-1"),
+        ({"border": 0.2}, r"border=0\.2 must be a number of pixels"),
         ({"vision_tokens": 2.5}, r"vision_tokens=2\.5"),
         ({"vision_tokens": 2, "vision_depth": 0}, "vision_depth=0"),
         ({"vision_tokens": 2, "vision_depth": "deep"}, "vision_depth='deep'"),

@@ -30,6 +30,7 @@ class Example:
         frames: Returns the (T, S, S, 3) uint8 frames; needed to train vision prompts.
         wordless: There is no sentence; the query is made of frames inside the moment.
         doubtful: It is a pseudo label, which denoising may doubt.
+        domain: Name of the video's domain, for prompts that have domains.
 
     Raises:
         ValueError: Shapes disagree, or a time is out of range.
@@ -45,6 +46,7 @@ class Example:
     frames: FrameLoader | None = None
     wordless: bool = False
     doubtful: bool = True
+    domain: str | None = None
 
     def __post_init__(self) -> None:
         name = f"example {self.vid!r} / {self.query!r}"
@@ -201,4 +203,5 @@ def collate(
         features=None if raw_frames else torch.from_numpy(features).to(device),
         frames=frames,
         wordless=torch.tensor(wordless, device=device) if any(wordless) else None,
+        domains=tuple(example.domain for example, _ in chosen),
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from zsvg.backbones.captions import (
     read_captions,
 )
 from zsvg.backbones.clip import ClipBackbone, TextStates, load_backbone
-from zsvg.errors import ModelFolderError
+from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.features import FrameFeatures, extract
 from zsvg.files import sha256_file
 from zsvg.heads.training_free import ScorerOptions, find_moments
@@ -32,7 +32,7 @@ from zsvg.video import Framing, find_videos
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from zsvg.heads.regression import AttentionRegressionHead
+    from zsvg.heads.encoder import Encoder
 
 FORMAT_VERSION = 1
 MANIFEST = "zsvg.json"
@@ -103,6 +103,8 @@ class Grounder:
         templates: Hand-written texts around `{query}`, whose mean embedding is the query's
             (prompt ensembling, as in CLIP's paper); empty: `template` in front of it alone.
         manifest: The model folder's `zsvg.json`; empty without one.
+        domain: Which of `domains` the videos are of, for a model that was tuned on several; None,
+            and other names, stand for the mean of all.
     """
 
     def __init__(
@@ -110,9 +112,8 @@ class Grounder:
         backbone: ClipBackbone | CaptionBackbone,
         *,
         adapter: str | None = None,
-        head: AttentionRegressionHead | None = None,
+        head: Encoder | None = None,
         template: str = TEMPLATE,
-        templates: Sequence[str] = (),
         fps: float = 2.0,
         framing: Framing = "crop",
         scorer: ScorerOptions | None = None,
@@ -122,18 +123,26 @@ class Grounder:
         self.adapter = adapter
         self.head = head
         self.template = template
-        self.templates = tuple(templates)
+        self.templates: tuple[str, ...] = ()
         self.fps = fps
         self.framing: Framing = framing
         self.scorer = scorer or ScorerOptions()
         self.manifest = dict(manifest or {})
+        self.domain: str | None = None
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains that the prompts have tokens of (DAPL); none in other models."""
+        if self.adapter is None or self.backbone.adapters is None:
+            return ()
+        return tuple(self.backbone.adapters.peft_config[self.adapter].domains or ())
 
     @property
     def sees_prompts(self) -> bool:
         """Whether the adapter changes how frames are encoded."""
         if self.adapter is None or self.backbone.adapters is None:
             return False
-        return bool(self.backbone.adapters.peft_config[self.adapter].vision_tokens)
+        return bool(self.backbone.adapters.peft_config[self.adapter].sees_frames)
 
     @property
     def encoder(self) -> str:
@@ -211,19 +220,22 @@ class Grounder:
             else:
                 yield self.backbone
 
-    def encode_query(self, query: str, video: EncodedVideo | None = None) -> TextStates:
+    def encode_query(
+        self, query: str, video: EncodedVideo | None = None, domain: str | None = None
+    ) -> TextStates:
         """Encode a sentence behind the template, with this grounder's prompts.
 
         Args:
             query: The sentence.
             video: What it will be asked of; prompts that depend on the video (CoCoOp) need it.
+            domain: Instead of the grounder's `domain`.
 
         Raises:
             ValueError: The prompts depend on the video, and none is given.
         """
         texts = [template.replace("{query}", query) for template in self.templates]
         texts = texts or [f"{self.template} {query}".strip()]
-        with self.active() as model, self._condition(video):
+        with self.active() as model, self._condition(video, domain or self.domain):
             states = self.backbone.encode_text(texts, model=model)
         if len(texts) == 1:
             return states
@@ -231,27 +243,38 @@ class Grounder:
         # Words stand at other places in every text; a mean of them would be of nothing.
         return TextStates(pooled=pooled, tokens=pooled[:, None], mask=pooled.new_ones(1, 1).bool())
 
-    def _condition(self, video: EncodedVideo | None) -> AbstractContextManager[None]:
-        """Show a video's mean frame to prompts that depend on it, as training does."""
-        adapters = self.backbone.adapters
-        if self.adapter is None or adapters is None:
-            return nullcontext()
-        if not adapters.peft_config[self.adapter].conditional:
-            return nullcontext()
-        if video is None:
-            raise ValueError("this model's prompts depend on the video; give encode_query one")
-        from zsvg.tuners import condition_on
+    @contextmanager
+    def _condition(self, video: EncodedVideo | None, domain: str | None) -> Iterator[None]:
+        """Show prompts the domain, and a video's mean frame if they depend on it, as training."""
+        if self.adapter is None or self.backbone.adapters is None:
+            yield
+            return
+        from zsvg.tuners import condition_on, in_domain
 
-        mean = torch.from_numpy(video.frames.features).to(self.backbone.device).mean(0)
-        return condition_on(torch.nn.functional.normalize(mean, dim=-1))
+        with in_domain(domain):
+            if not self.backbone.adapters.peft_config[self.adapter].conditional:
+                yield
+                return
+            if video is None:
+                raise ValueError("this model's prompts depend on the video; give encode_query one")
+            mean = torch.from_numpy(video.frames.features).to(self.backbone.device).mean(0)
+            with condition_on(torch.nn.functional.normalize(mean, dim=-1)):
+                yield
 
-    def ground(self, video: EncodedVideo | str | Path, query: str, top_k: int = 5) -> Grounding:
+    def ground(
+        self,
+        video: EncodedVideo | str | Path,
+        query: str,
+        top_k: int = 5,
+        domain: str | None = None,
+    ) -> Grounding:
         """Find the moments that a sentence describes.
 
         Args:
             video: An encoded video, or a file (then it is encoded first).
             query: The sentence.
             top_k: Most answers to return, at least 1.
+            domain: Instead of the grounder's `domain`.
 
         Raises:
             ValueError: The video was encoded by another model, the sentence is empty, or `top_k`
@@ -269,7 +292,7 @@ class Grounder:
                 f"{self.encoder[:12]}); encode it with this model"
             )
         asked = BLIND_QUERY if self.manifest.get("query_blind") else query
-        text = self.encode_query(asked, video)
+        text = self.encode_query(asked, video, domain)
         if self.head is None:
             moments, curve = self._by_similarity(video.frames, text, top_k)
         else:
@@ -293,7 +316,7 @@ class Grounder:
         ), curve
 
     def _by_head(
-        self, head: AttentionRegressionHead, frames: FrameFeatures, text: TextStates, top_k: int
+        self, head: Encoder, frames: FrameFeatures, text: TextStates, top_k: int
     ) -> tuple[tuple[Moment, ...], NDArray[np.float32]]:
         device = self.backbone.device
         rows = torch.from_numpy(frames.features)[None].to(device)
@@ -335,6 +358,7 @@ def load(
     device: str | None = None,
     *,
     backbone: ClipBackbone | None = None,
+    domain: str | None = None,
     templates: Sequence[str] = (),
 ) -> Grounder:
     """Load a tuned model folder, or a bare backbone for training-free grounding.
@@ -344,14 +368,31 @@ def load(
         device: "cpu", "cuda", ...; the best available by default.
         backbone: An already loaded backbone to put the model's prompts on. Several models can
             share one; each is switched to when it is asked.
+        domain: One of the domains that the model was tuned on; None takes the mean of them.
         templates: Texts around `{query}` to ask a bare backbone with, all at once, such as
             `zsvg.recipes.load_templates("video")`.
 
     Raises:
         BackboneError: The backbone cannot be loaded.
+        ZsvgError: The model does not know the domain.
         ModelFolderError: The folder is incomplete, or was made for another backbone.
         ValueError: `templates` are given for a model that was tuned with its own, or for captions.
     """
+    grounder = _load(model_or_backbone, device, backbone)
+    if domain is not None and domain not in grounder.domains:
+        known = f"knows {', '.join(grounder.domains)}" if grounder.domains else "has no domains"
+        raise ZsvgError(f"unknown domain {domain!r}: this model {known}; or leave the domain out")
+    if templates and (grounder.head is not None or isinstance(grounder.backbone, CaptionBackbone)):
+        raise ValueError(
+            f"templates are for a bare CLIP; {model_or_backbone} has its own way to ask"
+        )
+    grounder.domain, grounder.templates = domain, tuple(templates)
+    return grounder
+
+
+def _load(
+    model_or_backbone: str | Path | None, device: str | None, backbone: ClipBackbone | None
+) -> Grounder:
     folder = Path(model_or_backbone) if model_or_backbone is not None else None
     if folder is None or not (folder / MANIFEST).is_file():
         if folder is not None and folder.is_dir():
@@ -360,12 +401,10 @@ def load(
             )
         name = None if model_or_backbone is None else str(model_or_backbone)
         if backbone is None and name is not None and name.startswith(PREFIX):
-            _no_templates(name, templates)
             speaker = load_caption_backbone(name, device)
             # Sentences need no template, and a captioner is slow: one frame per caption clip.
             return Grounder(speaker, template="", fps=1 / CLIP_SECONDS)
-        return Grounder(backbone or load_backbone(name, device), templates=templates)
-    _no_templates(str(folder), templates)
+        return Grounder(backbone or load_backbone(name, device))
     manifest = read_manifest(folder)
     wanted = manifest["backbone"]
     backbone = backbone or load_backbone(wanted["name"], device)
@@ -386,11 +425,6 @@ def load(
         framing=manifest["sampling"]["framing"],
         manifest=manifest,
     )
-
-
-def _no_templates(name: str, templates: Sequence[str]) -> None:
-    if templates:
-        raise ValueError(f"templates are for a bare CLIP; {name} has its own way to ask")
 
 
 def attach_adapter(backbone: ClipBackbone, folder: Path) -> str:
@@ -441,23 +475,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _load_head(
-    folder: Path, described: Mapping[str, Any], backbone: ClipBackbone
-) -> AttentionRegressionHead:
+def _load_head(folder: Path, described: Mapping[str, Any], backbone: ClipBackbone) -> Encoder:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
+    from zsvg.heads.kinds import make_head
 
     try:
-        head = AttentionRegressionHead(AttentionRegressionConfig(**described["config"]))
+        head = make_head(described["kind"], described["config"])
         head.load_state_dict(load_file(folder / HEAD_FILE))
     except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelFolderError(f"{folder / HEAD_FILE}: cannot be loaded ({reason})") from error
     return head.requires_grad_(False).eval().to(backbone.device)
-
-
-def describe_head(head: AttentionRegressionHead) -> dict[str, Any]:
-    """Return the manifest's entry for a head."""
-    return {"kind": "attention-regression", "config": asdict(head.config)}

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from zsvg.backbones.clip import ClipBackbone, TextStates
 from zsvg.files import atomic_path
 from zsvg.heads import HeadOutput
+from zsvg.heads.encoder import Encoder
 from zsvg.heads.frame_queries import FrameQuery
-from zsvg.heads.regression import AttentionRegressionHead
 
 if TYPE_CHECKING:
     from zsvg.tuners import PromptConfig
@@ -44,7 +44,9 @@ class Batch:
     wordless: Tensor | None = None
     """(B,) bool rows whose query is made of frames inside the moment; None where there is none."""
     frames: tuple[Tensor, ...] | None = None
-    """B tensors (T_b, S, S, 3) uint8 to train vision prompts on; used instead of `features`."""
+    """B tensors (T_b, S, S, 3) uint8, to train the image tower's prompts on instead of `features`."""
+    domains: tuple[str | None, ...] | None = None
+    """B names of the domains that the videos are of, for prompts that have domains (DAPL)."""
 
 
 class GroundingNetwork(nn.Module):
@@ -64,7 +66,7 @@ class GroundingNetwork(nn.Module):
     def __init__(
         self,
         backbone: ClipBackbone,
-        head: AttentionRegressionHead,
+        head: Encoder,
         *,
         prompts: PromptConfig | None = None,
         frame_query: FrameQuery | None = None,
@@ -90,7 +92,7 @@ class GroundingNetwork(nn.Module):
     @property
     def trains_vision(self) -> bool:
         """Whether frame features change while training, so that raw frames are needed."""
-        return self.prompts is not None and self.prompts.vision_tokens > 0
+        return self.prompts is not None and self.prompts.sees_frames
 
     @property
     def depends_on_video(self) -> bool:
@@ -151,7 +153,7 @@ class GroundingNetwork(nn.Module):
         """
         frames = self._frame_features(batch)
         text = self._query_states(batch, frames)
-        return self.head(
+        output: HeadOutput = self.head(
             frames=frames,
             frame_mask=batch.frame_mask,
             centres=batch.centres,
@@ -160,6 +162,7 @@ class GroundingNetwork(nn.Module):
             pooled=text.pooled,
             target=batch.target if teacher else None,
         )
+        return output
 
     def remember_texts(self, token_ids: Tensor) -> None:
         """Encode texts (B, L) as a forward pass would; does nothing where prompts change them."""
@@ -214,17 +217,18 @@ class GroundingNetwork(nn.Module):
         )
 
     def _text_states(self, batch: Batch, frames: Tensor) -> TextStates:
-        if self.depends_on_video:
-            from zsvg.tuners import condition_on
+        from zsvg.tuners import condition_on, in_domain
 
+        if self.depends_on_video:
             mask = batch.frame_mask[..., None]
             mean = (frames * mask).sum(1) / mask.sum(1)
-            with condition_on(nn.functional.normalize(mean, dim=-1)):
+            with condition_on(nn.functional.normalize(mean, dim=-1)), in_domain(batch.domains):
                 return _cut(self.backbone.encode_tokens(batch.token_ids, model=self.model))
         if self.trains_text:
             # Pseudo-queries repeat; the text tower is the expensive part of a step.
-            ids, where = batch.token_ids.unique(dim=0, return_inverse=True)
-            states = self.backbone.encode_tokens(ids, model=self.model)
+            ids, domains, where = _distinct(batch)
+            with in_domain(domains):
+                states = self.backbone.encode_tokens(ids, model=self.model)
             return _cut(_rows(states, where))
         return _cut(self._frozen_text(batch.token_ids))
 
@@ -243,6 +247,15 @@ class GroundingNetwork(nn.Module):
             tokens=torch.cat([state.tokens for state in known]),
             mask=torch.cat([state.mask for state in known]),
         )
+
+
+def _distinct(batch: Batch) -> tuple[Tensor, list[str | None], Tensor]:
+    """Return the different (text, domain) pairs of a batch, and the pair of each row."""
+    domains = batch.domains or (None,) * len(batch.token_ids)
+    names = sorted(set(domains), key=lambda name: (name is not None, name))
+    number = torch.tensor([[names.index(name)] for name in domains], device=batch.token_ids.device)
+    pairs, where = torch.cat((number, batch.token_ids), 1).unique(dim=0, return_inverse=True)
+    return pairs[:, 1:], [names[i] for i in pairs[:, 0].tolist()], where
 
 
 def _rows(states: TextStates, index: Tensor) -> TextStates:

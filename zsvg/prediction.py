@@ -24,7 +24,8 @@ def predict_all(
 
     Args:
         grounder: The model.
-        annotations: Queries; only qid, query and vid are read.
+        annotations: Queries; only qid, query and vid are read, and `domain` where the model has
+            domains and the grounder is not set to one.
         videos: vid -> file.
         top_k: Most answers per query.
         cache: Folder of cached features; None keeps none.
@@ -58,7 +59,9 @@ def predict_all(
 
 
 def _predict(grounder: Grounder, video: EncodedVideo, record: Annotation, top_k: int) -> Prediction:
-    moments = grounder.ground(video, record.query, top_k=top_k).moments
+    domain = record.extra.get("domain") if grounder.domains else None
+    domain = grounder.domain or (domain if isinstance(domain, str) else None)
+    moments = grounder.ground(video, record.query, top_k=top_k, domain=domain).moments
     return Prediction(
         qid=record.qid,
         query=record.query,

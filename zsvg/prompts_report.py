@@ -30,6 +30,21 @@ class LearnedToken:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearnedBorder:
+    """What is added to the outermost pixels, in units of the backbone's normalised pixels.
+
+    Attributes:
+        pixels: How wide it is.
+        mean: Mean size of the values.
+        largest: Size of the largest one.
+    """
+
+    pixels: int
+    mean: float
+    largest: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromptsReport:
     """What the prompts of a model are.
 
@@ -37,18 +52,22 @@ class PromptsReport:
         conditional: An image-dependent bias is added to `tokens`, which are told without it.
         coupled: The vision prompts are images of the text prompts.
         tokens: Context tokens at the token embedding; empty without text prompts.
+        domains: The tokens that follow them, by domain; empty in a model without domains.
         vocabulary_norm: Mean length of the vocabulary's embeddings; None without text prompts.
         text_norms: By text block from the second on, the lengths of its own prompts. They live
             behind a block, not among the words, so no word is near or far.
         vision_norms: By vision block from the first on, the lengths of its own prompts.
+        border: The learned border of the pictures; None without one.
     """
 
     conditional: bool
     coupled: bool
     tokens: tuple[LearnedToken, ...]
+    domains: dict[str, tuple[LearnedToken, ...]]
     vocabulary_norm: float | None
     text_norms: tuple[tuple[float, ...], ...]
     vision_norms: tuple[tuple[float, ...], ...]
+    border: LearnedBorder | None
 
 
 @torch.no_grad()
@@ -75,7 +94,8 @@ def prompts_report(grounder: Grounder, nearest: int = 3) -> PromptsReport:
         raise ZsvgError("this model has no prompts: it is a bare backbone, or a head alone")
     config = adapters.peft_config[name]
     tokens: tuple[LearnedToken, ...] = ()
-    vocabulary_norm = None
+    domains: dict[str, tuple[LearnedToken, ...]] = {}
+    vocabulary_norm = border = None
     norms: dict[str, list[tuple[float, ...]]] = {"text": [], "vision": []}
     # Modules come in the order of the blocks.
     for layer in adapters.modules():
@@ -88,7 +108,21 @@ def prompts_report(grounder: Grounder, nearest: int = 3) -> PromptsReport:
             words = embedding.weight.float()
             vocabulary_norm = float(words.norm(dim=-1).mean())
             learned = layer.prompt_tokens[name].float()
-            tokens = _learned_tokens(learned, words, config.init_ids, backbone.tokenizer, nearest)
+            ids = config.init_ids
+            tokens = _learned_tokens(learned, words, ids, backbone.tokenizer, nearest)
+            ids = None if ids is None else ids[len(learned) :]
+            own = layer.prompt_domains[name] if config.domains else ()
+            domains = {
+                domain: _learned_tokens(values.float(), words, ids, backbone.tokenizer, nearest)
+                for domain, values in zip(config.domains or (), own, strict=True)
+            }
+        elif layer.place == "pixels":
+            added = layer.prompt_border[name].abs()
+            border = LearnedBorder(
+                pixels=layer.slots[name].border,
+                mean=float(added.mean()),
+                largest=float(added.max()),
+            )
         else:
             lengths = _own_prompts(layer, name).float().norm(dim=-1)
             norms[layer.place].append(tuple(lengths.tolist()))
@@ -96,9 +130,11 @@ def prompts_report(grounder: Grounder, nearest: int = 3) -> PromptsReport:
         conditional=config.conditional,
         coupled=config.coupled,
         tokens=tokens,
+        domains=domains,
         vocabulary_norm=vocabulary_norm,
         text_norms=tuple(norms["text"]),
         vision_norms=tuple(norms["vision"]),
+        border=border,
     )
 
 

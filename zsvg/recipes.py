@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from zsvg.errors import RecipeError
@@ -34,21 +35,36 @@ class Prompts(_Strict):
     vision_tokens: int = Field(default=0, ge=0)
     vision_depth: int | Literal["all"] = 1
     coupled: bool = False
+    domain_tokens: int = Field(default=0, ge=0)  # DAPL: of the template's, from the last
+    border: float = Field(default=0.0, ge=0, lt=0.5)  # TVP: share of the picture's side
     conditional: bool = False  # CoCoOp: the context depends on the video
 
 
-class HeadRecipe(_Strict):
-    """Shape of the attention-regression head."""
+class HeadRecipe(BaseModel):
+    """Which trained head, and what of its config differs from the defaults.
 
-    hidden: int = Field(default=64, ge=4)
-    layers: int = Field(default=2, ge=1)
-    attention_heads: int = Field(default=4, ge=1)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    content_dropout: float = Field(default=0.5, ge=0, lt=1)
-    guidance_weight: float = Field(default=1.0, ge=0)
-    inside_weight: float = Field(default=1.0, ge=0)
-    rank_weight: float = Field(default=1.0, ge=0)
-    contrast_weight: float = Field(default=1.0, ge=0)
+    Keys beside `kind` are those of the kind's config (`zsvg.heads.kinds`) without "dim" and
+    "words", which follow from the backbone and the labels.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str = "regression"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys beside `kind`."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> HeadRecipe:
+        from zsvg.heads.kinds import head_config  # here, as it imports torch
+
+        for key in ("dim", "words"):
+            if key in self.options:
+                raise ValueError(f"{key}: follows from backbone and labels; leave it out")
+        head_config(self.kind, {"dim": 1, **self.options})
+        return self
 
 
 class Training(_Strict):
@@ -57,6 +73,7 @@ class Training(_Strict):
     steps: int = Field(default=200, ge=1)
     batch_size: int = Field(default=32, ge=1)
     prompt_learning_rate: float = Field(default=2e-3, gt=0)
+    border_learning_rate: float = Field(default=1e-2, gt=0)
     head_learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     warmup: int = Field(default=30, ge=0)
@@ -152,4 +169,5 @@ def _checked(path: Path, model: type[_Model], values: dict[str, Any]) -> _Model:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"{path}: {where}: {first['msg']}") from error
+        why = first["msg"].removeprefix("Value error, ")
+        raise RecipeError(f"{path}: {where}: {why}") from error

@@ -17,14 +17,14 @@ from zsvg.heads import HeadOutput
 
 
 def samples_away(output: HeadOutput, accelerator: Accelerator) -> Tensor | None:
-    """Return the (2, M, D) runs and queries of the batch's samples in other processes.
+    """Return what the head exchanges (N, M, D) of the batch's samples in other processes.
 
     None where there are none. Gradients flow back to the process that a sample is in.
     """
-    count, index = accelerator.num_processes, accelerator.process_index
-    if count == 1 or output.summary is None:
+    count, index, own = accelerator.num_processes, accelerator.process_index, output.exchanged
+    if count == 1 or own is None:
         return None
-    every = _of_all(torch.stack((output.summary, output.query)).float(), accelerator)
+    every = _of_all(own.float(), accelerator)
     others = [process for process in range(count) if process != index]
     return every[others].transpose(0, 1).flatten(1, 2)
 

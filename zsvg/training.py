@@ -55,6 +55,8 @@ class TrainingOptions:
         accumulation: Passes per optimizer step; queries are contrasted within a pass, over all
             processes.
         prompt_learning_rate: Peak learning rate of the prompts.
+        border_learning_rate: That of a learned border of the pictures (TVP): normalised pixels are
+            about 1 in size, token embeddings of CLIP about 0.01.
         head_learning_rate: Peak learning rate of the head.
         weight_decay: AdamW's, on matrices of the head only.
         warmup: Steps of linear increase.
@@ -78,6 +80,7 @@ class TrainingOptions:
     batch_size: int = 32
     accumulation: int = 1
     prompt_learning_rate: float = 2e-3
+    border_learning_rate: float = 1e-2
     head_learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     warmup: int = 50
@@ -98,8 +101,8 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         positive = ("steps", "batch_size", "accumulation", "validate_every", "checkpoint_every",
-                    "prompt_learning_rate", "head_learning_rate", "max_gradient_norm",
-                    "denoise_every")  # fmt: skip
+                    "prompt_learning_rate", "border_learning_rate", "head_learning_rate",
+                    "max_gradient_norm", "denoise_every")  # fmt: skip
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} {getattr(self, name)} must be above 0")
@@ -366,12 +369,15 @@ def train(
 def _optimizer(
     weights: Mapping[str, torch.nn.Parameter], options: TrainingOptions, device: torch.device
 ) -> torch.optim.AdamW:
-    """Group prompts, matrices of all else, and its biases, norms and scalars (no decay)."""
+    """Group prompts, borders, and the matrices and all else of the head; only matrices decay."""
     head = [p for name, p in weights.items() if not name.startswith("model.")]
-    prompts = [p for name, p in weights.items() if name.startswith("model.")]
+    tuner = {name: p for name, p in weights.items() if name.startswith("model.")}
+    borders = [p for name, p in tuner.items() if ".prompt_border." in name]
+    prompts = [p for name, p in tuner.items() if ".prompt_border." not in name]
     rate = options.head_learning_rate
     groups = [
         {"params": prompts, "lr": options.prompt_learning_rate, "weight_decay": 0.0},
+        {"params": borders, "lr": options.border_learning_rate, "weight_decay": 0.0},
         {"params": [p for p in head if p.ndim > 1], "lr": rate},
         {"params": [p for p in head if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
     ]
@@ -600,7 +606,7 @@ def _data_hash(examples: Sequence[Example]) -> str:
                 content = np.ascontiguousarray(example.features)
                 digests[key] = hashlib.sha256(content.tobytes()).hexdigest()
             times = [example.centres.tolist(), example.windows.tolist(), example.duration]
-            about = [example.vid, example.query, example.weight, example.doubtful]
+            about = [example.vid, example.domain, example.query, example.weight, example.doubtful]
             yield [*about, digests[key], *times]
 
     return sha256_json(list(rows()))

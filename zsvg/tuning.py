@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -23,10 +24,9 @@ from zsvg.grounder import (
     FORMAT_VERSION,
     MANIFEST,
     Grounder,
-    describe_head,
 )
 from zsvg.heads.frame_queries import FrameQuery
-from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
+from zsvg.heads.kinds import describe_head, make_head
 from zsvg.low_label import is_pseudo
 from zsvg.metrics import evaluate
 from zsvg.model_card import write_model_card
@@ -151,11 +151,17 @@ def plan(
             f"recipe {recipe.name}: visual_from is for prompts in the image tower; it has none"
         )
     prompts, head = network.parameter_counts()
+    domains = Counter(a.extra.get("domain") or "no domain" for a in training)
     return [
         f"{recipe.name} on {backbone.name}: {prompts} prompt and {head} head parameters train",
         f"{len(training)} labels of {len({a.vid for a in training})} videos to train on, "
         f"{len(held)} of {len({a.vid for a in held})} to select by",
         f"{recipe.training.steps} steps of {recipe.training.batch_size}",
+        *(
+            [f"labels by domain: {', '.join(f'{n} {domains[n]}' for n in sorted(domains))}"]
+            if recipe.prompts.domain_tokens
+            else []
+        ),
     ]
 
 
@@ -311,7 +317,7 @@ def build_network(
     """Return the trainable network of a recipe; nothing of the backbone changes yet.
 
     Raises:
-        ZsvgError: No label has a sentence, but the recipe learns text prompts.
+        ZsvgError: No label has a sentence, or none a domain, of which the recipe would learn.
     """
     wordless = [label.query == FROM_FRAMES for label in labels]
     if all(wordless) and recipe.prompts.text:
@@ -320,28 +326,48 @@ def build_network(
             "prompts; take --recipe head-only"
         )
     torch.manual_seed(seed)
-    head = AttentionRegressionHead(
-        AttentionRegressionConfig(
-            dim=backbone.embed_dim, words=not all(wordless), **recipe.head.model_dump()
-        )
-    )
+    given = {"dim": backbone.embed_dim, "words": not all(wordless)}
+    head = make_head(recipe.head.kind, recipe.head.options | given)
     return GroundingNetwork(
         backbone,
         head,
-        prompts=_prompt_config(backbone, recipe, seed),
+        prompts=_prompt_config(backbone, recipe, seed, _domains(labels, recipe)),
         frame_query=FrameQuery(backbone.embed_dim, recipe.query_noise) if any(wordless) else None,
     )
 
 
-def _prompt_config(backbone: ClipBackbone, recipe: Recipe, seed: int) -> Any:
+def _domains(labels: Sequence[Annotation], recipe: Recipe) -> list[str] | None:
+    """Return the names of the domains that the labels are of, where the recipe asks for them."""
+    if not recipe.prompts.domain_tokens:
+        return None
+    names = [name for label in labels if (name := label.extra.get("domain")) is not None]
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise RecordError(f"domain {name!r} of a label must be a name, or left out")
+    if not names:
+        raise ZsvgError(
+            f"recipe {recipe.name!r} learns tokens of each domain, but no label names one: add "
+            '"domain": "NAME" to the lines of the labels, or take --recipe coop'
+        )
+    return sorted(set(names))
+
+
+def _prompt_config(
+    backbone: ClipBackbone, recipe: Recipe, seed: int, domains: list[str] | None
+) -> Any:
     from zsvg.tuners import PromptConfig, prompt_config_for
 
     prompts = recipe.prompts
+    # A share of the side, so that a recipe fits pictures of every size.
     vision: dict[str, Any] = {}
+    if border := round(prompts.border * backbone.image_size):
+        vision["border"] = border
     if prompts.vision_tokens:
-        vision = {"vision_tokens": prompts.vision_tokens, "vision_depth": prompts.vision_depth}
+        vision |= {"vision_tokens": prompts.vision_tokens, "vision_depth": prompts.vision_depth}
     if prompts.conditional and not prompts.text:
         raise RecipeError(f"recipe {recipe.name}: conditional prompts are text prompts: text: true")
+    if domains and not prompts.text:
+        raise RecipeError(f"recipe {recipe.name}: tokens of domains are text prompts: text: true")
     if prompts.text:
         return prompt_config_for(
             backbone.tokenize,
@@ -350,6 +376,8 @@ def _prompt_config(backbone: ClipBackbone, recipe: Recipe, seed: int) -> Any:
             text_depth=prompts.text_depth,
             coupled=prompts.coupled,
             conditional=prompts.conditional,
+            domains=domains,
+            domain_tokens=prompts.domain_tokens,
             seed=seed,
             **vision,
         )
@@ -423,6 +451,7 @@ def _example(
         windows=np.asarray(record.relevant_windows, dtype=np.float64),
         weight=float(record.extra.get("weight", 1.0)),
         frames=frames if needs_frames else None,
+        domain=record.extra.get("domain") if recipe.prompts.domain_tokens else None,
     )
 
 

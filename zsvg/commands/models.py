@@ -11,6 +11,7 @@ from zsvg.commands.options import (
     Backbone,
     Cache,
     Device,
+    Domain,
     Fps,
     Framing,
     Model,
@@ -329,6 +330,7 @@ def ground(
     templates: Templates = None,
     cache: Cache = None,
     allow_truncated: Truncated = False,
+    domain: Domain = None,
     device: Device = None,
 ) -> None:
     """Find the moments that sentences describe, in one video or across a folder.
@@ -342,7 +344,8 @@ def ground(
     from zsvg.video import cut as cut_clip
     from zsvg.writers import write_moments
 
-    grounder = load(model, device, templates=load_templates(templates) if templates else ())
+    texts = load_templates(templates) if templates else ()
+    grounder = load(model, device, domain=domain, templates=texts)
     found = grounder.find(videos)
     answers: dict[str, list[tuple[float, float, float, str]]] = {query: [] for query in queries}
     predictions, failures = [], []
@@ -391,6 +394,7 @@ def predict(
     templates: Templates = None,
     cache: Cache = None,
     allow_truncated: Truncated = False,
+    domain: Domain = None,
     device: Device = None,
 ) -> None:
     """Answer every query of an annotation file; the answers in it are not looked at.
@@ -405,7 +409,8 @@ def predict(
     from zsvg.writers import write_moments
 
     records = read_annotations(annotations)
-    grounder = load(model, device, templates=load_templates(templates) if templates else ())
+    texts = load_templates(templates) if templates else ()
+    grounder = load(model, device, domain=domain, templates=texts)
     found = grounder.find(videos)
     with progress("answering", len(records)) as advance:
         predictions, failures = predict_all(

@@ -29,6 +29,10 @@ Templates = Annotated[
     str | None,
     typer.Option(help="Ask a bare backbone with all these at once: video, or a .yaml file."),
 ]
+Domain = Annotated[
+    str | None,
+    typer.Option(help="Domain of the videos, for a model tuned on several [default: their mean]."),
+]
 Fps = Annotated[float, typer.Option(help="Frames looked at per second.")]
 Framing = Annotated[str, typer.Option(help="How frames become squares: crop, pad or squash.")]
 Cache = Annotated[

@@ -63,15 +63,18 @@ def list_recipes() -> None:
 
 def _print(report: PromptsReport) -> None:
     if report.tokens:
+        parts = [("", 1, report.tokens)]
+        parts += [(f"{n} ", 1 + len(report.tokens), own) for n, own in report.domains.items()]
         rows = [
             (
-                str(number),
+                f"{owner}{number}",
                 token.start or "random",
                 "-" if token.start_cosine is None else f"{token.start_cosine:.3f}",
                 f"{token.norm:.3f}",
                 ", ".join(f"{word} {cosine:.2f}" for word, cosine in token.nearest),
             )
-            for number, token in enumerate(report.tokens, 1)
+            for owner, first, part in parts
+            for number, token in enumerate(part, first)
         ]
         title = f"text tokens; the vocabulary's mean norm is {report.vocabulary_norm:.3f}"
         if report.conditional:
@@ -86,6 +89,10 @@ def _print(report: PromptsReport) -> None:
             for side, i, norms in blocks
         ]
         table(("block", "prompts", "least norm", "mean norm", "largest norm"), sizes, title)
+    if report.border:
+        edge = report.border
+        row = (str(edge.pixels), f"{edge.mean:.3f}", f"{edge.largest:.3f}")
+        table(("pixels", "mean size", "largest"), [row], "border, in normalised pixels")
 
 
 def _mean(values: tuple[float, ...]) -> float:

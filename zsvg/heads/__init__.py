@@ -2,20 +2,19 @@
 
 Training-free scorers (`zsvg.heads.training_free`, numpy) read one relevance curve in seconds.
 Trained heads are `torch` modules called with the same keyword arguments, `HeadInputs`, and return a
-`HeadOutput`; their `config` is a frozen dataclass of JSON values.
+`HeadOutput`; their `config` is a frozen dataclass of JSON values. `zsvg.heads.encoder` is what they
+share, `zsvg.heads.kinds` says which there are.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zsvg.heads.runs import Runs
-
-__all__ = ["Head", "HeadInputs", "HeadOutput"]
+__all__ = ["HeadInputs", "HeadOutput"]
 
 
 class HeadInputs(TypedDict):
@@ -37,10 +36,13 @@ class HeadInputs(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadOutput:
-    """What a head says about B (video, query) pairs; times are fractions of the duration."""
+    """What a head says about B (video, query) pairs; times are fractions of the duration.
+
+    What only one kind of head needs stands in its own subclass.
+    """
 
     moments: Tensor
-    """(B, K, 2) starts and ends in [0, 1], best first (K = 1 while training)."""
+    """(B, K, 2) starts and ends in [0, 1], best first (with a target, those that are trained)."""
     scores: Tensor
     """(B, K) in [0, 1], not increasing; 0 marks an answer that does not exist."""
     relevance: Tensor
@@ -50,39 +52,13 @@ class HeadOutput:
     frame_mask: Tensor
     """(B, T) bool, as given."""
     centres: Tensor
-    """(B, T), as given."""
-    runs: Runs
-    """Candidate runs that the moments were read from."""
-    query: Tensor
-    """(B, D) the query as the runs were compared with it, unit length."""
-    summary: Tensor | None = None
-    """(B, D) the true run as a whole, unit length; only with a target."""
+    """(B, T), as given; 0 at padding."""
 
+    @property
+    def exchanged(self) -> Tensor | None:
+        """(N, B, D) what the loss needs of samples in other processes, N tensors of one shape.
 
-class Head(Protocol):
-    """A trained head; `target` (B, 2) is given in training only (teacher forcing)."""
-
-    def __call__(
-        self,
-        frames: Tensor,
-        frame_mask: Tensor,
-        centres: Tensor,
-        tokens: Tensor,
-        token_mask: Tensor,
-        pooled: Tensor,
-        *,
-        target: Tensor | None = None,
-    ) -> HeadOutput:
-        """Answer a batch."""
-        ...
-
-    def loss(
-        self,
-        output: HeadOutput,
-        target: Tensor,
-        inside: Tensor | None = None,
-        weight: Tensor | None = None,
-        away: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Return named scalar losses; training minimises their sum."""
-        ...
+        The loss gets it as `away` (N, M, D); gradients flow back to the samples' processes.
+        None, and no message, where a sample's loss is its own business.
+        """
+        return None

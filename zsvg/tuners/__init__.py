@@ -21,7 +21,8 @@ from peft.mapping import (
 )
 
 from zsvg.tuners.config import PromptConfig, PromptType, prompt_config_for
-from zsvg.tuners.layer import PromptLayer, condition_on
+from zsvg.tuners.context import condition_on, in_domain
+from zsvg.tuners.layer import PromptLayer
 from zsvg.tuners.loading import load_adapter
 from zsvg.tuners.model import PromptModel
 
@@ -37,6 +38,7 @@ __all__ = [
     "PromptModel",
     "PromptType",
     "condition_on",
+    "in_domain",
     "load_adapter",
     "prompt_config_for",
 ]

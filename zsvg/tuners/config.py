@@ -1,4 +1,4 @@
-"""The config of the prompt tuner: CoOp, CoCoOp, VPT and MaPLe are points of it."""
+"""The config of the prompt tuner: CoOp, CoCoOp, VPT, MaPLe, TVP and DAPL are points of it."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class PromptConfig(PeftConfig):
     | VPT shallow, deep (2203.12119) | 0 | 1 | 8 | 1, "all" | | |
     | independent V-L prompts | 2 | 9 | 2 | 9 | | |
     | MaPLe (2210.03117) | 2 | 9 | 2 | 9 | yes | |
+    | TVP (2303.04995), with `border` | 10 | 1 | 0 | 1 | | |
+    | DAPL (2202.06687), with `domains` | 32 | 1 | 0 | 1 | | |
 
     It is mutable, unlike the other options of this package, because PEFT writes to its configs.
 
@@ -46,6 +48,12 @@ class PromptConfig(PeftConfig):
         coupled: The vision prompts are linear images of the text prompts of the same depth.
         conditional: A small network adds an image-dependent bias to the context tokens; encode
             text inside `condition_on(image_features)`. Its last layer starts at zero.
+        domains: Names of domains with context tokens of their own (DAPL); encode text inside
+            `in_domain(name)`. Outside, and for other names, the mean of all domains speaks.
+        domain_tokens: How many of the `text_tokens`, from the last, each domain has for itself;
+            those before are shared.
+        border: Pixels at each side of the picture that get a learned value added (TVP), in the
+            backbone's normalised units; they start at zero. 0: none.
         init: The template text whose embeddings the context starts from. None: N(0, 0.02).
         init_ids: The token ids of `init`; `prompt_config_for` fills both in.
         seed: Seed of every random initial value; the global random state is not touched.
@@ -64,6 +72,9 @@ class PromptConfig(PeftConfig):
     vision_depth: int | Literal["all"] = 1
     coupled: bool = False
     conditional: bool = False
+    domains: list[str] | None = None
+    domain_tokens: int = 0
+    border: int = 0
     init: str | None = None
     init_ids: list[int] | None = None
     seed: int = 0
@@ -78,8 +89,12 @@ class PromptConfig(PeftConfig):
             self._check_side(side)
         if not isinstance(self.text_start, int) or self.text_start < 0:
             raise RecipeError(f"text_start={self.text_start!r} must be an integer, 0 or more")
-        if not self.text_tokens and not self.vision_tokens:
-            raise RecipeError("no prompt to learn: set text_tokens or vision_tokens above 0")
+        if not isinstance(self.border, int) or self.border < 0:
+            raise RecipeError(f"border={self.border!r} must be a number of pixels, 0 or more")
+        if not self.text_tokens and not self.sees_frames:
+            raise RecipeError(
+                "no prompt to learn: set text_tokens, vision_tokens or border above 0"
+            )
         if self.coupled and (self.text_tokens, self.text_depth) != (
             self.vision_tokens,
             self.vision_depth,
@@ -91,6 +106,8 @@ class PromptConfig(PeftConfig):
             )
         if self.conditional and (self.coupled or not self.text_tokens):
             raise RecipeError("conditional=True needs text_tokens above 0 and coupled=False")
+        if self.domains or self.domain_tokens:
+            self._check_domains()
         if (self.init is None) != (self.init_ids is None):
             raise RecipeError(
                 f"init={self.init!r} and init_ids={self.init_ids!r} belong together: "
@@ -101,6 +118,23 @@ class PromptConfig(PeftConfig):
                 f"init={self.init!r} has {len(self.init_ids)} tokens but text_tokens is "
                 f"{self.text_tokens}; they must be equal"
             )
+
+    @property
+    def sees_frames(self) -> bool:
+        """Whether it changes how pictures are encoded, so that cached features do not serve."""
+        return self.vision_tokens > 0 or self.border > 0
+
+    def _check_domains(self) -> None:
+        names = self.domains or []
+        if len({name for name in names if name and isinstance(name, str)}) != len(names):
+            raise RecipeError(f"domains={names!r} must be different names")
+        if not names or not 0 < self.domain_tokens < self.text_tokens:
+            raise RecipeError(
+                f"domains={names!r} with domain_tokens={self.domain_tokens!r}: name at least one "
+                f"domain, and leave some of the {self.text_tokens} text_tokens to all of them"
+            )
+        if self.coupled:
+            raise RecipeError("coupled prompts cannot have domains: vision prompts have none")
 
     def _check_side(self, side: str) -> None:
         tokens, depth = getattr(self, f"{side}_tokens"), getattr(self, f"{side}_depth")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,25 +9,9 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-Place = Literal["embedding", "text", "vision"]
+from zsvg.tuners.context import condition, domains
 
-# A context variable, not an attribute: threads that share the model do not see each other's images.
-_condition: ContextVar[Tensor | None] = ContextVar("zsvg_prompt_condition", default=None)
-
-
-@contextmanager
-def condition_on(image_features: Tensor) -> Iterator[None]:
-    """Set what conditional (CoCoOp) context tokens depend on, for this thread and this block.
-
-    Args:
-        image_features: (D,) for all texts, or (B, D) for B texts; L2-normalised features of the
-            joint space. One text pass per image: prefer a video's mean over its single frames.
-    """
-    token = _condition.set(image_features)
-    try:
-        yield
-    finally:
-        _condition.reset(token)
+Place = Literal["embedding", "text", "vision", "pixels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,20 +19,26 @@ class Slot:
     """What one adapter does at one wrapped module.
 
     Attributes:
-        tokens: How many prompts.
+        tokens: How many prompts; 0 at the pixels.
         own: The adapter has prompts of its own here (otherwise it only drops earlier ones).
         drop: Vision only: the prompts leave the sequence after this block.
         start: Text only: how many tokens stand in front of the prompts.
         ids: Embedding only: the token ids that the prompts may overwrite; None: any.
         template: The text of `ids`, for the error message.
+        domains: Embedding only: names of the domains whose own tokens end the context.
+        border: Pixels only: how wide the learned border is.
+        size: Pixels only: height and width of the pictures.
     """
 
-    tokens: int
+    tokens: int = 0
     own: bool = True
     drop: bool = False
     start: int = 1
     ids: tuple[int, ...] | None = None
     template: str | None = None
+    domains: tuple[str, ...] = ()
+    border: int = 0
+    size: tuple[int, int] = (0, 0)
 
 
 class PromptLayer(nn.Module, BaseTunerLayer):
@@ -63,6 +50,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
     - vision: n tokens are appended to a block's input (B, T, d), and removed afterwards unless
       they ride along. Nothing outside the tower's blocks changes, so every pooling works; what
       hooks inside a block see (Hugging Face's `output_hidden_states`) has n tokens more.
+    - pixels: values are added to the outermost pixels of normalised pictures (B, 3, H, W).
 
     Depth rule of the papers, for J prompted blocks of L: blocks 0..J-2 append, run and drop; block
     J-1 appends, runs and keeps; block L-1 drops.
@@ -73,6 +61,8 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         "prompt_coupling",
         "prompt_meta_down",
         "prompt_meta_up",
+        "prompt_domains",
+        "prompt_border",
     )
     other_param_names = ("slots", "sources")
 
@@ -89,6 +79,8 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         # a parameter's name.
         self.prompt_meta_down = nn.ModuleDict()  # Linear: D -> D / 16
         self.prompt_meta_up = nn.ModuleDict()  # Linear: D / 16 -> text width
+        self.prompt_domains = nn.ParameterDict()  # (M, k, d): the last k of n tokens, by domain
+        self.prompt_border = nn.ParameterDict()  # (3, pixels of the border), row by row
         self.slots: dict[str, Slot] = {}
         self.sources: dict[str, PromptLayer] = {}  # coupled adapters: the layer to project from
         self.merged_adapters: list[str] = []
@@ -119,7 +111,8 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
         Raises:
             ValueError: The ids have no room for the context or not the template in its place, a
-                conditional adapter has no condition, or two active adapters meet here.
+                conditional adapter has no condition, pictures are not of the border's size, or two
+                active adapters meet here.
         """
         x = hidden_states if x is None else x
         if x is None:
@@ -128,6 +121,9 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         if adapter is None:
             return self.base_layer(x, *args, **kwargs)
         slot = self.slots[adapter]
+        if self.place == "pixels":
+            x = _framed(x, self.prompt_border[adapter], slot)
+            return self.base_layer(x, *args, **kwargs)
         if self.place == "embedding":
             self._check_ids(x, slot)
             x = self.base_layer(x, *args, **kwargs)
@@ -161,14 +157,17 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         return here[0] if here else None
 
     def _prompts(self, adapter: str) -> Tensor:
-        """Return (n, d) prompts, or (B, n, d) when they depend on B images."""
+        """Return (n, d) prompts, or (B, n, d) when they depend on B images or domains."""
         if adapter in self.sources:
             text_prompts = self.sources[adapter].prompt_tokens[adapter]
             return self.prompt_coupling[adapter](text_prompts)
         prompts = self.prompt_tokens[adapter]
+        if adapter in self.prompt_domains:
+            own = _of_domains(self.prompt_domains[adapter], self.slots[adapter].domains)
+            prompts = torch.cat([prompts.expand(*own.shape[:-2], -1, -1), own], dim=-2)
         if adapter not in self.prompt_meta_down:
             return prompts
-        features = _condition.get()
+        features = condition()
         if features is None:
             raise ValueError(
                 f"the adapter {adapter!r} depends on an image: "
@@ -197,7 +196,40 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             )
 
 
+def _of_domains(tokens: Tensor, known: tuple[str, ...]) -> Tensor:
+    """Take (k, d) of tokens (M, k, d) for the domain that is set, or (B, k, d) for B of them."""
+    # Written so that the mean of equal tokens is those tokens to the last bit.
+    mean = tokens[:1] + (tokens - tokens[:1]).mean(0, keepdim=True)
+    names = domains()
+    listed = [names] if names is None or isinstance(names, str) else names
+    rows = [known.index(name) if name in known else len(known) for name in listed]
+    # Not by indexing: the order of sums in its backward pass varies with several threads.
+    chosen = torch.cat([tokens, mean]).index_select(0, torch.tensor(rows, device=tokens.device))
+    return chosen[0] if listed is not names else chosen
+
+
 def _overwrite(x: Tensor, prompts: Tensor, start: int) -> Tensor:
     """Replace n positions of x (B, L, d) from `start` by prompts (n, d) or (B, n, d)."""
+    if prompts.ndim == 3 and len(prompts) not in (1, len(x)):
+        raise ValueError(f"images or domains for {len(prompts)} texts are set, but {len(x)} came")
     prompts = prompts.to(x.dtype).expand(x.shape[0], -1, -1)
     return torch.cat([x[:, :start], prompts, x[:, start + prompts.shape[1] :]], dim=1)
+
+
+def border_mask(size: tuple[int, int], border: int) -> Tensor:
+    """Return (H, W) bool, True for the pixels within `border` of an edge."""
+    mask = torch.ones(size, dtype=torch.bool)
+    mask[border : size[0] - border, border : size[1] - border] = False
+    return mask
+
+
+def _framed(x: Tensor, values: Tensor, slot: Slot) -> Tensor:
+    """Add values (3, n) to the n pixels of the border of x (B, 3, H, W)."""
+    if tuple(x.shape[-2:]) != slot.size:
+        raise ValueError(
+            f"pictures of {tuple(x.shape[-2:])} pixels do not fit a border that was made for "
+            f"{slot.size}"
+        )
+    mask = border_mask(slot.size, slot.border).to(x.device).expand(x.shape[1:])
+    frame = values.new_zeros(x.shape[1:]).masked_scatter(mask, values)
+    return x + frame.to(x.dtype)

@@ -12,8 +12,8 @@ from torch import nn
 
 from zsvg.errors import BackboneError, ModelFolderError, RecipeError
 from zsvg.tuners.config import PromptConfig
-from zsvg.tuners.layer import Place, PromptLayer, Slot
-from zsvg.tuners.towers import TextTower, text_tower, vision_tower
+from zsvg.tuners.layer import Place, PromptLayer, Slot, border_mask
+from zsvg.tuners.towers import TextTower, picture_input, text_tower, vision_tower
 
 
 class PromptModel(BaseTuner):
@@ -90,6 +90,11 @@ class PromptModel(BaseTuner):
         if peft_config.vision_tokens:
             vision = vision_tower(self.model)
             towers |= {"vision_width": vision.width, "vision_layers": len(vision.blocks)}
+        if peft_config.border:
+            picture = picture_input(self.model)
+            height, width = picture.size
+            towers |= {"picture_height": height, "picture_width": width}
+            towers |= {"vision_width": picture.width, "vision_layers": picture.layers}
         if peft_config.towers is not None and peft_config.towers != towers:
             raise ModelFolderError(
                 f"these prompts were made for towers of {_sizes(peft_config.towers)}; this "
@@ -106,6 +111,13 @@ class PromptModel(BaseTuner):
             peft_config.vision_depth = depth
             # The last block is always wrapped: it drops prompts that ride along.
             targets += [*vision.blocks[:depth], *vision.blocks[max(depth, layers - 1) :]]
+        if peft_config.border:
+            if 2 * peft_config.border >= min(height, width):
+                raise RecipeError(
+                    f"border={peft_config.border} leaves nothing of a picture of {height} x "
+                    f"{width} pixels; use at most {(min(height, width) - 1) // 2}"
+                )
+            targets.append(picture.entry)
         # A string, because PEFT turns long lists into sets, and sets are saved in hash order.
         pattern = "|".join(re.escape(name) for name in targets)
         made_for = peft_config.target_modules
@@ -137,7 +149,13 @@ class PromptModel(BaseTuner):
             layer = PromptLayer(target, place, vision_tower(self.model).pre_norm if first else None)
             self._replace_module(parent, target_name, layer, target)
         random = _generator(peft_config.seed, place, index)
-        if place == "vision":
+        if place == "pixels":
+            size = picture_input(self.model).size
+            layer.slots[adapter_name] = Slot(border=peft_config.border, size=size)
+            pixels = int(border_mask(size, peft_config.border).sum())
+            device = next(layer.base_layer.parameters()).device
+            layer.prompt_border[adapter_name] = nn.Parameter(torch.zeros(3, pixels, device=device))
+        elif place == "vision":
             self._fill_vision(peft_config, adapter_name, layer, index, random)
         else:
             self._fill_text(peft_config, adapter_name, layer, random)
@@ -149,6 +167,8 @@ class PromptModel(BaseTuner):
                 return "embedding", 0
             if key in text.blocks:
                 return "text", text.blocks.index(key)
+        if config.border and key == picture_input(self.model).entry:
+            return "pixels", 0
         return "vision", vision_tower(self.model).blocks.index(key)
 
     def _fill_text(
@@ -157,18 +177,28 @@ class PromptModel(BaseTuner):
         text = text_tower(self.model)
         device = next(layer.base_layer.parameters()).device
         at_embedding = layer.place == "embedding"
-        if at_embedding and config.init_ids is not None:
-            ids = tuple(config.init_ids)
-            layer.slots[adapter] = Slot(
-                tokens=len(ids), start=config.text_start, ids=ids, template=config.init
-            )
-            tokens = layer.weight.detach()[list(ids)].clone()
+        names = tuple(config.domains or ()) if at_embedding else ()
+        own = config.domain_tokens if names else 0
+        shared = config.text_tokens - own
+        ids = config.init_ids if at_embedding else None
+        layer.slots[adapter] = Slot(
+            tokens=config.text_tokens,
+            start=config.text_start,
+            ids=None if ids is None else tuple(ids),
+            template=config.init,
+            domains=names,
+        )
+        if ids is not None:
+            words = layer.weight.detach()[ids]
+            tokens, each = words[:shared].clone(), words[shared:].expand(len(names), -1, -1).clone()
         else:
-            layer.slots[adapter] = Slot(tokens=config.text_tokens, start=config.text_start)
-            tokens = torch.empty(config.text_tokens, text.width)
-            tokens.normal_(std=0.02, generator=random)
+            tokens, each = torch.empty(shared, text.width), torch.empty(len(names), own, text.width)
+            for values in (tokens, each):
+                values.normal_(std=0.02, generator=random)
         # float32 on any backbone: bfloat16 is too coarse for the optimiser's small steps.
         layer.prompt_tokens[adapter] = nn.Parameter(tokens.to(device, torch.float32))
+        if names:
+            layer.prompt_domains[adapter] = nn.Parameter(each.to(device, torch.float32))
         if at_embedding and config.conditional:
             hidden = max(text.joint_width // 16, 1)
             down = _linear(text.joint_width, hidden, random, device)

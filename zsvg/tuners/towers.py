@@ -31,13 +31,26 @@ class TextTower:
 class VisionTower:
     """Names and sizes of what can carry vision prompts.
 
-    `pre_norm` stands between the embeddings and the first block; None: the tower has none.
+    `pre_norm` stands between the embeddings and the first block; None: the tower has none. `entry`
+    is the patch embedding, and `size` (height, width) of the pictures that it takes.
     """
 
     blocks: tuple[str, ...]
     width: int
     patch_area: int
     pre_norm: nn.Module | None
+    entry: str
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureInput:
+    """Name of the module that pixels enter, (height, width), and sizes of the tower behind it."""
+
+    entry: str
+    size: tuple[int, int]
+    width: int
+    layers: int
 
 
 def text_tower(model: Any) -> TextTower:
@@ -89,6 +102,8 @@ def vision_tower(model: Any) -> VisionTower:
             width=visual.transformer.width,
             patch_area=visual.patch_size[0] * visual.patch_size[1],
             pre_norm=visual.ln_pre,
+            entry="visual.conv1",
+            size=_pair(visual.image_size),
         )
     trunk = getattr(visual, "trunk", None)
     # Not every timm model with blocks: those of EVA and BEiT count on the number of patches.
@@ -99,6 +114,8 @@ def vision_tower(model: Any) -> VisionTower:
             width=trunk.embed_dim,
             patch_area=patch[0] * patch[1],
             pre_norm=trunk.norm_pre,
+            entry="visual.trunk.patch_embed",
+            size=_pair(trunk.patch_embed.img_size),
         )
     vision: Any = getattr(model, "vision_model", None)
     if hasattr(_at(vision, "embeddings"), "patch_size") and _at(vision, "encoder.layers"):
@@ -107,6 +124,8 @@ def vision_tower(model: Any) -> VisionTower:
             width=vision.embeddings.embed_dim,
             patch_area=vision.embeddings.patch_size**2,
             pre_norm=getattr(vision, "pre_layrnorm", None),  # spelled so in the library
+            entry="vision_model.embeddings.patch_embedding",
+            size=_pair(vision.embeddings.image_size),
         )
     found = next(part for part in (trunk, visual, vision, model) if part is not None)
     raise BackboneError(
@@ -115,11 +134,37 @@ def vision_tower(model: Any) -> VisionTower:
     )
 
 
+def picture_input(model: Any) -> PictureInput:
+    """Describe where pixels enter an image tower, wrapped or not; open_clip's ResNets have it too.
+
+    Raises:
+        BackboneError: The model has another kind of image tower.
+    """
+    visual: Any = getattr(model, "visual", None)
+    if hasattr(visual, "conv1") and hasattr(visual, "layer4"):
+        stages = (visual.layer1, visual.layer2, visual.layer3, visual.layer4)
+        return PictureInput(
+            entry="visual.conv1",
+            size=_pair(visual.image_size),
+            width=visual.conv1.out_channels,
+            layers=sum(len(stage) for stage in stages),
+        )
+    tower = vision_tower(model)
+    return PictureInput(
+        entry=tower.entry, size=tower.size, width=tower.width, layers=len(tower.blocks)
+    )
+
+
 def _at(module: Any, path: str) -> Any:
     """Return the attribute of an attribute, or None where the path ends early."""
     for name in path.split("."):
         module = getattr(module, name, None)
     return module
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
 
 
 def _names(model: Any, path: str) -> tuple[str, ...]:

@@ -1,0 +1,237 @@
+"""What all trained heads have in common: a query looks at frames, and each frame gets a logit.
+
+A head is an `Encoder` that makes an answer of what it sees (`answer`) and says how wrong that is
+(`loss`). Frames that attract attention are found alike in all of them; they differ in how moments
+are read from these.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zsvg.heads import HeadOutput
+from zsvg.heads.curves import CurveEncoder, similarity_curves, standardise
+from zsvg.heads.layers import Attention, Block, Residual, drop_channels, quiet_mlp
+from zsvg.losses import attention_guidance_loss, inside_loss
+
+_TIME_OCTAVES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """Shape and loss weights that all kinds of heads have; JSON values.
+
+    Attributes:
+        dim: width D of frame and text features.
+        hidden: width inside the head; a multiple of twice `attention_heads`.
+        layers: blocks of temporal convolution and cross-attention.
+        attention_heads: heads of every attention.
+        dropout: probability, in [0, 1).
+        content_dropout: probability that a channel of the raw frame features is dropped, in
+            [0, 1). Curves of similarity with the query carry over from few labels; raw features
+            are learned by heart.
+        words: whether the query's words are looked at; False reads the query as a whole, as a head
+            must that never met a sentence (`zsvg.heads.frame_queries`).
+        answers: how many moments to return per query.
+        guidance_weight: weight of the temporal attention guidance loss.
+        inside_weight: weight of the per-frame cross-entropy. It makes `relevance` a probability,
+            which answers are read from.
+    """
+
+    dim: int
+    hidden: int = 64
+    layers: int = 2
+    attention_heads: int = 4
+    dropout: float = 0.1
+    content_dropout: float = 0.5
+    words: bool = True
+    answers: int = 5
+    guidance_weight: float = 1.0
+    inside_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.check_positive("dim", "hidden", "layers", "attention_heads", "answers")
+        if self.hidden % (2 * self.attention_heads):
+            raise ValueError(
+                f"hidden {self.hidden} must be a multiple of 2 * attention_heads "
+                f"({2 * self.attention_heads})"
+            )
+        for name in ("dropout", "content_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must lie in [0, 1)")
+        self.check_weights("guidance_weight", "inside_weight")
+
+    def check_positive(self, *names: str) -> None:
+        """Raise a `ValueError` for one of these that is below 1."""
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+
+    def check_weights(self, *names: str) -> None:
+        """Raise a `ValueError` for one of these that is below 0."""
+        for name in names:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} {getattr(self, name)} must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """B (video, query) pairs after they have looked at each other."""
+
+    x: Tensor
+    """(B, T, H) frames in the light of the query; values at padding mean nothing."""
+    query: Tensor
+    """(B, H) the query as a whole."""
+    frames: Tensor
+    """(B, T, D) frame features, turned a little, unit length; 0 at padding. No query seen."""
+    pooled: Tensor
+    """(B, D) the query in the space of `frames`, unit length. No video seen."""
+    logits: Tensor
+    """(B, T) float32 logits of "this frame is inside"; at first twice CLIP's relevance - 3."""
+    frame_mask: Tensor
+    """(B, T) bool, real frames first."""
+    centres: Tensor
+    """(B, T) float32 clip centres in [0, 1], 0 at padding."""
+
+    @property
+    def probability(self) -> Tensor:
+        """(B, T) float32 that a frame is inside, 0 at padding."""
+        return self.logits.sigmoid() * self.frame_mask
+
+
+class Encoder(nn.Module):
+    """The part of a head that looks; a kind of head is a subclass with `answer` and `loss`.
+
+    Before training the frame logits are twice the standardised CLIP relevance minus three.
+    """
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, hidden = config.dim, config.hidden
+        shape = (hidden, config.attention_heads, config.dropout)
+        self.adapt_frames, self.adapt_query = Residual(dim), Residual(dim)
+        self.frame_in = nn.Linear(2 * dim + 2 * _TIME_OCTAVES, hidden)
+        self.curves = CurveEncoder(hidden)
+        self.token_in = nn.Linear(dim, hidden)
+        self.pooled_in = nn.Linear(dim, hidden)
+        self.blocks = nn.ModuleList(
+            Block(*shape, dilation=2**i, last=i == config.layers - 1) for i in range(config.layers)
+        )
+        self.non_local = Attention(*shape)
+        self.norm = nn.LayerNorm(hidden)
+        # Training starts from CLIP's relevance: no correction of the curve.
+        self.attend = quiet_mlp(hidden, hidden, 1, bias=-3.0)
+        self.relevance_gain = nn.Parameter(torch.tensor(2.0))
+
+    def forward(
+        self,
+        frames: Tensor,
+        frame_mask: Tensor,
+        centres: Tensor,
+        tokens: Tensor,
+        token_mask: Tensor,
+        pooled: Tensor,
+        *,
+        target: Tensor | None = None,
+    ) -> HeadOutput:
+        """Answer a batch (shapes in `zsvg.heads.HeadInputs`).
+
+        Args:
+            frames: (B, T, D) L2-normalised.
+            frame_mask: (B, T) bool, real frames first.
+            centres: (B, T) clip centres in [0, 1].
+            tokens: (B, L, D) query token states.
+            token_mask: (B, L) bool.
+            pooled: (B, D) L2-normalised query.
+            target: (B, 2) true moments, in training only: a head may look at them (teacher
+                forcing), and then returns what its loss needs instead of all answers.
+
+        Returns:
+            Moments (B, K, 2), K = `config.answers` without a target.
+        """
+        if not self.config.words:
+            tokens, token_mask = pooled[:, None], torch.ones_like(pooled[:, :1])
+        seen = self._encode(frames, frame_mask.bool(), centres, tokens, token_mask.bool(), pooled)
+        return self.answer(seen, target)
+
+    def answer(self, seen: Encoded, target: Tensor | None) -> HeadOutput:
+        """Read moments from what was seen."""
+        raise NotImplementedError
+
+    def loss(
+        self,
+        output: HeadOutput,
+        target: Tensor,
+        inside: Tensor | None = None,
+        weight: Tensor | None = None,
+        away: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return named scalar losses, already weighted; training minimises their sum.
+
+        Args:
+            output: of a forward call with the same target.
+            target: (B, 2) true moments in [0, 1].
+            inside: (B, T) bool frames of any true moment; taken from `target` when left out.
+            weight: (B,) sample weights, mean about 1.
+            away: (N, M, D) what `HeadOutput.exchanged` is of the batch's samples in other
+                processes.
+        """
+        raise NotImplementedError
+
+    def frame_losses(
+        self, output: HeadOutput, inside: Tensor, weight: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Which frames belong (B, T): "guidance" and "inside", weighted."""
+        config, given = self.config, (output.logits, output.frame_mask, inside)
+        return {
+            "guidance": config.guidance_weight * attention_guidance_loss(*given, weight=weight),
+            "inside": config.inside_weight * inside_loss(*given, weight=weight),
+        }
+
+    def _encode(
+        self,
+        frames: Tensor,
+        frame_mask: Tensor,
+        centres: Tensor,
+        tokens: Tensor,
+        token_mask: Tensor,
+        pooled: Tensor,
+    ) -> Encoded:
+        real = frame_mask[..., None]
+        frames = self.adapt_frames(frames.masked_fill(~real, 0.0)) * real
+        pooled = self.adapt_query(pooled)
+        centres = centres.masked_fill(~frame_mask, 0.0).float()
+        motion = F.pad(frames[:, 1:] - frames[:, :-1], (0, 0, 1, 0)).masked_fill(~real, 0.0)
+        relevance = standardise(torch.einsum("btd,bd->bt", frames.float(), pooled.float()), real)
+        x = self.frame_in(self._channels(frames, motion, centres))
+        x = x + self.curves(similarity_curves(relevance, motion, pooled, real).to(x.dtype), real)
+        query = self.pooled_in(pooled * math.sqrt(self.config.dim))
+        words = self.token_in(tokens * math.sqrt(self.config.dim)) + query[:, None]
+        for block in self.blocks:
+            x, words = block(x, words, frame_mask, token_mask)
+        x = self.norm(x + self.non_local(x, x, frame_mask))
+        logits = self.attend(x + x * query[:, None]).squeeze(-1).float()
+        return Encoded(
+            x=x,
+            query=query,
+            frames=frames,
+            pooled=pooled,
+            logits=logits + self.relevance_gain * relevance[..., 1],
+            frame_mask=frame_mask,
+            centres=centres,
+        )
+
+    def _channels(self, frames: Tensor, motion: Tensor, centres: Tensor) -> Tensor:
+        """Frame features, their differences (motion; stills have none) and time."""
+        octaves = 2.0 ** torch.arange(_TIME_OCTAVES, device=frames.device) * math.pi
+        phase = centres[..., None] * octaves
+        # L2-normalised features have entries of about 1 / sqrt(D); layers expect about 1.
+        content = torch.cat((frames, motion), -1) * math.sqrt(self.config.dim)
+        content = drop_channels(content, self.config.content_dropout, self.training)
+        return torch.cat([p.to(frames.dtype) for p in (content, phase.sin(), phase.cos())], -1)

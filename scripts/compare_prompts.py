@@ -46,7 +46,9 @@ from zsvg.records import Annotation, read_annotations
 from zsvg.terminal import table
 from zsvg.tuning import TuneOptions, build_network, tune
 
-METHODS = ("head-only", "coop", "cocoop", "vpt", "vpt-deep", "independent", "maple")
+METHODS = (
+    "head-only", "coop", "cocoop", "vpt", "vpt-deep", "independent", "maple", "tvp"
+)  # fmt: skip
 BUDGETS = ("0", "1", "5", "10", "100")
 SCHEDULE = {"steps": 200, "batch_size": 32}
 VISUAL = {"visual_from": 150, "visual_batch_size": 4}
@@ -62,7 +64,7 @@ def recipe_of(method: str, budget: str) -> Recipe:
         depth = min(prompts.text_depth, _TEXT_BLOCKS)
         coupled = {"vision_depth": depth} if prompts.coupled else {}
         prompts = prompts.model_copy(update={"text_depth": depth, **coupled})
-    schedule = {**SCHEDULE, **(VISUAL if prompts.vision_tokens else {})}
+    schedule = {**SCHEDULE, **(VISUAL if prompts.vision_tokens or prompts.border else {})}
     training = recipe.training.model_copy(update=schedule)
     recipe = recipe.model_copy(update={"prompts": prompts, "training": training})
     return supervised_recipe(recipe) if budget == "100" else recipe

@@ -375,14 +375,18 @@ def _optimizer(
     borders = [p for name, p in tuner.items() if ".prompt_border." in name]
     prompts = [p for name, p in tuner.items() if ".prompt_border." not in name]
     rate = options.head_learning_rate
+    of_prompts = {"prompts": True, "weight_decay": 0.0}
     groups = [
-        {"params": prompts, "lr": options.prompt_learning_rate, "weight_decay": 0.0},
-        {"params": borders, "lr": options.border_learning_rate, "weight_decay": 0.0},
-        {"params": [p for p in head if p.ndim > 1], "lr": rate},
-        {"params": [p for p in head if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+        {"params": prompts, "lr": options.prompt_learning_rate, **of_prompts},
+        {"params": borders, "lr": options.border_learning_rate, **of_prompts},
+        {"params": [p for p in head if p.ndim > 1], "lr": rate, "prompts": False},
+        {
+            "params": [p for p in head if p.ndim <= 1],
+            "lr": rate,
+            "prompts": False,
+            "weight_decay": 0.0,
+        },
     ]
-    for group, kind in zip(groups, (True, False, False), strict=True):
-        group["prompts"] = kind
     fused = device.type in ("cpu", "cuda")
     used = [group for group in groups if group["params"]]
     return torch.optim.AdamW(used, weight_decay=options.weight_decay, fused=fused)

@@ -44,7 +44,7 @@ class Batch:
     wordless: Tensor | None = None
     """(B,) bool rows whose query is made of frames inside the moment; None where there is none."""
     frames: tuple[Tensor, ...] | None = None
-    """B tensors (T_b, S, S, 3) uint8: the image tower's prompts train on them, not on `features`."""
+    """B tensors (T_b, S, S, 3) uint8, instead of `features` to train the image tower's prompts."""
     domains: tuple[str | None, ...] | None = None
     """B names of the domains that the videos are of, for prompts that have domains (DAPL)."""
 

@@ -21,7 +21,7 @@ OPTIONS = TuneOptions(fps=0.5)
 PUBLISHED = {
     "coop": (3, 1, 0, 1, False, False, 0),
     "cocoop": (4, 1, 0, 1, False, True, 0),
-    "vpt": (0, 1, 4, 9, False, False, 0),
+    "vpt": (0, 1, 8, 1, False, False, 0),
     "vpt-deep": (0, 1, 8, 9, False, False, 0),
     "coop-vpt": (3, 1, 4, 9, False, False, 0),
     "independent": (2, 9, 2, 9, False, False, 0),

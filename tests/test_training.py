@@ -321,7 +321,7 @@ def test_impossible_runs_are_explained(backbone, network_of, tmp_path):
 
 # ---- prompts in the image tower join later ------------------------------------------------------
 
-LATER = replace(QUICK, steps=10, visual_from=6, visual_batch_size=2, validate_every=2)
+LATER = replace(QUICK, steps=10, visual_share=0.4, visual_batch_size=2, validate_every=2)
 
 
 def test_passes_follow_each_other_when_their_size_changes():
@@ -333,13 +333,14 @@ def test_passes_follow_each_other_when_their_size_changes():
 
 
 def test_prompts_start_again_when_the_image_tower_joins():
-    options = replace(LATER, steps=100, visual_from=60, warmup=10)
+    options = replace(LATER, steps=100, warmup=10)
     assert options.prompt_rate(59) < 0.01 < options.prompt_rate(60) < options.prompt_rate(64) < 1
     assert options.prompt_rate(68) == 1.0
     assert options.prompt_rate(99) < 0.01
-    assert options.rate(60) == replace(options, visual_from=0).prompt_rate(60)
-    with pytest.raises(ValueError, match="visual_from 100"):
-        replace(options, visual_from=100)
+    assert options.rate(60) == replace(options, visual_share=1.0).prompt_rate(60)
+    assert replace(options, visual_share=1e-9).visual_from == 99
+    with pytest.raises(ValueError, match="visual_share 0 "):
+        replace(options, visual_share=0)
 
 
 @pytest.mark.parametrize("name", ["vpt", "maple"])
@@ -392,23 +393,23 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize(
-    ("name", "stop_after", "visual_from"),
+    ("name", "stop_after", "visual_share"),
     [
-        ("coop", 1, 0),
-        ("coop", 3, 0),
-        ("coop", 5, 0),
-        ("head alone", 3, 0),
-        ("head alone", 5, 0),
-        ("vpt", 3, 0),
-        ("vpt", 3, 3),
-        ("vpt", 5, 3),
+        ("coop", 1, 1.0),
+        ("coop", 3, 1.0),
+        ("coop", 5, 1.0),
+        ("head alone", 3, 1.0),
+        ("head alone", 5, 1.0),
+        ("vpt", 3, 1.0),
+        ("vpt", 3, 0.5),
+        ("vpt", 5, 0.5),
     ],
 )
 def test_continuing_gives_the_bytes_of_an_undisturbed_run(
-    backbone, network_of, tmp_path, name, stop_after, visual_from
+    backbone, network_of, tmp_path, name, stop_after, visual_share
 ):
     examples = make_examples(backbone, frames=name == "vpt")
-    options = replace(QUICK, crop_rate=0.5, concatenate_rate=0.5, visual_from=visual_from)
+    options = replace(QUICK, crop_rate=0.5, concatenate_rate=0.5, visual_share=visual_share)
 
     def run(folder, on_step=None, seed=0):
         network = network_of(name, seed)

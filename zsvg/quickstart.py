@@ -107,13 +107,8 @@ def supervised_recipe(recipe: Recipe, *, query_blind: bool = False) -> Recipe:
     True labels bear three times the steps of noisy ones (chosen on the development domain).
     Without the query the plateau comes within half of the recipe's own steps.
     """
-
-    def scaled(count: int) -> int:
-        return count // 2 if query_blind else 3 * count
-
-    steps, visual_from = recipe.training.steps, recipe.training.visual_from
-    update = {"steps": max(1, scaled(steps)), "visual_from": scaled(visual_from)}
-    training = recipe.training.model_copy(update=update)
+    steps = max(1, recipe.training.steps // 2) if query_blind else 3 * recipe.training.steps
+    training = recipe.training.model_copy(update={"steps": steps})
     return recipe.model_copy(update={"training": training})
 
 

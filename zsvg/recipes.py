@@ -84,7 +84,7 @@ class Training(_Strict):
     denoise: Literal["no", "weights", "labels", "both"] = "weights"  # of pseudo labels only
     denoise_from: int | None = Field(default=None, ge=1)
     denoise_every: int = Field(default=25, ge=1)
-    visual_from: int = Field(default=0, ge=0)
+    visual_share: float = Field(default=1.0, gt=0, le=1)
     visual_batch_size: int | None = Field(default=None, ge=1)
 
     @field_validator("denoise", mode="before")

@@ -48,9 +48,10 @@ class TrainingOptions:
     Attributes:
         steps: Optimizer steps.
         batch_size: Samples per pass over all processes; a multiple of their number.
-        visual_from: Steps before prompts in the image tower are trained. Until then the head (and
-            text prompts) learn from the frozen frame features, which are at hand; afterwards frames
-            are encoded again at every step. Nothing is selected before.
+        visual_share: Share of the steps, the last ones, in which prompts in the image tower are
+            trained. Until then the head (and text prompts) learn from the frozen frame features,
+            which are at hand; then frames are encoded again at every step. Nothing is selected
+            before.
         visual_batch_size: Samples per pass from then on; None keeps `batch_size`.
         accumulation: Passes per optimizer step; queries are contrasted within a pass, over all
             processes.
@@ -96,7 +97,7 @@ class TrainingOptions:
     denoise: Literal["no", "weights", "labels", "both"] = "no"
     denoise_from: int | None = None
     denoise_every: int = 50
-    visual_from: int = 0
+    visual_share: float = 1.0
     visual_batch_size: int | None = None
 
     def __post_init__(self) -> None:
@@ -108,10 +109,8 @@ class TrainingOptions:
                 raise ValueError(f"{name} {getattr(self, name)} must be above 0")
         if self.visual_batch_size is not None and self.visual_batch_size < 1:
             raise ValueError(f"visual_batch_size {self.visual_batch_size} must be at least 1")
-        if not 0 <= self.visual_from < self.steps:
-            raise ValueError(
-                f"visual_from {self.visual_from} must be 0 or more and below steps {self.steps}"
-            )
+        if not 0 < self.visual_share <= 1:
+            raise ValueError(f"visual_share {self.visual_share} must lie in (0, 1]")
         for name in ("warmup", "weight_decay", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} {getattr(self, name)} must be 0 or more")
@@ -131,6 +130,11 @@ class TrainingOptions:
                 f"denoise_from {self.denoise_from} must be at least 1 and below steps {self.steps},"
                 " or None for half of them"
             )
+
+    @property
+    def visual_from(self) -> int:
+        """Steps before prompts in the image tower are trained."""
+        return self.steps - max(1, round(self.visual_share * self.steps))
 
     def positions(self, index: int) -> range:
         """Return where pass 0, 1, ... lies in the endless stream of samples."""

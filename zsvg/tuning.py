@@ -146,9 +146,9 @@ def plan(
         else split_by_video(labels, recipe.held_out, options.seed)
     )
     network = build_network(backbone, recipe, options.seed, labels)
-    if recipe.training.visual_from and not network.trains_vision:
+    if recipe.training.visual_share < 1 and not network.trains_vision:
         raise RecipeError(
-            f"recipe {recipe.name}: visual_from is for prompts in the image tower; it has none"
+            f"recipe {recipe.name}: visual_share is for prompts in the image tower; it has none"
         )
     prompts, head = network.parameter_counts()
     domains = Counter(a.extra.get("domain") or "no domain" for a in training)

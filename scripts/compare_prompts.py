@@ -51,7 +51,7 @@ METHODS = (
 )  # fmt: skip
 BUDGETS = ("0", "1", "5", "10", "100")
 SCHEDULE = {"steps": 200, "batch_size": 32}
-VISUAL = {"visual_share": 0.25, "visual_batch_size": 4}
+VISUAL = {"visual_share": 0.25, "visual_batch_size": 4, "visual_clips": 32}
 MIXED_WEIGHT = 4.0
 _TEXT_BLOCKS = 3  # of `micro`; its image tower has 5
 

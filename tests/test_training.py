@@ -343,6 +343,33 @@ def test_prompts_start_again_when_the_image_tower_joins():
         replace(options, visual_share=0)
 
 
+def test_stretches_of_a_few_clips_stand_for_videos_once_frames_are_encoded(
+    backbone, network_of, tmp_path, monkeypatch
+):
+    import zsvg.training as module
+
+    shown, collate_batch = [], module.collate
+    monkeypatch.setattr(
+        module,
+        "collate",
+        lambda chosen, *rest, **options: (
+            shown.append([(len(e.centres), e.windows, e.duration) for e, _ in chosen])
+            or collate_batch(chosen, *rest, **options)
+        ),
+    )
+    examples = make_examples(backbone, frames=True)
+    longest = max(len(example.centres) for example in examples)
+    options = replace(LATER, visual_clips=5, concatenate_rate=1.0)
+    train(network_of("vpt"), examples, (), options, tmp_path)
+    lengths = [max(count for count, _, _ in batch) for batch in shown]
+    assert min(lengths[:6]) > longest  # put together
+    assert max(lengths[6:]) <= 5
+    for batch in shown[6:]:
+        for _, windows, duration in batch:
+            assert ((windows >= 0) & (windows <= duration + 1e-9)).all()
+            assert (windows[:, 0] < windows[:, 1]).all()
+
+
 @pytest.mark.parametrize("name", ["vpt", "maple"])
 def test_frames_are_read_only_once_visual_prompts_are_trained(name, backbone, network_of, tmp_path):
     examples = make_examples(backbone, frames=True)

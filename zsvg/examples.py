@@ -86,8 +86,12 @@ class Example:
         return torch.from_numpy(np.ascontiguousarray(frames))
 
 
-def crop(example: Example, target: int, rng: np.random.Generator) -> tuple[Example, int]:
+def crop(
+    example: Example, target: int, rng: np.random.Generator, most: int | None = None
+) -> tuple[Example, int]:
     """Cut a random stretch of clips that holds the window `target`; other windows are clipped.
+
+    Of a window that is longer than `most` clips, a stretch of so many is cut.
 
     Returns:
         The shorter example, and the index of the target among the windows that remain.
@@ -97,8 +101,18 @@ def crop(example: Example, target: int, rng: np.random.Generator) -> tuple[Examp
     first = int(np.searchsorted(borders, start, side="right")) - 1
     stop = int(np.searchsorted(borders, end, side="left"))
     clips = len(example.centres)
-    left = int(rng.integers(0, min(max(first, 0), clips - 1) + 1))
-    right = int(rng.integers(min(max(stop, left + 1), clips), clips + 1))
+    first = min(max(first, 0), clips - 1)
+    stop = min(max(stop, first + 1), clips)
+    if most is not None and stop - first > most:
+        first = int(rng.integers(first, stop - most + 1))
+        stop = first + most
+    lowest, highest = 0, clips
+    if most is not None:
+        lowest = max(lowest, stop - most)
+    left = int(rng.integers(lowest, first + 1))
+    if most is not None:
+        highest = min(highest, left + most)
+    right = int(rng.integers(stop, highest + 1))
     origin, length = borders[left], borders[right] - borders[left]
     windows = np.clip(example.windows - origin, 0.0, length)
     kept = windows[:, 0] < windows[:, 1]
@@ -139,8 +153,11 @@ def draw(
     *,
     crop_rate: float = 0.0,
     concatenate_rate: float = 0.0,
+    most: int | None = None,
 ) -> tuple[Example, int]:
     """Take one example, choose one of its windows as the target, and augment it.
+
+    With `most`, longer examples are cut to at most so many clips.
 
     Returns:
         The example as it is shown, and the index of its target window.
@@ -150,7 +167,10 @@ def draw(
     if rng.random() < crop_rate:
         example, target = crop(example, target, rng)
     other = examples[int(rng.integers(len(examples)))]
-    if rng.random() < concatenate_rate and other.vid != example.vid:
+    if most is not None:
+        if len(example.centres) > most:
+            example, target = crop(example, target, rng, most)
+    elif rng.random() < concatenate_rate and other.vid != example.vid:
         example = concatenate(example, other, before=bool(rng.integers(2)))
     return example, target
 

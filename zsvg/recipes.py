@@ -86,6 +86,7 @@ class Training(_Strict):
     denoise_every: int = Field(default=25, ge=1)
     visual_share: float = Field(default=1.0, gt=0, le=1)
     visual_batch_size: int | None = Field(default=None, ge=1)
+    visual_clips: int | None = Field(default=None, ge=1)
 
     @field_validator("denoise", mode="before")
     @classmethod

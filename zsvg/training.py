@@ -53,6 +53,8 @@ class TrainingOptions:
             which are at hand; then frames are encoded again at every step. Nothing is selected
             before.
         visual_batch_size: Samples per pass from then on; None keeps `batch_size`.
+        visual_clips: Clips that a sample has at most from then on: longer videos are cut to a
+            random stretch around the moment, and none are put together; None takes them whole.
         accumulation: Passes per optimizer step; queries are contrasted within a pass, over all
             processes.
         prompt_learning_rate: Peak learning rate of the prompts.
@@ -74,7 +76,8 @@ class TrainingOptions:
             moves windows towards its answers, "both" does both, "no" trusts them
             (`zsvg.denoising`).
         denoise_from: Steps before the first round; None is half of the steps, as in SPL.
-        denoise_every: Steps between rounds. Each answers all training examples.
+        denoise_every: Steps between rounds. Each answers all training examples; there are none
+            any more once prompts of the image tower have joined, whose frames that would encode.
     """
 
     steps: int = 600
@@ -99,6 +102,7 @@ class TrainingOptions:
     denoise_every: int = 50
     visual_share: float = 1.0
     visual_batch_size: int | None = None
+    visual_clips: int | None = None
 
     def __post_init__(self) -> None:
         positive = ("steps", "batch_size", "accumulation", "validate_every", "checkpoint_every",
@@ -107,8 +111,10 @@ class TrainingOptions:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} {getattr(self, name)} must be above 0")
-        if self.visual_batch_size is not None and self.visual_batch_size < 1:
-            raise ValueError(f"visual_batch_size {self.visual_batch_size} must be at least 1")
+        for name in ("visual_batch_size", "visual_clips"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} {value} must be at least 1, or None")
         if not 0 < self.visual_share <= 1:
             raise ValueError(f"visual_share {self.visual_share} must lie in (0, 1]")
         for name in ("warmup", "weight_decay", "seed"):
@@ -335,7 +341,8 @@ def train(
                 history.best_step, history.best_score = done, score
                 best = {name: value.detach().cpu().clone() for name, value in weights.items()}
         ended = done == options.steps or _stale(history, options)
-        if doubts and options.round_after(done) and not ended:
+        joined = visual and options.visual_from > 0
+        if doubts and options.round_after(done) and not ended and not joined:
             moments, scores = _all_answers(network, samples, texts, options, accelerator, visual)
             before, samples = (
                 samples,
@@ -403,11 +410,16 @@ def _share(
     every = options.positions(index)
     size = len(every) // accelerator.num_processes
     first = accelerator.process_index * size
-    return _drawn(samples, options, every[first : first + size])
+    visual = index >= options.visual_from * options.accumulation
+    most = options.visual_clips if visual else None
+    return _drawn(samples, options, every[first : first + size], most)
 
 
 def _drawn(
-    samples: Sequence[Example], options: TrainingOptions, positions: range
+    samples: Sequence[Example],
+    options: TrainingOptions,
+    positions: range,
+    most: int | None = None,
 ) -> list[tuple[Example, int]]:
     """Return the samples at some positions of that stream, augmented."""
     chosen = []
@@ -421,6 +433,7 @@ def _drawn(
             rng,
             crop_rate=options.crop_rate,
             concatenate_rate=options.concatenate_rate,
+            most=most,
         )
         chosen.append(drawn)
     return chosen
@@ -544,7 +557,8 @@ def _remember_texts(
         if network.trains_vision and done <= options.visual_from:
             validated = False
         answered = [validation] if validated else []
-        answered += [samples] if options.round_after(done) else []
+        joined = network.trains_vision and done > options.visual_from > 0
+        answered += [samples] if options.round_after(done) and not joined else []
         for examples in answered:
             for places in _places(len(examples), options, accelerator):
                 meet([examples[i] for i in places])

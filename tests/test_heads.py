@@ -23,7 +23,7 @@ from zsvg.losses import (
     attention_guidance_loss,
     contrast_loss,
     inside_loss,
-    rank_loss,
+    scaled_iou_loss,
     span_loss,
 )
 from zsvg.moments import iou
@@ -454,11 +454,11 @@ def test_a_run_is_judged_by_its_direction():
 def test_rank_and_contrast_losses_by_hand():
     logits, both = torch.zeros(1, 2), torch.tensor([[True, True]])
     # IoU .5 is half way between what counts for nothing and for everything.
-    assert rank_loss(logits, torch.tensor([[0.5, 0.0]]), both).item() == pytest.approx(
+    assert scaled_iou_loss(logits, torch.tensor([[0.5, 0.0]]), both).item() == pytest.approx(
         2 * np.log(2)
     )
     first = torch.tensor([[True, False]])
-    assert rank_loss(logits + 20, torch.tensor([[0.8, 0.0]]), first).item() < 1e-6
+    assert scaled_iou_loss(logits + 20, torch.tensor([[0.8, 0.0]]), first).item() < 1e-6
     query, scale = torch.eye(2, 4), torch.tensor(3.0, requires_grad=True)
     others = torch.tensor([[0.0, -torch.inf], [-torch.inf, -torch.inf]])
     loss = contrast_loss(query, query, others, scale)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zsvg.heads.spans import generalised_iou
+
 
 def span_loss(moments: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
     """SmoothL1 on start plus SmoothL1 on end (PSVL, LGI; METHODS: "regression loss").
@@ -60,21 +62,113 @@ def inside_loss(
     return _mean((loss * real).sum(-1) / real.sum(-1).clamp(min=1), weight)
 
 
-def rank_loss(
-    logits: Tensor, overlap: Tensor, counts: Tensor, *, weight: Tensor | None = None
+def scaled_iou_loss(
+    logits: Tensor,
+    overlap: Tensor,
+    counts: Tensor,
+    *,
+    low: float = 0.3,
+    high: float = 0.7,
+    weight: Tensor | None = None,
 ) -> Tensor:
-    """Binary cross-entropy between judged and true IoU of candidate runs (2D-TAN's form).
+    """Binary cross-entropy between judged and true IoU of candidates, added up (2D-TAN's form).
 
     Args:
         logits: (B, R) logits of the IoU.
         overlap: (B, R) true IoU in [0, 1].
-        counts: (B, R) bool, which runs take part.
+        counts: (B, R) bool, which candidates take part.
+        low: IoU that counts for nothing.
+        high: IoU that counts for everything.
         weight: (B,) sample weights.
     """
-    # Scaled as in 2D-TAN: an IoU of 0.3 counts for nothing, 0.7 for everything.
-    target = ((overlap - 0.3) / 0.4).clamp(0, 1).to(logits.dtype)
+    target = ((overlap - low) / (high - low)).clamp(0, 1).to(logits.dtype)
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return _mean((loss * counts).sum(-1), weight)
+
+
+def distribution_loss(
+    scores: tuple[Tensor, Tensor],
+    targets: tuple[Tensor, Tensor],
+    whole: Tensor,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Divergence of the predicted from the true distribution of (start, end) pairs.
+
+    Args:
+        scores: (B, T) of starts and of ends; exp(start + end - whole) is a pair's probability.
+        targets: (B, T) true distributions of the start and of the end, 0 at padding.
+        whole: (B,) log of the sum over all pairs.
+        weight: (B,) sample weights.
+    """
+    loss = whole
+    for score, target in zip(scores, targets, strict=True):
+        loss = loss + (torch.xlogy(target, target) - target * score).sum(-1)
+    return _mean(loss, weight)
+
+
+def alignment_loss(fit: Tensor, same: Tensor, *, weight: Tensor | None = None) -> Tensor:
+    """A sentence belongs to its own clip and to no other (CTRL; METHODS: "CTRL").
+
+    Args:
+        fit: (B, M) logits of sentence i and clip j; clip i is that of sentence i, M >= B.
+        same: (B, M) bool, pairs of one sentence; but for its own clip they take no part.
+        weight: (B,) sample weights.
+    """
+    wrong = (F.softplus(fit) * ~same).sum(-1) / (~same).sum(-1).clamp(min=1)
+    return _mean(F.softplus(-fit.diagonal()) + wrong, weight)
+
+
+def offset_loss(
+    moved: Tensor, target: Tensor, windows: Tensor, right: Tensor, *, weight: Tensor | None = None
+) -> Tensor:
+    """SmoothL1 of both borders in lengths of the window, a mean over the right ones (CTRL).
+
+    Args:
+        moved: (B, W, 2) windows whose borders were moved.
+        target: (B, 2) true moments.
+        windows: (W, 2) the windows before.
+        right: (B, W) bool, at least one in each row.
+        weight: (B,) sample weights.
+    """
+    off = (moved - target[:, None]) / (windows[:, 1:] - windows[:, :1])
+    loss = F.smooth_l1_loss(off, torch.zeros_like(off), beta=0.1, reduction="none").sum(-1)
+    return _mean((loss * right).sum(-1) / right.sum(-1).clamp(min=1), weight)
+
+
+def set_loss(
+    spans: Tensor,
+    logits: Tensor,
+    chosen: Tensor,
+    moments: Tensor,
+    exists: Tensor,
+    *,
+    background: float,
+    weight: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """L1 and generalised IoU of matched queries, and the cross-entropy of being matched (DETR).
+
+    Args:
+        spans: (B, Q, 2) what the queries say.
+        logits: (B, Q) of "is a moment".
+        chosen: (B, Q) bool, matched queries, at least one in each row.
+        moments: (B, Q, 2) what they were matched with.
+        exists: (B, Q) bool, queries that take part.
+        background: Weight of queries without a match.
+        weight: (B,) sample weights.
+
+    Returns:
+        Scalars "span", "overlap" and "class".
+    """
+    matched = chosen.sum(-1).clamp(min=1)
+    off = (spans - moments).abs().sum(-1)
+    apart = 1 - generalised_iou(spans, moments)
+    share = torch.where(chosen, 1.0, background) * exists
+    judged = F.binary_cross_entropy_with_logits(logits, chosen.to(logits.dtype), reduction="none")
+    return {
+        "span": _mean((off * chosen).sum(-1) / matched, weight),
+        "overlap": _mean((apart * chosen).sum(-1) / matched, weight),
+        "class": _mean((judged * share).sum(-1) / share.sum(-1), weight),
+    }
 
 
 def contrast_loss(

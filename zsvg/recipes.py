@@ -107,6 +107,20 @@ class Recipe(_Strict):
     held_out: float = Field(default=0.15, gt=0, lt=1)
     query_noise: float = Field(default=2.0, ge=0)  # of labels without sentences; see `FrameQuery`
 
+    def with_head(self, kind: str) -> Recipe:
+        """Return the recipe with this kind of head, at its defaults where it is another kind.
+
+        Raises:
+            RecipeError: There is no such kind.
+        """
+        if kind == self.head.kind:
+            return self
+        try:
+            head = HeadRecipe(kind=kind)
+        except ValidationError as error:
+            raise RecipeError(_reason(error)) from error
+        return self.model_copy(update={"head": head})
+
 
 class _Templates(_Strict):
     source: str = ""
@@ -168,7 +182,12 @@ def _checked(path: Path, model: type[_Model], values: dict[str, Any]) -> _Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        why = first["msg"].removeprefix("Value error, ")
-        raise RecipeError(f"{path}: {where}: {why}") from error
+        raise RecipeError(f"{path}: {_reason(error)}") from error
+
+
+def _reason(error: ValidationError) -> str:
+    """Return where the first mistake is, and what it is, on one line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    why = str(first["msg"]).removeprefix("Value error, ")
+    return f"{where}: {why}" if where else why

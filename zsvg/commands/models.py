@@ -220,6 +220,10 @@ def tune(
     output: Output = Path("model"),
     backbone: Backbone = None,
     recipe: Annotated[str, typer.Option(help="A shipped recipe, or a .yaml file.")] = "coop",
+    head: Annotated[
+        str | None,
+        typer.Option(help="regression, map, span, set or windows [default: the recipe's]."),
+    ] = None,
     validation: Annotated[
         Path | None, typer.Option(help="Annotations to select by [default: held-out labels].")
     ] = None,
@@ -261,6 +265,8 @@ def tune(
     from zsvg.video import find_videos
 
     chosen = load_recipe(recipe)
+    if head is not None:
+        chosen = chosen.with_head(head)
     if steps is not None:
         chosen = chosen.model_copy(
             update={"training": chosen.training.model_copy(update={"steps": steps})}

@@ -8,11 +8,19 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from zsvg.heads.boundaries import SpanConfig, SpanHead
 from zsvg.heads.encoder import Encoder, HeadConfig
+from zsvg.heads.moment_map import MapConfig, MapHead
+from zsvg.heads.moment_set import SetConfig, SetHead
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
+from zsvg.heads.windows import WindowsConfig, WindowsHead
 
 HEADS: dict[str, tuple[type[HeadConfig], type[Encoder]]] = {
     "regression": (AttentionRegressionConfig, AttentionRegressionHead),
+    "map": (MapConfig, MapHead),
+    "span": (SpanConfig, SpanHead),
+    "set": (SetConfig, SetHead),
+    "windows": (WindowsConfig, WindowsHead),
 }
 _FORMER = {"attention-regression": "regression"}  # names in older model folders
 

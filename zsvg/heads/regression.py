@@ -10,19 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from zsvg.heads import HeadOutput
 from zsvg.heads.encoder import Encoded, Encoder, HeadConfig
 from zsvg.heads.layers import quiet_mlp
 from zsvg.heads.runs import RunFit, Runs, find_runs, overlap
-from zsvg.losses import contrast_loss, rank_loss, span_loss
+from zsvg.heads.spans import SOME, around
+from zsvg.losses import contrast_loss, scaled_iou_loss, span_loss
 
 # Frames this far (in target lengths) around the true moment may take part while training.
 _DILATION = 0.25
-# A run that shares less than this with a moment is another stretch of the video.
-_SOME = 0.3
 _CANDIDATES = 10
 
 
@@ -88,11 +86,11 @@ class AttentionRegressionHead(Encoder):
             rows = torch.arange(len(order), device=order.device)
             read = [self._read(seen, runs.masks[rows, best]) for best in order.T]
             moments = torch.stack(read, 1).clamp(0, 1)
-            scores = (runs.logits.sigmoid() * runs.masks.any(-1)).gather(1, order)
+            scores = (runs.logits.sigmoid() * runs.masks.any(-1)).gather(1, order).float()
         else:
-            moments = self._read(seen, _around(target, centres, mask))[:, None]
+            moments = self._read(seen, around(target, centres, mask, _DILATION))[:, None]
             scores = torch.ones_like(moments[..., 0])
-            true = _around(target, centres, mask, dilation=0.0)
+            true = around(target, centres, mask)
             summary = self.fit.summary(seen.frames, true[:, None]).squeeze(1)
         return RegressionOutput(
             moments=moments,
@@ -125,21 +123,22 @@ class AttentionRegressionHead(Encoder):
         if not isinstance(output, RegressionOutput) or output.summary is None:
             raise ValueError("the loss needs the output of a forward call with the target")
         config, mask, runs = self.config, output.frame_mask, output.runs
-        true = _around(target, output.centres, mask, dilation=0.0)
+        true = around(target, output.centres, mask)
         inside = true if inside is None else inside
         shared = overlap(runs.masks, true)
         # A run in another true moment of the same query is neither right nor wrong.
         length = runs.masks.sum(-1)
-        right_too = (runs.masks & inside[:, None]).sum(-1) > _SOME * length
-        counts = (length > 0) & ((shared > _SOME) | ~right_too)
-        wrong = runs.fit.masked_fill(~counts | (shared > _SOME), -torch.inf)
+        right_too = (runs.masks & inside[:, None]).sum(-1) > SOME * length
+        counts = (length > 0) & ((shared > SOME) | ~right_too)
+        wrong = runs.fit.masked_fill(~counts | (shared > SOME), -torch.inf)
         contrast = contrast_loss(
             output.summary, output.query, wrong, self.fit.scale.exp(), weight=weight, away=away
         )
+        rank = scaled_iou_loss(runs.logits, shared, counts, weight=weight)
         return {
             "span": span_loss(output.moments[:, 0], target, weight=weight),
             **self.frame_losses(output, inside, weight),
-            "rank": config.rank_weight * rank_loss(runs.logits, shared, counts, weight=weight),
+            "rank": config.rank_weight * rank,
             "contrast": config.contrast_weight * contrast,
         }
 
@@ -164,15 +163,3 @@ def _clip_width(centres: Tensor, frame_mask: Tensor) -> Tensor:
     count = frame_mask.sum(-1, keepdim=True)
     last = centres.max(-1, keepdim=True).values
     return torch.where(count > 1, (last - centres[:, :1]) / (count - 1).clamp(min=1), 1.0)
-
-
-def _around(
-    target: Tensor, centres: Tensor, frame_mask: Tensor, dilation: float = _DILATION
-) -> Tensor:
-    """Frames (B, T) within `dilation` lengths of the target, and always the nearest one."""
-    start, end = target[:, :1].float(), target[:, 1:].float()
-    margin = dilation * (end - start)
-    inside = (centres >= start - margin) & (centres < end + margin) & frame_mask
-    distance = (centres - (start + end) / 2).abs().masked_fill(~frame_mask, float("inf"))
-    nearest = F.one_hot(distance.argmin(-1), centres.shape[1]).bool()
-    return inside | nearest

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from zsvg.backbones.clip import TextStates
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
-from zsvg.heads.windows import WINDOW, look
+from zsvg.heads.long_videos import WINDOW, look
 from zsvg.moments import mask_to_spans
 
 

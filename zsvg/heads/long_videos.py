@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from zsvg.backbones.clip import TextStates
-from zsvg.heads import Head
+from zsvg.heads.encoder import Encoder
 from zsvg.moments import Spans, nms, paired_iou
 
 WINDOW = 512
@@ -44,7 +44,7 @@ class Seen:
 
 
 def look(
-    head: Head,
+    head: Encoder,
     features: NDArray[np.float32],
     edges: NDArray[np.float64],
     text: TextStates,
@@ -81,7 +81,7 @@ def look(
 
 @torch.no_grad()
 def _ask(
-    head: Head,
+    head: Encoder,
     features: NDArray[np.float32],
     edges: NDArray[np.float64],
     text: TextStates,

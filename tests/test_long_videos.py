@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsvg.backbones.clip import TextStates
-from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
 from zsvg.heads.long_videos import WINDOW, look
+from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
 from zsvg.moments import mask_to_spans
 
 

@@ -26,8 +26,8 @@ from zsvg.backbones.clip import ClipBackbone, TextStates, load_backbone
 from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.features import FrameFeatures, extract
 from zsvg.files import sha256_file
-from zsvg.heads.training_free import ScorerOptions, find_moments
 from zsvg.heads.long_videos import look
+from zsvg.heads.training_free import ScorerOptions, find_moments
 from zsvg.video import Framing, find_videos
 
 if TYPE_CHECKING:

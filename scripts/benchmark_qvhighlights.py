@@ -7,8 +7,8 @@
 No frame is looked at: clips are the captions that VTG-GPT published, queries the originals and its
 five rephrasings, all encoded by one frozen sentence encoder. The videos are cut into two halves;
 every setting is chosen on one half and reported on the other, and the figure over all queries puts
-the two reported halves together. A published decoder stands beside it, at its best setting in
-hindsight.
+the two reported halves together. Every other scorer stands beside the default one, cross-fit in the
+same way, and a published decoder at its best setting in hindsight.
 
 Rows of adaptation use no query and no window; "inductive" ones learn from the captions of the half
 that is not reported, "transductive" ones from those that are. "centred" subtracts the mean caption.
@@ -25,6 +25,7 @@ import argparse
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby, product
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from safetensors.numpy import load_file, save_file
 from zsvg.backbones.captions import encode_captions, load_caption_backbone, read_captions
 from zsvg.baselines import random_windows, whole_video
 from zsvg.files import atomic_path, write_json
+from zsvg.heads.scorers import SCORERS
 from zsvg.heads.training_free import ScorerOptions, find_moments
 from zsvg.moments import iou
 from zsvg.protocols.qvhighlights import per_query, score
@@ -105,15 +107,26 @@ def plain_curves(annotations: Sequence[Annotation], videos: Rows, queries: Rows)
     return {a.qid: videos[a.vid] @ queries[str(a.qid)].mean(axis=0) for a in annotations}
 
 
-def settings() -> list[ScorerOptions]:
-    """Return the grid."""
-    return [
-        # The protocol looks at ten windows.
-        ScorerOptions(spread=spread, smooth=smooth, octaves=octaves, bias=bias, nms=0.7, top_k=10)
-        for spread, (smooth, octaves), bias in product(
-            (0.0, 0.1, 0.2, 0.3), ((1.0, 4), (2.0, 2)), (0.5, 0.75, 1.0)
-        )
-    ]
+def settings(kind: str = "threshold_runs") -> list[ScorerOptions]:
+    """Return a scorer's grid; the default one's is that of the training-free row."""
+    # The protocol looks at ten windows.
+    plain = ScorerOptions(kind=kind, smooth=2.0, nms=0.7, top_k=10)
+    if kind == "threshold_runs":
+        return [
+            replace(plain, spread=spread, smooth=smooth, octaves=octaves, bias=bias)
+            for spread, (smooth, octaves), bias in product(
+                (0.0, 0.1, 0.2, 0.3), ((1.0, 4), (2.0, 2)), (0.5, 0.75, 1.0)
+            )
+        ]
+    own: list[dict[str, float | bool]] = [{}]
+    if kind in ("max_sum", "watershed", "consensus"):
+        own = [{"bias": bias} for bias in (0.5, 0.75, 1.0)]
+    elif kind in ("inside_outside", "coherent"):
+        own = [
+            {"length_weight": weight, "extend": extend, "box_cox": kind == "coherent"}
+            for weight, extend in product((0.2, 0.35, 0.5), (False, True))
+        ]
+    return [replace(plain, spread=spread, **more) for spread in (0.0, 0.2) for more in own]
 
 
 def answer(record: Annotation, windows: Sequence[tuple[float, float, float]]) -> Prediction:
@@ -157,13 +170,17 @@ def cross_fit(
 
 
 def training_free(
-    annotations: Sequence[Annotation], videos: Rows, queries: Rows, file: Path
+    annotations: Sequence[Annotation],
+    videos: Rows,
+    queries: Rows,
+    file: Path,
+    kind: str = "threshold_runs",
 ) -> tuple[list[Prediction], list[ScorerOptions]]:
     """Decode with every setting; return the cross-fit answers and the setting of each half.
 
     `file` keeps which settings were chosen.
     """
-    curves, grid = plain_curves(annotations, videos, queries), settings()
+    curves, grid = plain_curves(annotations, videos, queries), settings(kind)
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         tried = [decoded(annotations, videos, curves, (options,) * 2) for options in grid]
@@ -260,7 +277,9 @@ def main() -> None:
     parser.add_argument("--rephrasings", type=Path, required=True, help="query_val.jsonl")
     parser.add_argument("--encoder", required=True, help="sentence encoder folder, id, or tfidf")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    others = sorted(set(SCORERS) - {"threshold_runs"})  # which is the training-free row
+    parser.add_argument("--scorers", nargs="*", choices=others, default=others)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="none: no heads")
     args = parser.parse_args()
     annotations = read_annotations(args.annotations)
     videos, queries = encoded(args)
@@ -274,6 +293,10 @@ def main() -> None:
         annotations, videos, queries, args.out / "settings" / f"{FREE}.json"
     )
     say(f"on half A {options[0]}, on half B {options[1]}")
+    for kind in args.scorers:
+        file = args.out / "settings" / f"scorer {kind}.json"
+        found[f"scorer {kind}"], chosen = training_free(annotations, videos, queries, file, kind)
+        say(f"{kind}: on half A {chosen[0]}, on half B {chosen[1]}")
     # Heads learn from rows less the mean of their own half: the reported half tells them nothing.
     own, own_texts = centred(annotations, videos, queries, transductive=True)
     for kind in ("inductive", "transductive"):

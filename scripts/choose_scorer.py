@@ -2,14 +2,13 @@
 
     python scripts/choose_scorer.py --out runs/studio-val
 
-Prints mean IoU of the first answer for every setting, best last. The winner is the default of
-`zsvg.heads.training_free.ScorerOptions`.
+Prints mean IoU of the first answer and recall at IoU .5 of five for every setting of every
+scorer, best last. The winner is the default of `zsvg.heads.training_free.ScorerOptions`.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -19,17 +18,18 @@ from zsvg.grounder import load
 from zsvg.heads.training_free import ScorerOptions, find_moments
 from zsvg.microworld.domains import PRETRAINING
 from zsvg.microworld.world import write_world
-from zsvg.moments import paired_iou
+from zsvg.moments import iou
 from zsvg.records import read_annotations
 from zsvg.video import find_videos
 
 
 def settings() -> list[ScorerOptions]:
-    """Return the grid."""
+    """Return the grid: each scorer over the options that it reads."""
     spreads, biases = (0.0, 0.05, 0.1), (0.5, 1.0, 1.5)
+    smooths, weights = (0.0, 0.5, 1.0), (0.0, 0.2, 0.35, 0.5)
     grid = [
         ScorerOptions(kind="max_sum", spread=spread, smooth=smooth, bias=bias)
-        for spread, smooth, bias in product(spreads, (0.0, 0.5, 1.0), biases)
+        for spread, smooth, bias in product(spreads, smooths, biases)
     ]
     grid += [
         ScorerOptions(
@@ -38,8 +38,41 @@ def settings() -> list[ScorerOptions]:
         for spread, smooth, octaves, bias in product(spreads, (0.25, 0.5, 1.0), (1, 2, 3), biases)
     ]
     grid += [
-        ScorerOptions(kind="inside_outside", spread=spread, smooth=smooth, length_weight=weight)
-        for spread, smooth, weight in product(spreads, (0.0, 0.5, 1.0), (0.0, 0.2, 0.35, 0.5))
+        ScorerOptions(
+            kind="inside_outside",
+            spread=spread,
+            smooth=smooth,
+            length_weight=weight,
+            extend=extend,
+        )
+        for spread, smooth, weight, extend in product(spreads, smooths, weights, (False, True))
+    ]
+    grid += [
+        ScorerOptions(kind="correlation", spread=spread, smooth=smooth, box_cox=box_cox)
+        for spread, smooth, box_cox in product(spreads, smooths, (False, True))
+    ]
+    grid += [
+        ScorerOptions(
+            kind="watershed", spread=spread, smooth=smooth, bias=bias, length_weight=weight
+        )
+        for spread, smooth, bias, weight in product(spreads, smooths, biases, weights)
+    ]
+    grid += [
+        ScorerOptions(
+            kind="coherent",
+            clusters=clusters,
+            smooth=smooth,
+            length_weight=weight,
+            box_cox=box_cox,
+            extend=extend,
+        )
+        for clusters, smooth, weight, box_cox, extend in product(
+            (9, 15), (0.0, 0.5), (0.0, 0.35), (False, True), (False, True)
+        )
+    ]
+    grid += [
+        ScorerOptions(kind="consensus", spread=spread, smooth=smooth, bias=bias)
+        for spread, smooth, bias in product(spreads, (0.25, 0.5), biases)
     ]
     return grid
 
@@ -56,19 +89,23 @@ def main() -> None:
     grounder = load("micro")
     videos = {vid: grounder.encode(clips[vid], cache=args.out / "features") for vid in clips}
     curves = [grounder.ground(videos[a.vid], a.query).curve for a in annotations]
-    truth = np.array([a.relevant_windows[0] for a in annotations])
     scores = []
     for options in settings():
-        firsts = []
-        for record, curve in zip(annotations, curves, strict=True):
-            frames = videos[record.vid].frames
-            first = replace(options, top_k=1)
-            spans, _ = find_moments(curve, frames.edges, first, frames.features)
-            firsts.append(spans[0])
-        scores.append((paired_iou(np.array(firsts), truth).mean(), options))
-    print(f"{len(annotations)} queries of {len(clips)} videos")
-    for score, options in sorted(scores, key=lambda pair: pair[0]):
-        print(f"{100 * score:5.2f}  {options}")
+        found = [
+            find_moments(curve, videos[a.vid].frames.edges, options, videos[a.vid].frames.features)
+            for a, curve in zip(annotations, curves, strict=True)
+        ]
+        overlaps = [iou(spans, a.relevant_windows).max(axis=1)
+                    for (spans, _), a in zip(found, annotations, strict=True)]  # fmt: skip
+        first = np.mean([overlap[0] for overlap in overlaps])
+        five = np.mean([(overlap[:5] >= 0.5).any() for overlap in overlaps])
+        scores.append((first, five, options))
+    print(f"{len(annotations)} queries of {len(clips)} videos: mIoU, R5@0.5, setting")
+    scores.sort(key=lambda row: row[0])
+    best = {options.kind: index for index, (*_, options) in enumerate(scores)}
+    for index, (first, five, options) in enumerate(scores):
+        mark = "*" if best[options.kind] == index else " "  # the best of its kind
+        print(f"{100 * first:5.2f}  {100 * five:5.2f} {mark} {options}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,3 @@
-import time
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -11,14 +8,6 @@ from hypothesis.extra import numpy as hnp
 from zsvg.heads.encoder import Encoded
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
 from zsvg.heads.runs import RunFit, find_runs, overlap
-from zsvg.heads.training_free import (
-    SCORERS,
-    ScorerOptions,
-    best_segment,
-    find_moments,
-    smooth,
-    spread_relevance,
-)
 from zsvg.losses import (
     attention_guidance_loss,
     contrast_loss,
@@ -27,139 +16,6 @@ from zsvg.losses import (
     span_loss,
 )
 from zsvg.moments import iou
-
-# ---- training-free ------------------------------------------------------------------------------
-
-
-def bump(clips=60, start=20, stop=32, noise=0.0, seed=0):
-    curve = np.random.default_rng(seed).normal(0, noise, clips)
-    curve[start:stop] += 1.0
-    return curve
-
-
-@pytest.mark.parametrize("kind", sorted(SCORERS))
-def test_every_scorer_finds_a_clear_moment(kind):
-    edges = np.arange(61) / 2.0
-    moments, scores = find_moments(bump(noise=0.1), edges, ScorerOptions(kind=kind))
-    assert moments.shape == (len(scores), 2)
-    assert iou(moments[:1], [[10.0, 16.0]])[0, 0] > 0.9
-    assert (np.diff(scores) <= 0).all()
-
-
-@pytest.mark.parametrize("kind", sorted(SCORERS))
-@given(
-    curve=hnp.arrays(np.float64, st.integers(1, 150), elements=st.floats(-1, 1, width=32)),
-    top_k=st.integers(1, 6),
-    smooth=st.sampled_from([0.0, 0.7, 5.0]),
-)
-@settings(max_examples=40, deadline=None)
-def test_scorers_give_moments_inside_the_video(kind, curve, top_k, smooth):
-    edges = np.linspace(0.0, 0.5 * len(curve), len(curve) + 1)
-    options = ScorerOptions(kind=kind, top_k=top_k, smooth=smooth)
-    moments, scores = find_moments(curve, edges, options)
-    assert 1 <= len(moments) == len(scores) <= top_k
-    assert (moments[:, 0] < moments[:, 1]).all()
-    assert moments.min() >= 0
-    assert moments.max() <= edges[-1]
-    assert np.isfinite(scores).all()
-    assert (np.diff(scores) <= 0).all()
-
-
-@pytest.mark.parametrize("kind", sorted(SCORERS))
-def test_scorers_ignore_the_scale_of_the_curve(kind):
-    edges = np.arange(61.0)
-    first, _ = find_moments(bump(noise=0.3), edges, ScorerOptions(kind=kind))
-    again, _ = find_moments(0.01 * bump(noise=0.3) + 0.2, edges, ScorerOptions(kind=kind))
-    np.testing.assert_allclose(first, again)
-
-
-@pytest.mark.parametrize("kind", sorted(SCORERS))
-def test_a_flat_curve_is_answered_by_the_whole_video(kind):
-    moments, scores = find_moments(np.full(9, 0.3), np.arange(10.0), ScorerOptions(kind=kind))
-    np.testing.assert_array_equal(moments, [[0.0, 9.0]])
-    assert scores[0] == 0
-
-
-@pytest.mark.parametrize("kind", sorted(SCORERS))
-def test_scorers_take_an_hour_of_clips(kind):
-    curve = bump(7200, 3000, 3100, noise=0.5)
-    started = time.process_time()
-    moments, _ = find_moments(curve, np.arange(7201) / 2, ScorerOptions(kind=kind, smooth=1.0))
-    assert time.process_time() - started < 20  # 0.2 on an idle machine; all windows would be hours
-    assert iou(moments[:1], [[1500.0, 1550.0]])[0, 0] > 0.6
-
-
-@given(
-    hnp.arrays(
-        np.int64,
-        hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12),
-        elements=st.integers(-5, 5),
-    )
-)
-@settings(max_examples=100, deadline=None)
-def test_best_segment_equals_trying_all(values):
-    start, stop, total = best_segment(values)
-    for row, first, last, found in zip(values, start, stop, total, strict=True):
-        n = len(row)
-        sums = [row[i:j].sum() for i in range(n) for j in range(i + 1, n + 1)]
-        assert found == max(sums) == row[first:last].sum()
-        assert first < last
-
-
-def test_relevance_spreads_over_what_looks_alike():
-    scenes = np.eye(3, 8, dtype=np.float32)[[0, 0, 0, 1, 1, 0, 2]]
-    curve = np.array([0.9, 0.0, 0.6, 0.2, 0.4, 0.5, 1.0])
-    found = spread_relevance(curve, scenes, 0.01)
-    np.testing.assert_allclose(found, [0.5, 0.5, 0.5, 0.3, 0.3, 0.5, 1.0], atol=1e-6)
-    everywhere = spread_relevance(curve, scenes, 1e6)
-    np.testing.assert_allclose(everywhere, curve.mean(), atol=1e-4)
-    # The moment 0 to 3 s has a hole in its relevance; its clips look alike.
-    options = ScorerOptions(kind="max_sum", smooth=0.0, bias=0.5)
-    edges = np.arange(8.0)
-    holed = np.array([0.9, 0.0, 0.9, 0.1, 0.1, 0.1, 0.1])
-    first = [find_moments(holed, edges, o, scenes)[0][0].tolist() for o in (
-        options, replace(options, spread=0.1))]  # fmt: skip
-    assert first == [[0.0, 1.0], [0.0, 3.0]]
-
-
-def test_long_videos_spread_in_parts_to_the_same_curve(monkeypatch):
-    random = np.random.default_rng(0)
-    rows = random.normal(size=(100, 6)).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    curve = random.normal(size=100)
-    whole = spread_relevance(curve, rows, 0.2)
-    monkeypatch.setattr("zsvg.heads.training_free._ROWS_AT_ONCE", 7)
-    np.testing.assert_allclose(spread_relevance(curve, rows, 0.2), whole, atol=1e-6)
-
-
-def test_octaves_find_a_moment_that_one_smoothing_breaks_up():
-    edges = np.arange(201) / 2
-    broken = bump(200, 60, 140, noise=1.2, seed=3)
-    first = [
-        find_moments(broken, edges, ScorerOptions(bias=0.5, smooth=0.5, octaves=octaves))[0][:1]
-        for octaves in (1, 4)
-    ]
-    one, four = (float(iou(moment, [[30.0, 70.0]])[0, 0]) for moment in first)
-    assert four > 0.8 > one
-    # Smoothing twice is smoothing once with the root of the sum of squares.
-    twice = smooth(smooth(broken, 3.0), 4.0)
-    np.testing.assert_allclose(twice[40:160], smooth(broken, 5.0)[40:160], atol=0.02)
-
-
-def test_wrong_scorer_input_is_explained():
-    with pytest.raises(ValueError, match="spread"):
-        ScorerOptions(spread=-1)
-    with pytest.raises(ValueError, match="octaves"):
-        ScorerOptions(octaves=0)
-    with pytest.raises(ValueError, match="one of"):
-        ScorerOptions(kind="best")
-    with pytest.raises(ValueError, match="not an IoU"):
-        ScorerOptions(nms=2)
-    with pytest.raises(ValueError, match="T \\+ 1 borders"):
-        find_moments(np.ones(3), np.arange(3.0), ScorerOptions())
-    with pytest.raises(ValueError, match="not finite"):
-        find_moments([0.0, np.nan], np.arange(3.0), ScorerOptions())
-
 
 # ---- losses -------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from zsvg.backbones.clip import ClipBackbone, TextStates, load_backbone
 from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.features import FrameFeatures, extract
 from zsvg.files import sha256_file
+from zsvg.heads.long_videos import look
 from zsvg.heads.training_free import ScorerOptions, find_moments
 from zsvg.video import Framing, find_videos
 
@@ -318,26 +319,12 @@ class Grounder:
     def _by_head(
         self, head: Encoder, frames: FrameFeatures, text: TextStates, top_k: int
     ) -> tuple[tuple[Moment, ...], NDArray[np.float32]]:
-        device = self.backbone.device
-        rows = torch.from_numpy(frames.features)[None].to(device)
-        centres = torch.from_numpy(frames.centres / frames.duration).float()[None].to(device)
-        with torch.no_grad():
-            output = head(
-                frames=rows,
-                frame_mask=torch.ones_like(centres, dtype=torch.bool),
-                centres=centres,
-                tokens=text.tokens,
-                token_mask=text.mask,
-                pooled=text.pooled,
-            )
-        spans = (output.moments[0].float().clamp(0, 1) * frames.duration).cpu().numpy()
-        scores = output.scores[0].float().cpu().numpy()
+        seen = look(head, frames.features, frames.edges, text)
         moments = tuple(
             Moment(start=float(s), end=float(e), score=float(p))
-            for (s, e), p in zip(spans, scores, strict=True)
-            if e > s and (p > 0 or p == scores[0])
+            for (s, e), p in zip(seen.moments[:top_k], seen.scores[:top_k], strict=True)
         )
-        return moments[:top_k], output.relevance[0].float().cpu().numpy()
+        return moments, seen.relevance
 
 
 class _PromptedEncoder:

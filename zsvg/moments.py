@@ -74,12 +74,17 @@ def nms(
     Raises:
         ValueError: shapes disagree, a score is not finite, or `threshold` is outside [0, 1].
     """
-    spans, waiting = _by_score(moments, scores, threshold, top_k)
+    spans, values = _checked(moments, scores, threshold, top_k)
+    # Not sorted first: of a long video's windows only a few are kept.
+    waiting = values.copy()
     kept: list[int] = []
-    while len(waiting) and (top_k is None or len(kept) < top_k):
-        best, waiting = int(waiting[0]), waiting[1:]
+    for _ in range(len(spans) if top_k is None else min(top_k, len(spans))):
+        best = int(waiting.argmax())
+        if waiting[best] == -np.inf:
+            break
         kept.append(best)
-        waiting = waiting[iou(spans[best : best + 1], spans[waiting])[0] <= threshold]
+        waiting[paired_iou(spans[best], spans) > threshold] = -np.inf
+        waiting[best] = -np.inf
     return np.array(kept, dtype=np.int64)
 
 
@@ -91,7 +96,8 @@ def peaks(
     Stricter than `nms`, which also keeps what lies on the slope of a better moment once the moments
     between the two are dropped. Arguments, errors and order are those of `nms`.
     """
-    spans, order = _by_score(moments, scores, threshold, top_k)
+    spans, values = _checked(moments, scores, threshold, top_k)
+    order = np.argsort(-values, kind="stable")
     ordered = spans[order]
     dropped = np.zeros(len(order), dtype=bool)
     kept: list[int] = []
@@ -107,10 +113,10 @@ def peaks(
     return np.array(kept, dtype=np.int64)
 
 
-def _by_score(
+def _checked(
     moments: ArrayLike, scores: ArrayLike, threshold: float, top_k: int | None
-) -> tuple[Spans, NDArray[np.int64]]:
-    """Check the arguments of suppression; return the spans and their order, best first."""
+) -> tuple[Spans, NDArray[np.float64]]:
+    """Check the arguments of suppression; return spans and scores as arrays."""
     spans = as_spans(moments)
     values = np.asarray(scores, dtype=np.float64)
     if values.shape != (len(spans),):
@@ -121,7 +127,7 @@ def _by_score(
         raise ValueError(f"threshold {threshold} is not an IoU; give a value in [0, 1]")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k {top_k} keeps nothing; give at least 1, or None for all")
-    return spans, np.argsort(-values, kind="stable").astype(np.int64)
+    return spans, values
 
 
 def mask_to_spans(mask: ArrayLike, edges: ArrayLike) -> Spans:

@@ -225,7 +225,7 @@ class TestEveryHead:
 
     def test_a_model_folder_loads_and_grounds(self, kind, world, backbone, tmp_path):
         videos, labels, cache = world
-        recipe = load_recipe("head-only").with_head(kind)
+        recipe = load_recipe("ppt" if kind == "pointing" else "head-only").with_head(kind)
         fast = {"steps": 2, "batch_size": 2, "validate_every": 2, "warmup": 1}
         recipe = recipe.model_copy(
             update={
@@ -255,6 +255,7 @@ def history_terms(kind):
         "regression": ["span", *frames, "rank", "contrast"],
         "map": ["map", *frames],
         "span": ["span", *frames],
+        "pointing": ["span", *frames],
         "set": ["span", "overlap", "class", *frames],
         "windows": ["align", "rank", "offset", *frames],
     }[kind]
@@ -281,7 +282,7 @@ def fit(kind, items, steps=120, rate=4e-3):
 def ceiling(kind, item):
     """The best IoU that an answer of this kind can have."""
     frames, _, span = item
-    clips = {"map": 32, "span": len(frames)}.get(kind)
+    clips = {"map": 32, "span": len(frames), "pointing": len(frames)}.get(kind)
     if clips is None:
         return 1.0  # borders can be anywhere
     cells = [(i / clips, j / clips) for i, j in combinations(range(clips + 1), 2)]
@@ -322,8 +323,8 @@ def world(tmp_path_factory):
 
 def test_the_command_line_names_all_kinds():
     shown = CliRunner().invoke(app, ["tune", "--help"]).output.replace("│", " ")
-    assert "regression, map, span, set or windows" in " ".join(shown.split())
-    assert KINDS == ["regression", "map", "span", "set", "windows"]
+    assert "regression, map, span, set, windows, or pointing" in " ".join(shown.split())
+    assert KINDS == ["regression", "map", "span", "set", "windows", "pointing"]
 
 
 def test_a_recipe_chooses_and_an_option_overrides(tmp_path):

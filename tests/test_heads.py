@@ -78,6 +78,7 @@ def make_inputs(lengths=(40, 23, 7), words=5, dim=16, seed=0):
         "tokens": unit(count, words),
         "token_mask": torch.arange(words) < torch.tensor([[words], [words - 1], [2]])[:count],
         "pooled": unit(count),
+        "points": torch.stack((unit(count), unit(count)), 1),
     }
 
 
@@ -374,6 +375,7 @@ def batch(items):
         "frames": unit(frames, dim=-1),
         "pooled": pooled,
         "tokens": pooled[:, None].repeat(1, 3, 1),
+        "points": pooled[:, None].repeat(1, 2, 1),
         "token_mask": torch.ones(len(items), 3, dtype=torch.bool),
     }
     return inputs, torch.tensor(np.array([span for _, _, span in items])).float()

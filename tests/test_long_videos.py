@@ -47,7 +47,9 @@ class Reader:
     def __init__(self):
         self.sizes = []
 
-    def __call__(self, frames, frame_mask, centres, tokens, token_mask, pooled, *, target=None):
+    def __call__(
+        self, frames, frame_mask, centres, tokens, token_mask, pooled, points, *, target=None
+    ):
         self.sizes.append(tuple(frames.shape[:2]))
         count, clips = centres.shape
         moments, scores = torch.zeros(count, clips, 2), torch.zeros(count, clips)

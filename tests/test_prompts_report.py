@@ -116,6 +116,23 @@ def test_tokens_of_domains_are_told_by_name(tiny_clip_folder):
     assert [t.start for t in report.domains["day"]] == ["of"]
 
 
+def test_tokens_that_point_are_told_by_their_marks(tiny_clip_folder):
+    grounder = prompted(
+        tiny_clip_folder,
+        lambda b: prompt_config_for(b.tokenize, "", suffix="[C] from [S] to [E]"),
+    )
+    [learned] = [p for n, p in grounder.backbone.adapters.named_parameters() if "suffix" in n]
+    words = embedding(grounder).detach()
+    [[_, dog]] = [[i for i in row if i][:2] for row in
+                  grounder.backbone.tokenize(["dog"]).tolist()]  # fmt: skip
+    with torch.no_grad():
+        learned[2] = words[dog]
+    report = prompts_report(grounder)
+    assert report.tokens == ()
+    told = [(mark, token.start, token.nearest[0][0]) for mark, token in report.suffix]
+    assert told == [("C", "a", "a"), ("S", "a", "a"), ("E", "a", "dog")]
+
+
 def test_a_border_is_measured_in_normalised_pixels(tiny_clip_folder):
     grounder = prompted(tiny_clip_folder, lambda b: PromptConfig(border=3))
     assert prompts_report(grounder).border == LearnedBorder(pixels=3, mean=0, largest=0)

@@ -13,6 +13,7 @@ from zsvg.grounder import detach_adapters
 from zsvg.microworld.world import truth, write_world
 from zsvg.prediction import predict_all
 from zsvg.recipes import Recipe, load_recipe, load_templates, recipe_names
+from zsvg.tuners import POINTS
 from zsvg.tuning import TuneOptions, plan, tune
 from zsvg.video import find_videos
 
@@ -28,6 +29,7 @@ PUBLISHED = {
     "maple": (2, 9, 2, 9, True, False, 0),
     "tvp": (3, 1, 0, 1, False, False, 7),
     "dapl": (4, 1, 0, 1, False, False, 0),
+    "ppt": (0, 1, 0, 1, False, False, 0),
 }
 
 
@@ -102,6 +104,44 @@ def test_a_shipped_recipe_tunes_and_loads_again(world, backbone, tmp_path, name)
             assert answer.pred_relevant_windows[0][0] == round(moments[0].start, 3)
         with pytest.raises(ZsvgError, match="unknown domain 'noon': this model knows 0, 1"):
             zsvg.load(tmp_path / "model", backbone=backbone, domain="noon")
+
+
+@pytest.mark.parametrize(
+    ("points", "more", "learned"),
+    [
+        ("ppt-ps", {}, 2),
+        ("ppt-p", {"conditional": True}, 2),
+        ("ppt-pc", {"text": True, "conditional": True}, 4),
+    ],
+)
+def test_variants_of_ppt_tune_and_load_again(world, backbone, tmp_path, points, more, learned):
+    videos, labels = world
+    recipe = small("ppt")
+    recipe = recipe.model_copy(
+        update={"prompts": recipe.prompts.model_copy(update={"points": points, **more})}
+    )
+    tune(labels, videos, backbone, tmp_path / "model", recipe=recipe, options=OPTIONS,
+         cache=tmp_path / "features")  # fmt: skip
+    grounder = zsvg.load(tmp_path / "model", backbone=backbone)
+    config = backbone.adapters.peft_config[grounder.adapter]
+    assert config.suffix == POINTS[points]
+    assert len(config.ending.learned) == learned
+    assert (config.text_tokens, config.conditional) == (3 if more.get("text") else 0, bool(more))
+    one, two = (grounder.encode(path) for path in videos.values())
+    assert grounder.ground(one, labels[0].query).moments
+    texts = [grounder.encode_query(labels[0].query, video).points for video in (one, two)]
+    assert torch.equal(*texts) is not bool(more)
+
+
+def test_points_need_their_head_and_the_head_needs_points(world, backbone):
+    videos, labels = world
+    recipe = small("ppt")
+    for wrong in (
+        recipe.model_copy(update={"head": small("coop").head}),
+        recipe.model_copy(update={"prompts": small("coop").prompts}),
+    ):
+        with pytest.raises(RecipeError, match="belong together"):
+            plan(labels, videos, backbone, wrong, OPTIONS)
 
 
 def test_labels_without_domains_are_refused_where_they_matter(world, backbone):

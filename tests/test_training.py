@@ -78,6 +78,7 @@ PROMPTS = {
     "dapl": lambda backbone: prompt_config_for(
         backbone.tokenize, TEMPLATE, domains=["night", "day"], domain_tokens=1
     ),
+    "ppt": lambda backbone: prompt_config_for(backbone.tokenize, "", suffix="from [S] to [E]"),
     "tvp": lambda backbone: prompt_config_for(backbone.tokenize, TEMPLATE, border=4),
     "vpt": lambda backbone: PromptConfig(vision_tokens=2, vision_depth="all"),
     "maple": lambda backbone: prompt_config_for(

@@ -37,7 +37,7 @@ from zsvg.tuners import (
     prompt_config_for,
 )
 
-DIM, LENGTH, VOCABULARY, START, END = 16, 12, 20, 18, 19
+DIM, LENGTH, VOCABULARY, START, END = 16, 16, 20, 18, 19
 WORDS = ["a", "video", "of", "person", "dog", "red", "opens", "the", "door"]
 TEMPLATE = "a video of"
 
@@ -159,10 +159,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "independent": {"text_depth": 2, "vision_tokens": 2, "vision_depth": 2},
     "maple": {"text_depth": 2, "vision_tokens": 3, "vision_depth": 2, "coupled": True},
     "dapl": {"domains": ["night", "day", "dusk"], "domain_tokens": 2},
+    "ppt": {"template": "", "suffix": "a [S] the [E]"},
+    "ppt-pc": {"suffix": "[C] [S] the [E]", "conditional": True},
     "tvp": {"border": 5},
     "border": {"border": 5},
 }
-TEXT_ONLY = ("coop", "cocoop", "dapl")
+TEXT_ONLY = ("coop", "cocoop", "dapl", "ppt", "ppt-pc")
 STARTS_AT_ZERO_SHOT = (*TEXT_ONLY, "tvp", "border")  # nor do these need an image transformer
 NO_CONTEXT = ("vpt shallow", "vpt deep", "border")
 
@@ -171,7 +173,8 @@ def config_for(backbone: str, method: str, **more: Any) -> PromptConfig:
     options = {**METHODS[method], **more}
     if method in NO_CONTEXT:
         return PromptConfig(**options)
-    return prompt_config_for(tokens_of(backbone), TEMPLATE, **options)
+    template = options.pop("template", TEMPLATE)
+    return prompt_config_for(tokens_of(backbone), template, **options)
 
 
 def possible(backbone: str, method: str) -> bool:
@@ -185,6 +188,8 @@ every_case = pytest.mark.parametrize(("backbone", "method"), CASES)
 QUERIES = ["a person opens the door", "red door", "the dog", "a red dog opens the door"]
 _random = torch.Generator().manual_seed(1)
 IMAGES = torch.randn(4, 3, 32, 32, generator=_random)
+# Each ends as the suffixes of the two PPT methods do, which hold the places of marks with "a".
+TEXTS = [f"{TEMPLATE} {query} a a the a" for query in QUERIES]
 DOMAINS = ["night", "day", None, "dusk"]  # of the queries
 CONDITION = nn.functional.normalize(torch.randn(4, DIM, generator=_random), dim=-1)
 
@@ -196,7 +201,7 @@ def encode_images(model: nn.Module, images: Tensor = IMAGES) -> Tensor:
 
 
 def encode_texts(backbone: str, model: nn.Module) -> Tensor:
-    ids = tokens_of(backbone)([f"{TEMPLATE} {query}" for query in QUERIES])
+    ids = tokens_of(backbone)(TEXTS)
     with condition_on(CONDITION), in_domain(DOMAINS):
         if hasattr(model, "get_text_features"):
             return model.get_text_features(ids).pooler_output
@@ -252,6 +257,8 @@ def test_only_prompts_are_trainable_and_the_loss_falls(backbone, method):
         "independent": 2 + 2,
         "maple": 2 + 2 * 2,
         "dapl": 1 + 1,
+        "ppt": 1,
+        "ppt-pc": 1 + 1 + 4,
         "tvp": 1 + 1,
         "border": 1,
     }
@@ -265,7 +272,8 @@ def test_only_prompts_are_trainable_and_the_loss_falls(backbone, method):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.97 * losses[0]
+    # Two tokens near the end of a text move little of a causal tower.
+    assert losses[-1] < (0.99 if method == "ppt" else 0.97) * losses[0]
     assert all(value.grad is not None for value in prompts.values())
     assert all(torch.equal(before[key], model.state_dict()[key]) for key in before)
 
@@ -485,7 +493,7 @@ def reference_images(backbone: str, model: Any, prompts: list[Tensor]) -> Tensor
 @torch.no_grad()
 def reference_texts(backbone: str, model: Any, prompts: list[Tensor]) -> Tensor:
     """The places of the template are replaced in front of every prompted block."""
-    ids = tokens_of(backbone)([f"{TEMPLATE} {query}" for query in QUERIES])
+    ids = tokens_of(backbone)(TEXTS)
     start, stop = (0, 3) if backbone in NO_START else (1, 4)
     hf = backbone.startswith("hf")
     text = model.text_model if hf else model.text
@@ -590,7 +598,7 @@ def test_hugging_face_blocks_take_their_states_by_name():
 
 def test_hugging_face_forward_gives_the_tuned_similarities():
     model = tuned("hf clip", "maple")
-    ids = clip_tokens([f"{TEMPLATE} {query}" for query in QUERIES])
+    ids = clip_tokens(TEXTS)
     with torch.no_grad():
         out = model(input_ids=ids, pixel_values=IMAGES)
         expected = nn.functional.normalize(features("hf clip", model), dim=-1)
@@ -607,10 +615,10 @@ def test_without_a_start_token_the_context_begins_at_the_first_word():
     model = get_peft_model(build("siglip"), config_for("clip", "coop"))
     with pytest.raises(ValueError, match="a video of"):
         encode_texts("siglip", model)
-    model = get_peft_model(build("siglip"), PromptConfig(text_tokens=11, text_start=0))
+    model = get_peft_model(build("siglip"), PromptConfig(text_tokens=15, text_start=0))
     assert encode_texts("siglip", model).shape == (4, DIM)
-    with pytest.raises(RecipeError, match="room for 11"):
-        get_peft_model(build("siglip"), PromptConfig(text_tokens=12, text_start=0))
+    with pytest.raises(RecipeError, match="room for 15"):
+        get_peft_model(build("siglip"), PromptConfig(text_tokens=16, text_start=0))
 
 
 def test_a_siglip_folder_loads_and_takes_prompts(tmp_path):

@@ -237,12 +237,21 @@ class Grounder:
         texts = [template.replace("{query}", query) for template in self.templates]
         texts = texts or [f"{self.template} {query}".strip()]
         with self.active() as model, self._condition(video, domain or self.domain):
-            states = self.backbone.encode_text(texts, model=model)
+            states = self._states(texts, model)
         if len(texts) == 1:
             return states
         pooled = torch.nn.functional.normalize(states.pooled.mean(0, keepdim=True), dim=-1)
         # Words stand at other places in every text; a mean of them would be of nothing.
         return TextStates(pooled=pooled, tokens=pooled[:, None], mask=pooled.new_ones(1, 1).bool())
+
+    @torch.no_grad()
+    def _states(self, texts: list[str], model: Any) -> TextStates:
+        """Encode texts, with what the prompts put behind them."""
+        if self.adapter is None or isinstance(self.backbone, CaptionBackbone):
+            return self.backbone.encode_text(texts, model=model)
+        config = model.peft_config[self.adapter]
+        ids = config.complete(self.backbone.tokenize(texts))
+        return self.backbone.encode_tokens(ids, model=model, points=config.points(ids))
 
     @contextmanager
     def _condition(self, video: EncodedVideo | None, domain: str | None) -> Iterator[None]:

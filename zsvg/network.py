@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ class GroundingNetwork(nn.Module):
     @property
     def trains_text(self) -> bool:
         """Whether text states change while training."""
-        return self.prompts is not None and self.prompts.text_tokens > 0
+        return self.prompts is not None and self.prompts.sees_text
 
     @property
     def trains_vision(self) -> bool:
@@ -160,9 +160,15 @@ class GroundingNetwork(nn.Module):
             tokens=text.tokens,
             token_mask=text.mask,
             pooled=text.pooled,
+            points=text.points,
             target=batch.target if teacher else None,
         )
         return output
+
+    def tokenize(self, texts: list[str]) -> Tensor:
+        """Return token ids (B, L) of sentences behind the template, with what prompts add."""
+        ids = self.backbone.tokenize(texts)
+        return ids if self.prompts is None else self.prompts.complete(ids)
 
     def remember_texts(self, token_ids: Tensor) -> None:
         """Encode texts (B, L) as a forward pass would; does nothing where prompts change them."""
@@ -214,6 +220,9 @@ class GroundingNetwork(nn.Module):
             pooled=torch.where(row, shown, text.pooled),
             tokens=torch.where(row[..., None], shown[:, None], text.tokens),
             mask=torch.where(row, only, text.mask),
+            points=None
+            if text.points is None
+            else torch.where(row[..., None], shown[:, None], text.points),
         )
 
     def _text_states(self, batch: Batch, frames: Tensor) -> TextStates:
@@ -223,14 +232,18 @@ class GroundingNetwork(nn.Module):
             mask = batch.frame_mask[..., None]
             mean = (frames * mask).sum(1) / mask.sum(1)
             with condition_on(nn.functional.normalize(mean, dim=-1)), in_domain(batch.domains):
-                return _cut(self.backbone.encode_tokens(batch.token_ids, model=self.model))
+                return _cut(self._prompted_text(batch.token_ids))
         if self.trains_text:
             # Pseudo-queries repeat; the text tower is the expensive part of a step.
             ids, domains, where = _distinct(batch)
             with in_domain(domains):
-                states = self.backbone.encode_tokens(ids, model=self.model)
+                states = self._prompted_text(ids)
             return _cut(_rows(states, where))
         return _cut(self._frozen_text(batch.token_ids))
+
+    def _prompted_text(self, ids: Tensor) -> TextStates:
+        points = None if self.prompts is None else self.prompts.points(ids)
+        return self.backbone.encode_tokens(ids, model=self.model, points=points)
 
     @torch.no_grad()
     def _frozen_text(self, ids: Tensor) -> TextStates:
@@ -265,12 +278,11 @@ def _rows(states: TextStates, index: Tensor) -> TextStates:
         pooled=states.pooled.index_select(0, index),
         tokens=states.tokens.index_select(0, index),
         mask=states.mask.index_select(0, index),
+        points=None if states.points is None else states.points.index_select(0, index),
     )
 
 
 def _cut(states: TextStates) -> TextStates:
     """Drop token positions that are padding in every row."""
     length = int(states.mask.any(0).nonzero().max()) + 1
-    return TextStates(
-        pooled=states.pooled, tokens=states.tokens[:, :length], mask=states.mask[:, :length]
-    )
+    return replace(states, tokens=states.tokens[:, :length], mask=states.mask[:, :length])

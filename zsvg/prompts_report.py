@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,6 +53,8 @@ class PromptsReport:
         conditional: An image-dependent bias is added to `tokens`, which are told without it.
         coupled: The vision prompts are images of the text prompts.
         tokens: Context tokens at the token embedding; empty without text prompts.
+        suffix: (mark, token) of the learned tokens behind every query (PPT); those marked S and E
+            point at frames.
         domains: The tokens that follow them, by domain; empty in a model without domains.
         vocabulary_norm: Mean length of the vocabulary's embeddings; None without text prompts.
         text_norms: By text block from the second on, the lengths of its own prompts. They live
@@ -63,6 +66,7 @@ class PromptsReport:
     conditional: bool
     coupled: bool
     tokens: tuple[LearnedToken, ...]
+    suffix: tuple[tuple[str, LearnedToken], ...]
     domains: dict[str, tuple[LearnedToken, ...]]
     vocabulary_norm: float | None
     text_norms: tuple[tuple[float, ...], ...]
@@ -94,6 +98,7 @@ def prompts_report(grounder: Grounder, nearest: int = 3) -> PromptsReport:
         raise ZsvgError("this model has no prompts: it is a bare backbone, or a head alone")
     config = adapters.peft_config[name]
     tokens: tuple[LearnedToken, ...] = ()
+    suffix: tuple[tuple[str, LearnedToken], ...] = ()
     domains: dict[str, tuple[LearnedToken, ...]] = {}
     vocabulary_norm = border = None
     norms: dict[str, list[tuple[float, ...]]] = {"text": [], "vision": []}
@@ -107,15 +112,19 @@ def prompts_report(grounder: Grounder, nearest: int = 3) -> PromptsReport:
             embedding: Any = layer.base_layer
             words = embedding.weight.float()
             vocabulary_norm = float(words.norm(dim=-1).mean())
-            learned = layer.prompt_tokens[name].float()
+            tell = partial(_learned_tokens, words, backbone.tokenizer, nearest)
             ids = config.init_ids
-            tokens = _learned_tokens(learned, words, ids, backbone.tokenizer, nearest)
-            ids = None if ids is None else ids[len(learned) :]
-            own = layer.prompt_domains[name] if config.domains else ()
-            domains = {
-                domain: _learned_tokens(values.float(), words, ids, backbone.tokenizer, nearest)
-                for domain, values in zip(config.domains or (), own, strict=True)
-            }
+            if config.text_tokens:
+                tokens = tell(layer.prompt_tokens[name], ids)
+            if config.domains:
+                ids = None if ids is None else ids[len(tokens) :]
+                own = zip(config.domains, layer.prompt_domains[name], strict=True)
+                domains = {domain: tell(values, ids) for domain, values in own}
+            if ending := config.ending:
+                places = ending.learned
+                behind = tell(layer.prompt_suffix[name], [ending.ids[i] for i in places])
+                marks = [ending.marks[i] for i in places]
+                suffix = tuple(zip(marks, behind, strict=True))
         elif layer.place == "pixels":
             added = layer.prompt_border[name].abs()
             border = LearnedBorder(
@@ -130,6 +139,7 @@ def prompts_report(grounder: Grounder, nearest: int = 3) -> PromptsReport:
         conditional=config.conditional,
         coupled=config.coupled,
         tokens=tokens,
+        suffix=suffix,
         domains=domains,
         vocabulary_norm=vocabulary_norm,
         text_norms=tuple(norms["text"]),
@@ -170,13 +180,14 @@ def _marks_ends(tokenizer: Any) -> bool:
 
 
 def _learned_tokens(
-    learned: torch.Tensor,
     words: torch.Tensor,
-    init_ids: list[int] | None,
     tokenizer: Any,
     nearest: int,
+    learned: torch.Tensor,
+    init_ids: list[int] | None,
 ) -> tuple[LearnedToken, ...]:
     """Compare context tokens (n, d) with the vocabulary (V, d)."""
+    learned = learned.float()
     cosines = F.normalize(learned, dim=-1) @ F.normalize(words, dim=-1).T
     values, ids = cosines.topk(min(nearest, len(words)), dim=-1)
     tokens = []

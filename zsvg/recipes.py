@@ -35,6 +35,7 @@ class Prompts(_Strict):
     vision_tokens: int = Field(default=0, ge=0)
     vision_depth: int | Literal["all"] = 1
     coupled: bool = False
+    points: Literal["ppt", "ppt-ps", "ppt-p", "ppt-pc"] | None = None  # with head: {kind: pointing}
     domain_tokens: int = Field(default=0, ge=0)  # DAPL: of the template's, from the last
     border: float = Field(default=0.0, ge=0, lt=0.5)  # TVP: share of the picture's side
     conditional: bool = False  # CoCoOp: the context depends on the video

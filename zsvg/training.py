@@ -587,7 +587,7 @@ def _with_labels(samples: list[Example], labels: list[list[float]] | None) -> li
 
 def _token_ids(network: GroundingNetwork, examples: Sequence[Example]) -> dict[str, Tensor]:
     queries = sorted({example.query for example in examples})
-    return dict(zip(queries, network.backbone.tokenize(queries), strict=True))
+    return dict(zip(queries, network.tokenize(queries), strict=True))
 
 
 @lru_cache(maxsize=4)

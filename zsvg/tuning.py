@@ -320,7 +320,7 @@ def build_network(
         ZsvgError: No label has a sentence, or none a domain, of which the recipe would learn.
     """
     wordless = [label.query == FROM_FRAMES for label in labels]
-    if all(wordless) and recipe.prompts.text:
+    if all(wordless) and (recipe.prompts.text or recipe.prompts.points):
         raise ZsvgError(
             f"the labels have no sentences, of which recipe {recipe.name!r} would learn its "
             "prompts; take --recipe head-only"
@@ -355,7 +355,7 @@ def _domains(labels: Sequence[Annotation], recipe: Recipe) -> list[str] | None:
 def _prompt_config(
     backbone: ClipBackbone, recipe: Recipe, seed: int, domains: list[str] | None
 ) -> Any:
-    from zsvg.tuners import PromptConfig, prompt_config_for
+    from zsvg.tuners import POINTS, PromptConfig, prompt_config_for
 
     prompts = recipe.prompts
     # A share of the side, so that a recipe fits pictures of every size.
@@ -364,14 +364,20 @@ def _prompt_config(
         vision["border"] = border
     if prompts.vision_tokens:
         vision |= {"vision_tokens": prompts.vision_tokens, "vision_depth": prompts.vision_depth}
-    if prompts.conditional and not prompts.text:
+    if (prompts.points is None) != (recipe.head.kind != "pointing"):
+        raise RecipeError(
+            f"recipe {recipe.name}: prompts: {{points: ...}} and head: {{kind: pointing}} belong "
+            "together"
+        )
+    if prompts.conditional and not (prompts.text or prompts.points):
         raise RecipeError(f"recipe {recipe.name}: conditional prompts are text prompts: text: true")
     if domains and not prompts.text:
         raise RecipeError(f"recipe {recipe.name}: tokens of domains are text prompts: text: true")
-    if prompts.text:
+    if prompts.text or prompts.points:
         return prompt_config_for(
             backbone.tokenize,
-            recipe.template,
+            recipe.template if prompts.text else "",  # which precedes queries, learned or not
+            suffix=POINTS[prompts.points] if prompts.points else None,
             random=prompts.random,
             text_depth=prompts.text_depth,
             coupled=prompts.coupled,

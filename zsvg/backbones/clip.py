@@ -42,11 +42,14 @@ class TextStates:
             norm, put through the same projection as the pooled one. L is the context length; it
             is 1, with the pooled vector as the only token, for Hugging Face text towers.
         mask: (B, L) bool, True from the start token to the end-of-text token.
+        points: (B, 2, D), the rows of `tokens` that point at a start and an end (PPT's prompts);
+            None where no prompts point.
     """
 
     pooled: torch.Tensor
     tokens: torch.Tensor
     mask: torch.Tensor
+    points: torch.Tensor | None = None
 
 
 class ClipBackbone:
@@ -171,13 +174,16 @@ class ClipBackbone:
         pad = getattr(inner, "pad_token_id", None)
         return 0 if pad is None else int(pad)
 
-    def encode_tokens(self, ids: torch.Tensor, model: Any | None = None) -> TextStates:
+    def encode_tokens(
+        self, ids: torch.Tensor, model: Any | None = None, points: torch.Tensor | None = None
+    ) -> TextStates:
         """Encode token ids into pooled and per-token features of the joint space.
 
         Args:
             ids: (B, L) int64, from `tokenize`.
             model: A PEFT model around `self.model` (context tokens get gradients when grad mode is
                 on); None means the frozen backbone.
+            points: (B, 2) places of the tokens that `TextStates.points` is to hold.
         """
         ids = ids.to(self.device)
         if not len(ids):
@@ -198,7 +204,12 @@ class ClipBackbone:
             elif projection is not None:
                 hidden = hidden @ projection
         tokens = F.normalize(hidden.float(), dim=-1)
-        return TextStates(pooled=pooled, tokens=tokens, mask=self._token_mask(ids, text))
+        return TextStates(
+            pooled=pooled,
+            tokens=tokens,
+            mask=self._token_mask(ids, text),
+            points=None if points is None else tokens.take_along_dim(points[..., None], 1),
+        )
 
     def encode_text(self, texts: Sequence[str], model: Any | None = None) -> TextStates:
         """Tokenize and encode texts, with `model`'s prompts if given, without gradients."""

@@ -222,7 +222,10 @@ def tune(
     recipe: Annotated[str, typer.Option(help="A shipped recipe, or a .yaml file.")] = "coop",
     head: Annotated[
         str | None,
-        typer.Option(help="regression, map, span, set or windows [default: the recipe's]."),
+        typer.Option(
+            help="regression, map, span, set, windows, or pointing (where prompts point) "
+            "[default: the recipe's]."
+        ),
     ] = None,
     validation: Annotated[
         Path | None, typer.Option(help="Annotations to select by [default: held-out labels].")

@@ -62,19 +62,20 @@ def list_recipes() -> None:
 
 
 def _print(report: PromptsReport) -> None:
-    if report.tokens:
-        parts = [("", 1, report.tokens)]
-        parts += [(f"{n} ", 1 + len(report.tokens), own) for n, own in report.domains.items()]
+    named = [(str(number), token) for number, token in enumerate(report.tokens, 1)]
+    for domain, own in report.domains.items():
+        named += [(f"{domain} {i}", token) for i, token in enumerate(own, 1 + len(report.tokens))]
+    named += [(f"[{mark}]", token) for mark, token in report.suffix]
+    if named:
         rows = [
             (
-                f"{owner}{number}",
+                name,
                 token.start or "random",
                 "-" if token.start_cosine is None else f"{token.start_cosine:.3f}",
                 f"{token.norm:.3f}",
                 ", ".join(f"{word} {cosine:.2f}" for word, cosine in token.nearest),
             )
-            for owner, first, part in parts
-            for number, token in enumerate(part, first)
+            for name, token in named
         ]
         title = f"text tokens; the vocabulary's mean norm is {report.vocabulary_norm:.3f}"
         if report.conditional:

@@ -32,6 +32,8 @@ class HeadInputs(TypedDict):
     """(B, L) bool, at least one True per query."""
     pooled: Tensor
     """(B, D) query embedding, L2-normalised."""
+    points: Tensor | None
+    """(B, 2, D) states of the tokens that point at start and end; None without such prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,7 @@ class SpanHead(Encoder):
     def answer(self, seen: Encoded, target: Tensor | None) -> SpanOutput:
         """Find the best pairs that differ, or with a target the best one."""
         mask = seen.frame_mask
-        start, end = self.borders(seen.x + seen.x * seen.query[:, None]).float().unbind(-1)
+        start, end = self.border_logits(seen).unbind(-1)
         inside = (self.inside_gain * seen.logits * mask).cumsum(-1)
         opens = start - F.pad(inside[:, :-1], (1, 0))
         closes = end + inside
@@ -94,6 +94,11 @@ class SpanHead(Encoder):
             opens=opens,
             closes=closes,
         )
+
+    def border_logits(self, seen: Encoded) -> Tensor:
+        """Score each clip as the first and as the last: (B, T, 2) float32."""
+        logits: Tensor = self.borders(seen.x + seen.x * seen.query[:, None]).float()
+        return logits
 
     def loss(
         self,

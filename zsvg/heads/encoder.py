@@ -8,7 +8,7 @@ are read from these.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +97,8 @@ class Encoded:
     """(B, T) bool, real frames first."""
     centres: Tensor
     """(B, T) float32 clip centres in [0, 1], 0 at padding."""
+    points: Tensor | None = None
+    """(B, 2, D) as given, unit length."""
 
     @property
     def probability(self) -> Tensor:
@@ -137,6 +139,7 @@ class Encoder(nn.Module):
         tokens: Tensor,
         token_mask: Tensor,
         pooled: Tensor,
+        points: Tensor | None = None,
         *,
         target: Tensor | None = None,
     ) -> HeadOutput:
@@ -149,6 +152,7 @@ class Encoder(nn.Module):
             tokens: (B, L, D) query token states.
             token_mask: (B, L) bool.
             pooled: (B, D) L2-normalised query.
+            points: (B, 2, D) L2-normalised states that point at start and end, or None.
             target: (B, 2) true moments, in training only: a head may look at them (teacher
                 forcing), and then returns what its loss needs instead of all answers.
 
@@ -158,7 +162,7 @@ class Encoder(nn.Module):
         if not self.config.words:
             tokens, token_mask = pooled[:, None], torch.ones_like(pooled[:, :1])
         seen = self._encode(frames, frame_mask.bool(), centres, tokens, token_mask.bool(), pooled)
-        return self.answer(seen, target)
+        return self.answer(replace(seen, points=points), target)
 
     def answer(self, seen: Encoded, target: Tensor | None) -> HeadOutput:
         """Read moments from what was seen."""

@@ -12,6 +12,7 @@ from zsvg.heads.boundaries import SpanConfig, SpanHead
 from zsvg.heads.encoder import Encoder, HeadConfig
 from zsvg.heads.moment_map import MapConfig, MapHead
 from zsvg.heads.moment_set import SetConfig, SetHead
+from zsvg.heads.pointing import PointingConfig, PointingHead
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
 from zsvg.heads.windows import WindowsConfig, WindowsHead
 
@@ -21,6 +22,7 @@ HEADS: dict[str, tuple[type[HeadConfig], type[Encoder]]] = {
     "span": (SpanConfig, SpanHead),
     "set": (SetConfig, SetHead),
     "windows": (WindowsConfig, WindowsHead),
+    "pointing": (PointingConfig, PointingHead),
 }
 _FORMER = {"attention-regression": "regression"}  # names in older model folders
 

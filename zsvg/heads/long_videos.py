@@ -101,6 +101,7 @@ def _ask(
         tokens=text.tokens.expand(count, -1, -1),
         token_mask=text.mask.expand(count, -1),
         pooled=text.pooled.expand(count, -1),
+        points=None if text.points is None else text.points.expand(count, -1, -1),
     )
     found = []
     for row, start in enumerate(starts):

@@ -25,6 +25,7 @@ from zsvg.tuners.context import condition_on, in_domain
 from zsvg.tuners.layer import PromptLayer
 from zsvg.tuners.loading import load_adapter
 from zsvg.tuners.model import PromptModel
+from zsvg.tuners.suffix import POINTS, Suffix
 
 # `peft.utils.register_peft_method` accepts only members of PEFT's own closed enum, so an
 # out-of-tree method writes to the tables that it fills.
@@ -33,10 +34,12 @@ PEFT_TYPE_TO_TUNER_MAPPING[PromptType.ZSVG_PROMPT] = PromptModel
 PEFT_TYPE_TO_PREFIX_MAPPING[PromptType.ZSVG_PROMPT] = PromptModel.prefix
 
 __all__ = [
+    "POINTS",
     "PromptConfig",
     "PromptLayer",
     "PromptModel",
     "PromptType",
+    "Suffix",
     "condition_on",
     "in_domain",
     "load_adapter",

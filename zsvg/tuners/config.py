@@ -1,4 +1,4 @@
-"""The config of the prompt tuner: CoOp, CoCoOp, VPT, MaPLe, TVP and DAPL are points of it."""
+"""The config of the prompt tuner: all methods are points of it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from peft import PeftConfig
+from torch import Tensor
 
 from zsvg.errors import BackboneError, RecipeError
+from zsvg.tuners.suffix import Suffix, make_suffix
 
 
 class PromptType(str, enum.Enum):
@@ -31,6 +32,7 @@ class PromptConfig(PeftConfig):
     | independent V-L prompts | 2 | 9 | 2 | 9 | | |
     | MaPLe (2210.03117) | 2 | 9 | 2 | 9 | yes | |
     | TVP (2303.04995), with `border` | 10 | 1 | 0 | 1 | | |
+    | PPT (SIGIR 2022), with `suffix` | 0 | 1 | 0 | 1 | | |
     | DAPL (2202.06687), with `domains` | 32 | 1 | 0 | 1 | | |
 
     It is mutable, unlike the other options of this package, because PEFT writes to its configs.
@@ -46,14 +48,21 @@ class PromptConfig(PeftConfig):
         vision_depth: Vision blocks with prompts of their own, from the first, or "all". The
             prompts of the last such block ride along to the end of the tower.
         coupled: The vision prompts are linear images of the text prompts of the same depth.
-        conditional: A small network adds an image-dependent bias to the context tokens; encode
-            text inside `condition_on(image_features)`. Its last layer starts at zero.
+        conditional: A small network adds an image-dependent bias to the context tokens and those
+            of the suffix; encode text inside `condition_on(image_features)`. Its last layer starts
+            at zero.
         domains: Names of domains with context tokens of their own (DAPL); encode text inside
             `in_domain(name)`. Outside, and for other names, the mean of all domains speaks.
         domain_tokens: How many of the `text_tokens`, from the last, each domain has for itself;
             those before are shared.
         border: Pixels at each side of the picture that get a learned value added (TVP), in the
             backbone's normalised units; they start at zero. 0: none.
+        suffix: What follows every query, with marks for learned tokens (PPT): ", start [S] end
+            [E]"; put token ids through `complete`. None: nothing.
+        suffix_ids: Its token ids, with fillers at the marks, whose embeddings the learned tokens
+            start from.
+        suffix_marks: By token of the suffix, the letter of its mark, "" for an ordinary word.
+        suffix_end: Ids of the end token and of padding. `prompt_config_for` fills in all three.
         init: The template text whose embeddings the context starts from. None: N(0, 0.02).
         init_ids: The token ids of `init`; `prompt_config_for` fills both in.
         seed: Seed of every random initial value; the global random state is not touched.
@@ -75,6 +84,10 @@ class PromptConfig(PeftConfig):
     domains: list[str] | None = None
     domain_tokens: int = 0
     border: int = 0
+    suffix: str | None = None
+    suffix_ids: list[int] | None = None
+    suffix_marks: list[str] | None = None
+    suffix_end: list[int] | None = None
     init: str | None = None
     init_ids: list[int] | None = None
     seed: int = 0
@@ -91,9 +104,10 @@ class PromptConfig(PeftConfig):
             raise RecipeError(f"text_start={self.text_start!r} must be an integer, 0 or more")
         if not isinstance(self.border, int) or self.border < 0:
             raise RecipeError(f"border={self.border!r} must be a number of pixels, 0 or more")
-        if not self.text_tokens and not self.sees_frames:
+        self._check_suffix()
+        if not self.sees_text and not self.sees_frames:
             raise RecipeError(
-                "no prompt to learn: set text_tokens, vision_tokens or border above 0"
+                "no prompt to learn: set text_tokens, vision_tokens or border above 0, or a suffix"
             )
         if self.coupled and (self.text_tokens, self.text_depth) != (
             self.vision_tokens,
@@ -104,8 +118,10 @@ class PromptConfig(PeftConfig):
                 f"got {self.text_tokens} and {self.vision_tokens}, "
                 f"{self.text_depth!r} and {self.vision_depth!r}"
             )
-        if self.conditional and (self.coupled or not self.text_tokens):
-            raise RecipeError("conditional=True needs text_tokens above 0 and coupled=False")
+        if self.conditional and (self.coupled or not self.sees_text):
+            raise RecipeError(
+                "conditional=True needs text_tokens above 0 or a suffix, and coupled=False"
+            )
         if self.domains or self.domain_tokens:
             self._check_domains()
         if (self.init is None) != (self.init_ids is None):
@@ -120,9 +136,47 @@ class PromptConfig(PeftConfig):
             )
 
     @property
+    def sees_text(self) -> bool:
+        """Whether it changes how texts are encoded."""
+        return self.text_tokens > 0 or self.suffix is not None
+
+    @property
     def sees_frames(self) -> bool:
         """Whether it changes how pictures are encoded, so that cached features do not serve."""
         return self.vision_tokens > 0 or self.border > 0
+
+    @property
+    def ending(self) -> Suffix | None:
+        """What follows every query; None without a suffix."""
+        if self.suffix is None or not (self.suffix_ids and self.suffix_marks and self.suffix_end):
+            return None
+        end, pad = self.suffix_end
+        marks = tuple(self.suffix_marks)
+        return Suffix(text=self.suffix, ids=tuple(self.suffix_ids), marks=marks, end=end, pad=pad)
+
+    def complete(self, ids: Tensor) -> Tensor:
+        """Put the suffix, if there is one, behind queries: token ids (B, L) to (B, L)."""
+        return ids if self.ending is None else self.ending.complete(ids)
+
+    def points(self, ids: Tensor) -> Tensor | None:
+        """Return the places (B, 2) of [S] and [E] in completed token ids; None without a suffix."""
+        return None if self.ending is None else self.ending.points(ids)
+
+    def _check_suffix(self) -> None:
+        fields = (self.suffix, self.suffix_ids, self.suffix_marks, self.suffix_end)
+        if fields == (None, None, None, None):
+            return
+        ids, marks, end = self.suffix_ids or [], self.suffix_marks or [], self.suffix_end or []
+        if (
+            not self.suffix
+            or len(end) != 2
+            or len(ids) != len(marks)
+            or not {"S", "E"} <= set(marks)
+        ):
+            raise RecipeError(
+                f"suffix={self.suffix!r}, suffix_ids, suffix_marks and suffix_end belong together: "
+                "use prompt_config_for(tokenizer, template, suffix=...), which sets them"
+            )
 
     def _check_domains(self) -> None:
         names = self.domains or []
@@ -147,10 +201,11 @@ class PromptConfig(PeftConfig):
 
 
 def prompt_config_for(
-    tokenizer: Callable[[list[str]], torch.Tensor],
+    tokenizer: Callable[[list[str]], Tensor],
     template: str,
     *,
     random: bool = False,
+    suffix: str | None = None,
     **options: Any,
 ) -> PromptConfig:
     """Return a config with one context token for every token of a hand-written template.
@@ -159,9 +214,12 @@ def prompt_config_for(
         tokenizer: Texts to (B, L) int64 ids: an open_clip tokenizer, `ClipBackbone.tokenize`, or
             for a Hugging Face tokenizer t
             `lambda texts: t(texts, padding="max_length", return_tensors="pt").input_ids`.
-        template: The words that will precede every query, such as "a video of".
+        template: The words that will precede every query, such as "a video of". "" with a suffix:
+            no context tokens, whatever precedes the queries.
         random: Start from N(0, 0.02) instead of the template's embeddings; the template then only
             reserves the places ("X X X X" is CoOp's choice).
+        suffix: What will follow every query, such as ", starts at frame [S] and ends at frame
+            [E]" (PPT): learned tokens at the marks, of which [S] and [E] point at frames.
         **options: The other fields of `PromptConfig`.
 
     Raises:
@@ -171,6 +229,12 @@ def prompt_config_for(
     for name in ("text_tokens", "text_start", "init", "init_ids"):
         if name in options:
             raise RecipeError(f"{name} follows from the template; leave it out")
+    if suffix is not None:
+        ending, first = make_suffix(tokenizer, suffix)
+        options |= {"suffix": suffix, "suffix_ids": list(ending.ids)}
+        options |= {"suffix_marks": list(ending.marks), "suffix_end": [ending.end, ending.pad]}
+        if not template:
+            return PromptConfig(text_start=first, **options)
     empty, alone, followed = tokenizer(["", template, f"{template} person"]).tolist()
     differing = (i for i, pair in enumerate(zip(empty, alone, strict=True)) if len(set(pair)) == 2)
     start = next(differing, None)

@@ -10,6 +10,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from zsvg.tuners.context import condition, domains
+from zsvg.tuners.suffix import Suffix
 
 Place = Literal["embedding", "text", "vision", "pixels"]
 
@@ -26,6 +27,7 @@ class Slot:
         ids: Embedding only: the token ids that the prompts may overwrite; None: any.
         template: The text of `ids`, for the error message.
         domains: Embedding only: names of the domains whose own tokens end the context.
+        suffix: Embedding only: what follows every query, with learned tokens.
         border: Pixels only: how wide the learned border is.
         size: Pixels only: height and width of the pictures.
     """
@@ -37,6 +39,7 @@ class Slot:
     ids: tuple[int, ...] | None = None
     template: str | None = None
     domains: tuple[str, ...] = ()
+    suffix: Suffix | None = None
     border: int = 0
     size: tuple[int, int] = (0, 0)
 
@@ -45,7 +48,8 @@ class PromptLayer(nn.Module, BaseTunerLayer):
     """Wraps one module of a CLIP tower; without an active adapter it is that module.
 
     - embedding: token ids (B, L) -> (B, L, d); n positions are overwritten (CoOp): those after
-      the start token, or the first n where the tokenizer has no start token (SigLIP).
+      the start token, or the first n where the tokenizer has no start token (SigLIP); and learned
+      ones among the last before the end token (PPT).
     - text: the same positions of a block's input are overwritten (deep text prompts).
     - vision: n tokens are appended to a block's input (B, T, d), and removed afterwards unless
       they ride along. Nothing outside the tower's blocks changes, so every pooling works; what
@@ -62,6 +66,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         "prompt_meta_down",
         "prompt_meta_up",
         "prompt_domains",
+        "prompt_suffix",
         "prompt_border",
     )
     other_param_names = ("slots", "sources")
@@ -80,6 +85,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         self.prompt_meta_down = nn.ModuleDict()  # Linear: D -> D / 16
         self.prompt_meta_up = nn.ModuleDict()  # Linear: D / 16 -> text width
         self.prompt_domains = nn.ParameterDict()  # (M, k, d): the last k of n tokens, by domain
+        self.prompt_suffix = nn.ParameterDict()  # (m, d): the learned tokens behind the query
         self.prompt_border = nn.ParameterDict()  # (3, pixels of the border), row by row
         self.slots: dict[str, Slot] = {}
         self.sources: dict[str, PromptLayer] = {}  # coupled adapters: the layer to project from
@@ -126,8 +132,19 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             return self.base_layer(x, *args, **kwargs)
         if self.place == "embedding":
             self._check_ids(x, slot)
+            behind = None if slot.suffix is None else slot.suffix.places(x)[:, slot.suffix.learned]
             x = self.base_layer(x, *args, **kwargs)
-            return _overwrite(x, self._prompts(adapter), slot.start)
+            if slot.tokens:
+                x = _overwrite(x, self._prompts(adapter), slot.start)
+            if behind is None:
+                return x
+            tokens = self._biased(self.prompt_suffix[adapter], adapter)
+            _check_count(tokens, x)
+            return x.scatter(
+                1,
+                behind[..., None].expand(-1, -1, x.shape[-1]),
+                tokens.to(x.dtype).expand(len(x), -1, -1),
+            )
         if self.place == "text":
             x = _overwrite(x, self._prompts(adapter), slot.start)
             return self.base_layer(x, *args, **kwargs)
@@ -165,6 +182,10 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         if adapter in self.prompt_domains:
             own = _of_domains(self.prompt_domains[adapter], self.slots[adapter].domains)
             prompts = torch.cat([prompts.expand(*own.shape[:-2], -1, -1), own], dim=-2)
+        return self._biased(prompts, adapter)
+
+    def _biased(self, prompts: Tensor, adapter: str) -> Tensor:
+        """Add what depends on the image, for a conditional adapter."""
         if adapter not in self.prompt_meta_down:
             return prompts
         features = condition()
@@ -210,10 +231,14 @@ def _of_domains(tokens: Tensor, known: tuple[str, ...]) -> Tensor:
 
 def _overwrite(x: Tensor, prompts: Tensor, start: int) -> Tensor:
     """Replace n positions of x (B, L, d) from `start` by prompts (n, d) or (B, n, d)."""
-    if prompts.ndim == 3 and len(prompts) not in (1, len(x)):
-        raise ValueError(f"images or domains for {len(prompts)} texts are set, but {len(x)} came")
+    _check_count(prompts, x)
     prompts = prompts.to(x.dtype).expand(x.shape[0], -1, -1)
     return torch.cat([x[:, :start], prompts, x[:, start + prompts.shape[1] :]], dim=1)
+
+
+def _check_count(prompts: Tensor, x: Tensor) -> None:
+    if prompts.ndim == 3 and len(prompts) not in (1, len(x)):
+        raise ValueError(f"images or domains for {len(prompts)} texts are set, but {len(x)} came")
 
 
 def border_mask(size: tuple[int, int], border: int) -> Tensor:

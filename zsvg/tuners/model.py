@@ -82,7 +82,7 @@ class PromptModel(BaseTuner):
         """
         towers: dict[str, int] = {}
         targets: list[str] = []
-        if peft_config.text_tokens:
+        if peft_config.sees_text:
             text = text_tower(self.model)
             towers |= {"text_width": text.width, "text_layers": len(text.blocks)}
             if peft_config.conditional:
@@ -100,7 +100,7 @@ class PromptModel(BaseTuner):
                 f"these prompts were made for towers of {_sizes(peft_config.towers)}; this "
                 f"backbone has {_sizes(towers)}: load the backbone they name, or make new prompts"
             )
-        if peft_config.text_tokens:
+        if peft_config.sees_text:
             _check_text(peft_config, text)
             depth = _depth("text_depth", peft_config.text_depth, len(text.blocks))
             peft_config.text_depth = depth
@@ -161,7 +161,7 @@ class PromptModel(BaseTuner):
             self._fill_text(peft_config, adapter_name, layer, random)
 
     def _site(self, config: PromptConfig, key: str) -> tuple[Place, int]:
-        if config.text_tokens:
+        if config.sees_text:
             text = text_tower(self.model)
             if key == text.embedding:
                 return "embedding", 0
@@ -187,6 +187,7 @@ class PromptModel(BaseTuner):
             ids=None if ids is None else tuple(ids),
             template=config.init,
             domains=names,
+            suffix=config.ending if at_embedding else None,
         )
         if ids is not None:
             words = layer.weight.detach()[ids]
@@ -196,7 +197,12 @@ class PromptModel(BaseTuner):
             for values in (tokens, each):
                 values.normal_(std=0.02, generator=random)
         # float32 on any backbone: bfloat16 is too coarse for the optimiser's small steps.
-        layer.prompt_tokens[adapter] = nn.Parameter(tokens.to(device, torch.float32))
+        if config.text_tokens:
+            layer.prompt_tokens[adapter] = nn.Parameter(tokens.to(device, torch.float32))
+        if suffix := layer.slots[adapter].suffix:
+            fillers = [suffix.ids[place] for place in suffix.learned]
+            value = layer.weight.detach()[fillers].clone()
+            layer.prompt_suffix[adapter] = nn.Parameter(value.to(device, torch.float32))
         if names:
             layer.prompt_domains[adapter] = nn.Parameter(each.to(device, torch.float32))
         if at_embedding and config.conditional:
@@ -241,16 +247,20 @@ class PromptModel(BaseTuner):
 
 def _check_text(config: PromptConfig, text: TextTower) -> None:
     room = text.context_length - config.text_start - 1
-    if config.text_tokens > room:
+    behind = len(config.suffix_ids or ())
+    if config.text_tokens + behind > room:
+        more = f" with {behind} behind the query" if behind else ""
         raise RecipeError(
-            f"text_tokens={config.text_tokens} does not fit: the text tower has room for {room} "
-            f"tokens from position {config.text_start} to the end token"
+            f"text_tokens={config.text_tokens}{more} does not fit: the text tower has room for "
+            f"{room} tokens from position {config.text_start} to the end token"
         )
-    if config.init_ids is not None and not all(0 <= i < text.vocabulary for i in config.init_ids):
-        raise BackboneError(
-            f"the ids {config.init_ids} of init={config.init!r} are not in the backbone's "
-            f"vocabulary of {text.vocabulary}; use the backbone's own tokenizer"
-        )
+    for name in ("init", "suffix"):
+        ids = getattr(config, f"{name}_ids") or []
+        if not all(0 <= i < text.vocabulary for i in ids):
+            raise BackboneError(
+                f"the ids {ids} of {name}={getattr(config, name)!r} are not in the backbone's "
+                f"vocabulary of {text.vocabulary}; use the backbone's own tokenizer"
+            )
 
 
 def _depth(name: str, depth: int | str, layers: int) -> int:

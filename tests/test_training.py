@@ -165,6 +165,28 @@ def test_borders_have_their_own_rate(backbone, network_of, tmp_path):
     assert border.abs().max().item() == pytest.approx(0.25, rel=1e-3)  # Adam's first step
 
 
+@pytest.mark.parametrize("name", ["vpt", "tvp", "maple"])
+def test_checkpointed_gradients_train_alike_and_are_switched_off_again(
+    name, backbone, network_of, tmp_path
+):
+    examples = make_examples(backbone, frames=True)
+    passes: list[int] = []
+    block = backbone.model.visual.transformer.resblocks[1].mlp.c_fc
+    hook = block.register_forward_hook(lambda *_: passes.append(1))
+    histories, counts = [], []
+    for checkpointed in (False, True):
+        network = network_of(name)
+        passes.clear()
+        options = replace(QUICK, steps=3, checkpoint_gradients=checkpointed)
+        histories.append(train(network, examples[:8], [], options, tmp_path / str(checkpointed)))
+        counts.append(len(passes))
+        network.release()
+        assert not backbone.model.visual.transformer.grad_checkpointing
+    hook.remove()
+    assert counts == [3, 6]  # one pass a step, and one more where it goes back
+    assert histories[1].losses == pytest.approx(histories[0].losses, rel=1e-5)
+
+
 def test_counting_parameters_leaves_the_backbone_unwrapped(backbone, network_of):
     network = network_of("coop")
     prompts, head = network.parameter_counts()

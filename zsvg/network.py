@@ -112,8 +112,18 @@ class GroundingNetwork(nn.Module):
             self.model.to(self.backbone.device).eval()
         self._texts.clear()
 
+    def checkpoint_gradients(self, on: bool) -> None:
+        """Let the image tower compute its activations again in the backward pass, or keep them.
+
+        That takes less memory and more time. Does nothing where frames are not encoded in training;
+        open_clip's ResNets ignore it.
+        """
+        if self.trains_vision:
+            self.backbone.model.visual.set_grad_checkpointing(on)
+
     def release(self) -> None:
         """Take the prompts off the backbone, which is then as it was before `attach`."""
+        self.checkpoint_gradients(False)
         if self.attached:
             with self.backbone.lock:
                 self.model.unload()

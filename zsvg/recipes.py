@@ -80,6 +80,7 @@ class Training(_Strict):
     warmup: int = Field(default=30, ge=0)
     validate_every: int = Field(default=25, ge=1)
     accumulation: int = Field(default=1, ge=1)
+    checkpoint_gradients: bool = False  # of the image tower: less memory, more time
     crop_rate: float = Field(default=0.3, ge=0, le=1)
     concatenate_rate: float = Field(default=0.3, ge=0, le=1)
     denoise: Literal["no", "weights", "labels", "both"] = "weights"  # of pseudo labels only

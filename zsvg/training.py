@@ -69,6 +69,7 @@ class TrainingOptions:
         patience: Stop after so many validations without a better one; None never stops early.
         checkpoint_every: Steps between checkpoints.
         mixed_precision: "no", or "bf16" for autocast.
+        checkpoint_gradients: Prompts of the image tower take less memory and more time.
         seed: Of batches, augmentation and dropout. (The caller seeds initial weights.)
         crop_rate: Share of samples cut to a random stretch around their moment.
         concatenate_rate: Share of samples that get another video put before or after them.
@@ -94,6 +95,7 @@ class TrainingOptions:
     patience: int | None = None
     checkpoint_every: int = 20
     mixed_precision: Literal["no", "bf16"] = "no"
+    checkpoint_gradients: bool = False
     seed: int = 0
     crop_rate: float = 0.0
     concatenate_rate: float = 0.0
@@ -265,6 +267,7 @@ def train(
     folder = Path(checkpoint_dir)
     samples = _with_mean_weight_one(train_examples)
     network.attach()
+    network.checkpoint_gradients(options.checkpoint_gradients)
     weights = network.trainable()
     optimizer = _optimizer(weights, options, device)
     identity = _identity(network, samples, validation_examples, options, accelerator.num_processes)

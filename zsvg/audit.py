@@ -8,7 +8,6 @@ alone would reach. Only the difference was learned by looking.
 
 from __future__ import annotations
 
-import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zsvg.baselines import another_video
 from zsvg.errors import ZsvgError
 from zsvg.moments import iou
 from zsvg.records import Annotation
@@ -145,12 +145,8 @@ def _by_video(records: Sequence[Annotation]) -> dict[str, NDArray[np.float64]]:
 
 def _exchange(spans: Spans, lengths: Mapping[str, float], seed: int) -> Spans:
     """Give each video the labels of another one, stretched to its length."""
-    vids = sorted(spans)
-    order = vids[:]
-    random.Random(seed).shuffle(order)
-    # Along one cycle nobody keeps the own labels, unless there is only one video.
-    following = dict(zip(order, order[1:] + order[:1], strict=True))
-    return {vid: spans[following[vid]] / lengths[following[vid]] * lengths[vid] for vid in vids}
+    other = another_video(spans, seed)
+    return {vid: spans[other[vid]] / lengths[other[vid]] * lengths[vid] for vid in sorted(spans)}
 
 
 def _best(spans: Spans, others: Spans) -> NDArray[np.float64]:

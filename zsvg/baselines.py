@@ -1,13 +1,15 @@
 """Answers that need neither the video nor the query: the numbers every method must beat.
 
 Each function looks only at qid, query, vid and duration of the annotations it answers; the truth is
-used by `fit_fixed_window` alone, and there it is the labels given for fitting.
+used by `fit_fixed_window` alone, and there it is the labels given for fitting. `exchanged` makes
+such answers of those of any method.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -137,6 +139,54 @@ def trivial_answers(
         annotations, start, end
     )
     return answers
+
+
+def exchanged(
+    predictions: Sequence[Prediction], annotations: Sequence[Annotation], *, seed: int = 0
+) -> list[Prediction]:
+    """Answer every query with what was answered to a query of another video.
+
+    Windows are stretched to the length of the video. What these answers score, a method owes to
+    where moments of such videos lie, and not to looking.
+
+    Args:
+        predictions: Of any method; queries of a video whose answers come from one without any stay
+            without.
+        annotations: The queries, of which the predictions are.
+        seed: Of the exchange of videos.
+    """
+    lengths = {record.vid: record.duration for record in annotations}
+    given: dict[str, list[Prediction]] = {vid: [] for vid in lengths}
+    for prediction in predictions:
+        given[prediction.vid].append(prediction)
+    other = another_video(lengths, seed)
+    answers, asked = [], dict.fromkeys(lengths, 0)
+    for record in annotations:
+        found = given[other[record.vid]]
+        if not found:
+            continue
+        source = found[asked[record.vid] % len(found)]
+        asked[record.vid] += 1
+        stretch = record.duration / lengths[source.vid]
+        windows = tuple((s * stretch, e * stretch, p) for s, e, p in source.pred_relevant_windows)
+        answers.append(
+            replace(
+                source,
+                qid=record.qid,
+                query=record.query,
+                vid=record.vid,
+                pred_relevant_windows=windows,
+            )
+        )
+    return answers
+
+
+def another_video(vids: Collection[str], seed: int) -> dict[str, str]:
+    """Return for each video another one, each once; a single video is left with itself."""
+    order = sorted(vids)
+    random.Random(seed).shuffle(order)
+    # Along one cycle nobody stays with itself.
+    return dict(zip(order, order[1:] + order[:1], strict=True))
 
 
 def _random(record: Annotation, seed: int) -> random.Random:

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from zsvg.commands import models, worlds, yardsticks
+from zsvg.commands.compare import compare
 from zsvg.commands.prompts import prompts
 from zsvg.errors import ZsvgError
 from zsvg.terminal import say
@@ -29,6 +30,7 @@ for command in (
     models.features,
     models.pseudo_label,
     models.tune,
+    compare,
     models.ground,
     models.predict,
     yardsticks.evaluate,

@@ -101,7 +101,8 @@ def denoised(
     examples of several windows keep theirs. Weights are `noise_weights` times the labels' own,
     with the same sum, so that the loss keeps its size. They compare answers with the original
     windows: one that has moved to an answer agrees with it, right or wrong. Answers with the score
-    0 do not exist (`zsvg.heads.HeadOutput`).
+    0 do not exist (`zsvg.heads.HeadOutput`); those that miss a label's glance are known to be
+    wrong, and are left out.
 
     Args:
         examples: The present examples, n of them.
@@ -116,6 +117,9 @@ def denoised(
         real = (scores[row] > 0) & (moments[row, :, 0] < moments[row, :, 1])
         spans = moments[row][real].astype(np.float64) * example.duration
         values = scores[row][real].astype(np.float64)
+        if example.glance is not None:
+            holds = (spans[:, 0] <= example.glance) & (example.glance <= spans[:, 1])
+            spans, values = spans[holds], values[holds]
         if move and example.doubtful and len(example.windows) == 1:
             window = refined(example.windows[0], spans, values, LABEL_SHARE)
             example = replace(example, windows=window[None])

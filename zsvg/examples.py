@@ -29,7 +29,8 @@ class Example:
         weight: Weight of the sample's loss; weights are divided by their mean before training.
         frames: Returns the (T, S, S, 3) uint8 frames; needed to train vision prompts.
         wordless: There is no sentence; the query is made of frames inside the moment.
-        doubtful: It is a pseudo label, which denoising may doubt.
+        doubtful: Its window is not an annotator's, so denoising may doubt it.
+        glance: An instant in seconds that is known to lie in the moment.
         domain: Name of the video's domain, for prompts that have domains.
 
     Raises:
@@ -46,6 +47,7 @@ class Example:
     frames: FrameLoader | None = None
     wordless: bool = False
     doubtful: bool = True
+    glance: float | None = None
     domain: str | None = None
 
     def __post_init__(self) -> None:
@@ -123,6 +125,7 @@ def crop(
         centres=(example.centres[left:right] * example.duration - origin) / length,
         duration=float(length),
         windows=windows[kept],
+        glance=None if example.glance is None else float(example.glance - origin),
         frames=None if loader is None else lambda: loader()[left:right],
     )
     return shorter, int(kept[:target].sum())
@@ -142,6 +145,7 @@ def concatenate(example: Example, other: Example, *, before: bool) -> Example:
         centres=np.concatenate(seconds) / duration,
         duration=duration,
         windows=example.windows + offset,
+        glance=None if example.glance is None else example.glance + offset,
         frames=(lambda: np.concatenate([load() for load in loaders])) if loaders else None,
     )
 

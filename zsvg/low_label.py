@@ -54,7 +54,7 @@ def weigh_true(labels: Sequence[Annotation], weight: float) -> list[Annotation]:
     """
     if not (math.isfinite(weight) and weight > 0):
         raise ZsvgError(f"--also-weight {weight:g}: it must be a finite number above 0")
-    check_trainable(labels)  # a weight that is no number could not be multiplied
+    check_trainable(labels, timed=False)  # a weight that is no number could not be multiplied
     return [
         label
         if is_pseudo(label)

@@ -42,7 +42,7 @@ def write_model_card(folder: Path, manifest: Mapping[str, Any], *, prompts: int,
             "trained",
             f"{prompts} prompt and {head} head parameters, {recipe['training']['steps']} steps",
         ),
-        ("labels", " and ".join(made_of)),
+        ("labels", f"{' and '.join(made_of)}: {labels['level']}"),
         ("frames", f"{sampling['fps']:g} per second, {sampling['framing']}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))),
     ]

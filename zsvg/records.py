@@ -119,12 +119,14 @@ def write_predictions(path: str | Path, records: Iterable[Prediction]) -> None:
     _write(path, records, _PREDICTION_KEYS)
 
 
-def check_trainable(annotations: Iterable[Annotation], *, tolerance: float = END_TOLERANCE) -> None:
+def check_trainable(
+    annotations: Iterable[Annotation], *, tolerance: float = END_TOLERANCE, timed: bool = True
+) -> None:
     """Refuse labels that training cannot use.
 
-    Each record needs a query that is not blank and at least one window; each window needs
-    0 <= start < end, start < duration and end <= duration + `tolerance` seconds. A `weight` must
-    be a finite number, 0 or more.
+    Each record needs a query that is not blank and, where labels are `timed`, at least one window;
+    each window needs 0 <= start < end, start < duration and end <= duration + `tolerance` seconds.
+    A `weight` must be a finite number, 0 or more.
 
     Raises:
         RecordError: the first record that fails, with its qid, vid and value.
@@ -133,8 +135,11 @@ def check_trainable(annotations: Iterable[Annotation], *, tolerance: float = END
         name = f"record qid {record.qid!r} of video {record.vid!r}"
         if not record.query.strip():
             raise RecordError(f"{name}: the query is blank; drop the record or write a sentence")
-        if not record.relevant_windows:
-            raise RecordError(f"{name}: no relevant_windows to train on; drop the record")
+        if timed and not record.relevant_windows:
+            raise RecordError(
+                f"{name}: no relevant_windows to train on; drop the record, or train without times "
+                "(--supervision weak)"
+            )
         weight = record.extra.get("weight", 1.0)
         if not _is_number(weight) or not math.isfinite(weight) or weight < 0:
             raise RecordError(f"{name}: weight {weight!r} must be a finite number, 0 or more")

@@ -631,7 +631,8 @@ def _data_hash(examples: Sequence[Example]) -> str:
                 content = np.ascontiguousarray(example.features)
                 digests[key] = hashlib.sha256(content.tobytes()).hexdigest()
             times = [example.centres.tolist(), example.windows.tolist(), example.duration]
-            about = [example.vid, example.domain, example.query, example.weight, example.doubtful]
+            about = [example.vid, example.domain, example.query, example.weight]
+            about += [example.doubtful, example.glance]
             yield [*about, digests[key], *times]
 
     return sha256_json(list(rows()))

@@ -35,15 +35,17 @@ from zsvg.prediction import predict_all
 from zsvg.pseudo.sharding import Processes, everywhere, launched
 from zsvg.recipes import Recipe
 from zsvg.records import FROM_FRAMES, Annotation, check_trainable
+from zsvg.supervision import Level, hide, level_of, located
 from zsvg.training import Example, History, TrainingOptions, train
 from zsvg.video import Framing, sample_frames
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneOptions:
-    """What is not part of a recipe: seed, sampling, precision."""
+    """What is not part of a recipe: seed, what is seen of true labels, sampling, precision."""
 
     seed: int = 0
+    supervision: Level = "full"
     fps: float = 2.0
     framing: Framing = "crop"
     mixed_precision: Literal["no", "bf16"] = "no"
@@ -61,10 +63,12 @@ class TuneOutcome:
             sentences to ask.
         training_free: The same, without any training.
         failures: vid -> why its labels could not be used.
+        level: What the labels told, see `zsvg.supervision.level_of`.
     """
 
     folder: Path
     history: History
+    level: str
     held_out: float | None
     training_free: float | None
     failures: Mapping[str, str]
@@ -78,12 +82,14 @@ class TuneOutcome:
 
     def summary(self) -> list[str]:
         """Return what a user wants to know at the end."""
+        lines = [f"trained {self.level}"]
         if self.held_out is None or self.training_free is None:
             return [
-                "the labels have no sentences, so nothing here tells whether tuning helped; give "
-                "annotations as --validation"
+                *lines,
+                "no label tells both a sentence and its times, so nothing here tells whether "
+                "tuning helped; give annotations as --validation",
             ]
-        lines = [
+        lines += [
             f"held-out labels, mIoU: tuned {100 * self.held_out:.1f}, "
             f"training-free {100 * self.training_free:.1f}"
         ]
@@ -131,8 +137,14 @@ def plan(
     """
     if not labels:
         raise ZsvgError("there are no labels to tune on")
+    labels = hide(labels, options.supervision, options.seed)
+    if options.supervision != "full" and all(map(is_pseudo, labels)):
+        raise ZsvgError(
+            f"--supervision {options.supervision} hides times of annotations, but all labels are "
+            "pseudo labels; leave it out"
+        )
     _training_options(recipe, options)
-    check_trainable(labels)
+    check_trainable(labels, timed=options.supervision == "full")
     known = [*labels, *(validation or ())]
     lost = sorted({a.vid for a in known if a.vid not in videos})
     if lost:
@@ -140,11 +152,7 @@ def plan(
             f"{lost[0]}: its labels are given but the video is not in the folder"
             + (f" (nor are {len(lost) - 1} others)" if len(lost) > 1 else "")
         )
-    training, held = (
-        (list(labels), list(validation))
-        if validation
-        else split_by_video(labels, recipe.held_out, options.seed)
-    )
+    training, held = _split(labels, validation, recipe, options)
     network = build_network(backbone, recipe, options.seed, labels)
     if recipe.training.visual_share < 1 and not network.trains_vision:
         raise RecipeError(
@@ -154,6 +162,7 @@ def plan(
     domains = Counter(a.extra.get("domain") or "no domain" for a in training)
     return [
         f"{recipe.name} on {backbone.name}: {prompts} prompt and {head} head parameters train",
+        level_of(labels, options.supervision),
         f"{len(training)} labels of {len({a.vid for a in training})} videos to train on, "
         f"{len(held)} of {len({a.vid for a in held})} to select by",
         f"{recipe.training.steps} steps of {recipe.training.batch_size}",
@@ -205,6 +214,7 @@ def tune(
     processes = launched(backbone.device.type)
     if backbone.adapters is not None:
         raise ZsvgError(f"{backbone.name} already carries prompts; load it afresh to tune on it")
+    labels = hide(labels, options.supervision, options.seed)
     plan(labels, videos, backbone, recipe, options, validation=validation)
     if output.exists() and not (output / MANIFEST).is_file() and _occupied(output):
         raise ZsvgError(f"{output}: exists and is not a model folder; choose another -o")
@@ -234,10 +244,9 @@ def _tune(
     if not encoded:
         raise ZsvgError("none of the labelled videos can be read: " + next(iter(failures.values())))
     usable = [a for a in labels if a.vid in encoded]
-    if validation:
-        training, held = usable, [a for a in validation if a.vid in encoded]
-    else:
-        training, held = split_by_video(usable, recipe.held_out, options.seed)
+    known = validation and [a for a in validation if a.vid in encoded]
+    training, held = _split(usable, known, recipe, options)
+    training = located(training, encoded, backbone, recipe.template)
     network = build_network(backbone, recipe, options.seed, usable)
     needs_frames = network.trains_vision
 
@@ -268,8 +277,10 @@ def _tune(
             "recipe": recipe.model_dump(),
             "options": asdict(options),
             "labels": {
+                "level": level_of(usable, options.supervision),
                 "count": len(usable),
                 "true": sum(not is_pseudo(a) for a in usable),
+                "selected_by": _selected_by(validation, held),
                 "sha256": _labels_hash(usable),
             },
             "versions": {"zsvg": zsvg.__version__, "torch": torch.__version__.split("+")[0]},
@@ -308,7 +319,26 @@ def _tune(
         held_out=scores.get("tuned"),
         training_free=scores.get("training-free"),
         failures=failures,
+        level=level_of(usable, options.supervision),
     )
+
+
+def _split(
+    labels: Sequence[Annotation],
+    validation: Sequence[Annotation] | None,
+    recipe: Recipe,
+    options: TuneOptions,
+) -> tuple[list[Annotation], list[Annotation]]:
+    """Return labels to train on, and those to select by; none where no label has times.
+
+    A window that the backbone found would choose the network that is most like the backbone.
+    """
+    if validation:
+        return list(labels), list(validation)
+    if not any(a.relevant_windows for a in labels):
+        return list(labels), []
+    training, held = split_by_video(labels, recipe.held_out, options.seed)
+    return training, [a for a in held if a.relevant_windows]
 
 
 def build_network(
@@ -448,7 +478,8 @@ def _example(
     query = BLIND_QUERY if query_blind else record.query
     return Example(
         wordless=query == FROM_FRAMES,
-        doubtful=is_pseudo(record),
+        doubtful=is_pseudo(record) or options.supervision != "full",
+        glance=record.extra.get("glance") if options.supervision == "glance" else None,
         vid=record.vid,
         features=video.features,
         centres=video.centres / video.duration,
@@ -489,7 +520,14 @@ def _held_out_scores(
 
 
 def _labels_hash(labels: Sequence[Annotation]) -> str:
-    return sha256_json([[a.vid, a.query, list(a.relevant_windows)] for a in labels])
+    times = [list(a.relevant_windows) or a.extra.get("glance") for a in labels]
+    return sha256_json([[a.vid, a.query, t] for a, t in zip(labels, times, strict=True)])
+
+
+def _selected_by(validation: Sequence[Annotation] | None, held: Sequence[Annotation]) -> str:
+    if not held:
+        return "nothing: the last step"
+    return "annotations" if validation else "held-out labels"
 
 
 def _occupied(folder: Path) -> bool:

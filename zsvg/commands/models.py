@@ -241,6 +241,13 @@ def tune(
         float | None,
         typer.Option(help="What a true label weighs beside a pseudo one [default: 1]."),
     ] = None,
+    supervision: Annotated[
+        str,
+        typer.Option(
+            help="What is seen of annotations: full, glance (one instant per sentence, under "
+            "`glance` or drawn from its windows) or weak (no times)."
+        ),
+    ] = "full",
     steps: Annotated[int | None, typer.Option(help="Overrides the recipe's steps.")] = None,
     seed: Seed = 0,
     fps: Fps = 2.0,
@@ -263,6 +270,7 @@ def tune(
     from zsvg.pseudo.sharding import launched
     from zsvg.recipes import load_recipe
     from zsvg.records import read_annotations
+    from zsvg.supervision import hide
     from zsvg.tuning import TuneOptions, plan
     from zsvg.tuning import tune as run
     from zsvg.video import find_videos
@@ -277,8 +285,8 @@ def tune(
     if also_weight is not None and also is None:
         raise ZsvgError("--also-weight weighs the labels of --also; give that too")
     records, taken = choose_labels(
-        read_annotations(labels),
-        also=read_annotations(also) if also else (),
+        hide(read_annotations(labels), supervision, seed),
+        also=hide(read_annotations(also), supervision, seed) if also else (),
         also_weight=1.0 if also_weight is None else also_weight,
         shot_count=shots,
         seed=seed,
@@ -286,6 +294,7 @@ def tune(
     held_out = read_annotations(validation) if validation else None
     options = TuneOptions(
         seed=seed,
+        supervision=supervision,  # type: ignore[arg-type]
         fps=fps,
         framing=framing,  # type: ignore[arg-type]
         mixed_precision=mixed_precision,  # type: ignore[arg-type]

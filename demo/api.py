@@ -127,13 +127,14 @@ def endpoints(site: Site, visit: gr.State) -> None:
         return str(labelling.export(site, visit))
 
     def tune(
-        recipe: str, steps: float, which: str, true_weight: float, visit: Visit
+        recipe: str, head: str, steps: float, which: str, true_weight: float, visit: Visit
     ) -> Mapping[str, Any]:
-        """Begin to tune on the labels, all or true; returns the state."""
+        """Begin to tune on the labels, all or true; head may be empty. Returns the state."""
         tuning.begin(
             site,
             visit,
             recipe=recipe,
+            head=head,
             steps=int(steps),
             which=which,
             true_weight=float(true_weight),
@@ -169,7 +170,8 @@ def endpoints(site: Site, visit: gr.State) -> None:
     add(label_accept, [text("sentence"), number("start"), number("end")])
     add(label_reject)
     add(label_export, outputs=file)
-    add(tune, [text("recipe"), number("steps"), text("which"), number("true_weight", 1)])
+    settings = [text("recipe"), text("head"), number("steps", 200), text("which")]
+    add(tune, [*settings, number("true_weight", 1)])
     add(tune_progress)
     add(tune_stop)
     add(tune_use, outputs=file)

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from zsvg.heads.kinds import HEADS
 from zsvg.low_label import is_pseudo
 from zsvg.recipes import load_recipe, recipe_names
 from zsvg.report_figures import LearningFigure
@@ -45,6 +46,14 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
                 elem_id="tune-recipe",
             )
             source = gr.HTML(about_recipe("coop"), apply_default_css=False)
+            head = gr.Dropdown(
+                [("as the recipe says", ""), *HEADS],
+                value="",
+                label="Head",
+                filterable=False,
+                visible=len(HEADS) > 1,
+                elem_id="tune-head",
+            )
             steps = gr.Slider(
                 10, limits.steps, value=200, step=10, label="Steps", elem_id="tune-steps"
             )
@@ -70,9 +79,10 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
     clock = gr.Timer(1, active=False)
 
     def start_run(
-        recipe: str, steps: float, which: str, weight: float, visit: Visit
+        recipe: str, head: str, steps: float, which: str, weight: float, visit: Visit
     ) -> tuple[Any, ...]:
-        begin(site, visit, recipe=recipe, steps=int(steps), which=which, true_weight=float(weight))
+        settings = {"recipe": recipe, "head": head, "which": which}
+        begin(site, visit, **settings, steps=int(steps), true_weight=float(weight))
         return *follow(visit), gr.Timer(active=True), visit
 
     def follow(visit: Visit) -> tuple[Any, ...]:
@@ -112,7 +122,7 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
     recipe.input(polite(use), recipe, [source, steps], **hidden)
     start.click(
         polite(start_run),
-        [recipe, steps, which, weight, visit],
+        [recipe, head, steps, which, weight, visit],
         [*watched, clock, visit],
         **hidden,
     )

@@ -9,8 +9,10 @@ from typing import Any
 
 import zsvg
 from zsvg import ZsvgError
+from zsvg.backbones.clip import ClipBackbone
 from zsvg.checkpoints import POINTER
 from zsvg.files import sha256_json
+from zsvg.heads.kinds import HEADS
 from zsvg.low_label import is_pseudo
 from zsvg.recipes import recipe_names
 from zsvg.records import write_annotations
@@ -24,7 +26,14 @@ _PACKED = "model.zip"
 
 
 def begin(
-    site: Site, visit: Visit, *, recipe: str, steps: int, which: str, true_weight: float
+    site: Site,
+    visit: Visit,
+    *,
+    recipe: str,
+    head: str = "",
+    steps: int,
+    which: str,
+    true_weight: float,
 ) -> None:
     """Start to tune; equal settings continue where they were stopped.
 
@@ -32,6 +41,7 @@ def begin(
         site: The page.
         visit: Whose labels are tuned on.
         recipe: Name of a shipped recipe.
+        head: Kind of the head; empty: the recipe's.
         steps: How many.
         which: "all" labels, or those alone that the visitor has looked at: "true".
         true_weight: What one of those counts, where a pseudo label counts 1.
@@ -43,6 +53,8 @@ def begin(
         raise ZsvgError("a run is under way; stop it first")
     if recipe not in recipe_names():  # no file of the server is a recipe
         raise ZsvgError(f"unknown recipe {recipe!r}; choose one of {', '.join(recipe_names())}")
+    if head and head not in HEADS:
+        raise ZsvgError(f"unknown head {head!r}; choose one of {', '.join(HEADS)}")
     if which not in (ALL, TRUE):
         raise ZsvgError(f"tune on {ALL} labels or the {TRUE} ones, not on {which!r}")
     if not 1 <= steps <= site.limits.steps:
@@ -51,7 +63,7 @@ def begin(
     labels = bench.labels(true_only=which == TRUE)
     if not labels:
         raise ZsvgError("you have not accepted or fixed a label yet")
-    settings = {"recipe": recipe, "steps": steps, "true_weight": true_weight}
+    settings = {"recipe": recipe, "head": head, "steps": steps, "true_weight": true_weight}
     known = [[a.vid, a.query, list(a.relevant_windows), is_pseudo(a)] for a in labels]
     folder = site.home(visit) / "tuning" / sha256_json([settings, known])[:16]
     write_annotations(folder / "labels.jsonl", labels)
@@ -109,7 +121,10 @@ def take(site: Site, visit: Visit) -> None:
     Raises:
         ZsvgError: The run has not finished.
     """
-    visit.tuned = zsvg.load(model_folder(visit), backbone=site.first.backbone)
+    backbone = site.first.backbone
+    if not isinstance(backbone, ClipBackbone):
+        raise ZsvgError("this page asks captions, and those take no prompts")
+    visit.tuned = zsvg.load(model_folder(visit), backbone=backbone)
 
 
 def packed(visit: Visit) -> Path:

@@ -26,7 +26,7 @@ STOPPED = 3
 def main() -> int:
     """Do the work of a file, and end with 0 where it was done."""
     threading.Thread(target=_end_with_stdin, daemon=True).start()
-    if hasattr(os, "nice"):
+    if hasattr(os, "nice") and os.nice(0) == 0:
         os.nice(5)  # the page itself has to stay quick
     # Events have the pipe for themselves: whatever a library prints goes to stderr.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -91,7 +91,7 @@ def tune(work: dict[str, Any], tell: Tell) -> None:
     """Tune on labels; write a model folder."""
     from zsvg.backbones.clip import load_backbone
     from zsvg.low_label import weigh_true
-    from zsvg.recipes import load_recipe
+    from zsvg.recipes import HeadRecipe, load_recipe
     from zsvg.records import read_annotations
     from zsvg.tuning import TuneOptions
     from zsvg.tuning import tune as run
@@ -99,18 +99,27 @@ def tune(work: dict[str, Any], tell: Tell) -> None:
     total = work["steps"]
     tell(doing="loading the backbone", done=0, total=total)
     recipe = load_recipe(work["recipe"])
-    training = recipe.training.model_copy(update={"steps": total})
+    changes: dict[str, Any] = {"training": recipe.training.model_copy(update={"steps": total})}
+    if work["head"]:
+        changes["head"] = HeadRecipe(kind=work["head"])
     backbone = load_backbone(work["backbone"], work["device"])
     tell(doing="looking at the videos", done=0, total=total)
+    begun: list[int] = []
+
+    def on_step(step: int, loss: float) -> None:
+        begun.append(step)
+        after = f", continued after step {begun[0] - 1}" if begun[0] > 1 else ""
+        tell(doing=f"tuning{after}", done=step, total=total, loss=loss)
+
     outcome = run(
         weigh_true(read_annotations(work["labels"]), work["true_weight"]),
         {vid: Path(path) for vid, path in work["videos"].items()},
         backbone,
         work["output"],
-        recipe=recipe.model_copy(update={"training": training}),
+        recipe=recipe.model_copy(update=changes),
         options=TuneOptions(fps=work["fps"], framing=work["framing"], allow_truncated=True),
         cache=work["cache"],
-        on_step=lambda step, loss: tell(doing="tuning", done=step, total=total, loss=loss),
+        on_step=on_step,
     )
     tell(
         lines=outcome.summary(),

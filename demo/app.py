@@ -1,161 +1,178 @@
-"""The demo: upload a video, write a sentence, see its moments and jump to the best one.
-
-Only the public interface of zsvg is used, so this file is also an example of it:
-
-    import zsvg
-    from app import build_demo
-
-    build_demo(zsvg.load("micro")).launch()
-"""
+"""The page as a whole: its head, its tabs, its looks, and what its server hands out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
-import pandas as pd
 
-from zsvg import EncodedVideo, Grounder, Grounding, ZsvgError
-from zsvg.video import probe, video_hash
+from zsvg import Grounder
 
-MAX_ANSWERS = 20
-MAX_QUERY = 300  # characters
-MAX_POINTS = 1000  # of the curve; a browser draws no more than that anyway
-COLUMNS = ["rank", "start (s)", "end (s)", "score"]
+from .api import endpoints
+from .gate import Gate
+from .ground import ground_tab
+from .label import label_tab
+from .tune import tune_tab
+from .visit import Limits, Site, Visit
+
+STYLE = Path(__file__).with_name("style.css")
 MICRO_NOTE = (
-    "**`micro` understands only microworld**, the small rendered videos of `zsvg microworld`: "
-    "coloured shapes and digits that move, spin, grow, shrink, blink or bounce. Its answers about "
-    "any other video mean nothing."
+    "<b><code>micro</code> understands only microworld</b>, small rendered videos: coloured shapes "
+    "and digits that enter, move, spin, grow, shrink, blink or bounce. Its answers about any other "
+    "video mean nothing."
 )
+FREE, TUNED = "training-free", "tuned"
 
 
-def build_demo(grounder: Grounder, *, max_minutes: float = 60.0) -> gr.Blocks:
-    """Lay out the page around one grounder.
+def build_demo(
+    models: Grounder | Mapping[str, Grounder],
+    *,
+    captioner: str | None = None,
+    videos: str | Path | None = None,
+    device: str | None = None,
+    limits: Limits | None = None,
+) -> gr.Blocks:
+    """Lay out the page around one grounder, or around several by name.
 
     Args:
-        grounder: What answers; the page says which backbone it uses.
-        max_minutes: Longer videos are refused, so that one visitor does not keep all the others
-            waiting.
+        models: Who answers. A tuned one alone gets its bare backbone beside it.
+        captioner: Who writes sentences in the Label tab; None: nobody, except that the backbone
+            `micro` brings its own.
+        videos: Folder that the Label tab offers to every visitor; None: none.
+        device: Of labelling and tuning runs; None: the best there is.
+        limits: What a visitor may take.
 
     Returns:
-        A page with the endpoint `/ground` (video, sentence, answers -> moments, curve, player,
-        summary); call `.launch()` on it.
+        A page; call `.launch(**launch_options())` on it.
     """
-
-    def ground(
-        video: str | None, query: str, top_k: float, encoded: EncodedVideo | None
-    ) -> tuple[pd.DataFrame, pd.DataFrame, Any, str, EncodedVideo]:
-        if not video:
-            raise _refusal("upload a video first")
-        if not query.strip():
-            raise _refusal("write a sentence that describes the moment")
-        if len(query) > MAX_QUERY:
-            raise _refusal(f"the sentence has {len(query)} characters; at most {MAX_QUERY}")
-        try:
-            minutes = probe(video).duration / 60
-            if minutes > max_minutes:
-                raise _refusal(
-                    f"the video lasts {minutes:.0f} minutes; this page takes up to {max_minutes:g}"
-                )
-            # The page's state: the next question about the same video skips the encoding.
-            if encoded is None or encoded.frames.content != video_hash(video):
-                encoded = grounder.encode(video)
-            answer = grounder.ground(encoded, query, top_k=int(top_k))
-        except (ZsvgError, ValueError) as error:
-            # Uploads lie in a folder of the server, which is nobody's business.
-            raise _refusal(str(error).replace(video, Path(video).name)) from error
-        best = answer.moments[0].start if answer.moments else 0.0
-        return (
-            _table(answer),
-            _curve(answer),
-            gr.Video(playback_position=best),
-            _summary(answer, encoded),
-            encoded,
-        )
-
-    def seek(event: gr.SelectData) -> Any:
-        return gr.Video(playback_position=float(event.row_value[1]))
-
+    limits = limits or Limits()
+    sides = {"": models} if isinstance(models, Grounder) else dict(models)
+    sides = _sides(sides)
+    backbone = next(iter(sides.values())).backbone.name
+    if captioner is None and backbone == "micro":
+        captioner = "micro"
+    folder = None if videos is None else Path(videos).resolve()
+    site = Site(sides, captioner=captioner, videos=folder, device=device, limits=limits)
     # Uploads are deleted once they are a day old.
     with gr.Blocks(title="zsvg", delete_cache=(3600, 86400)) as demo:
-        gr.Markdown("# zsvg: find moments by sentence\n" + describe(grounder))
-        encoded = gr.State(time_to_live=86400)
-        with gr.Row():
-            with gr.Column():
-                video = gr.Video(label="Video", sources=["upload"])
-                query = gr.Textbox(
-                    label="Sentence",
-                    placeholder="what happens in the moment you look for",
-                    max_length=MAX_QUERY,
-                )
-                top_k = gr.Slider(1, MAX_ANSWERS, value=5, step=1, label="Most answers")
-                button = gr.Button("Find the moment", variant="primary")
-            with gr.Column():
-                summary = gr.Markdown(min_height=60)
-                table = gr.Dataframe(
-                    headers=COLUMNS,
-                    datatype="number",
-                    label="Moments, best first; click one to jump to it",
-                    interactive=False,
-                )
-                curve = gr.LinePlot(
-                    x="seconds", y="relevance", label="Relevance over time", height=240
-                )
-        gr.on(
-            [button.click, query.submit],
-            ground,
-            inputs=[video, query, top_k, encoded],
-            outputs=[table, curve, video, summary, encoded],
-            api_name="ground",
-            show_progress_on=summary,  # a refusal then leaves video and answers in sight
-        )
-        table.select(seek, outputs=video, api_visibility="private", show_progress="hidden")
-    return demo.queue(max_size=32)
-
-
-def describe(grounder: Grounder) -> str:
-    """Return Markdown that says who answers, and what it can be asked."""
-    name = grounder.backbone.name
-    if name.startswith("local-dir:"):  # only the folder's own name: the page may be public
-        name = f"local-dir:{Path(name.removeprefix('local-dir:')).name}"
-    how = "similarity alone, nothing was trained"
-    if grounder.head is not None:
-        how = "tuned prompts and head" if grounder.adapter else "a tuned head, no prompts"
-    text = f"Backbone: `{name}`, {how}. {grounder.fps:g} frames per second are looked at."
-    return f"{text}\n\n{MICRO_NOTE}" if name == "micro" else text
-
-
-def _refusal(message: str) -> gr.Error:
-    return gr.Error(message, print_exception=False)
-
-
-def _table(answer: Grounding) -> pd.DataFrame:
-    rows = [
-        (rank, round(m.start, 2), round(m.end, 2), round(m.score, 3))
-        for rank, m in enumerate(answer.moments, 1)
-    ]
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _curve(answer: Grounding) -> pd.DataFrame:
-    """Return the relevance curve with at most MAX_POINTS points; peaks survive the thinning."""
-    step = -(-len(answer.curve) // MAX_POINTS)
-    starts = np.arange(0, len(answer.curve), step)
-    return pd.DataFrame(
-        {
-            "seconds": answer.centres[starts].round(3),
-            "relevance": np.maximum.reduceat(answer.curve, starts).astype(float).round(4),
-        }
+        gr.HTML(_head(sides), apply_default_css=False, elem_id="head")
+        visit = gr.State(Visit(), time_to_live=86400, delete_callback=site.leave)
+        with gr.Tabs(selected="ground") as tabs:
+            with gr.Tab("Ground", id="ground"):
+                ground_tab(site, visit)
+            with gr.Tab("Label", id="label"):
+                label_tab(site, visit)
+            with gr.Tab("Tune", id="tune") as tab:
+                tune_tab(site, visit, tab, tabs)
+        endpoints(site, visit)
+    return demo.queue(
+        max_size=limits.queue, default_concurrency_limit=limits.asking, api_open=False
     )
 
 
-def _summary(answer: Grounding, encoded: EncodedVideo) -> str:
-    if not answer.moments:
-        return f"No moment found in {encoded.duration:.1f} seconds of video."
-    best = answer.moments[0]
+def launch_options(limits: Limits | None = None) -> dict[str, Any]:
+    """Return what `launch` needs to serve the page as it is meant: looks, sizes, refusals."""
+    return {
+        "theme": _theme(),
+        "css_paths": [STYLE],
+        "max_file_size": (limits or Limits()).upload_mb * 1024**2,
+        "footer_links": ["api"],
+        "ssr_mode": False,  # it would start a second server where node is installed
+        "enable_monitoring": False,
+        "app_kwargs": {"middleware": [Gate.middleware()]},
+    }
+
+
+def describe(grounder: Grounder) -> str:
+    """Return who answers and how, as text."""
+    name = grounder.backbone.name
+    if name.startswith("local-dir:"):  # only the folder's own name: the page may be public
+        name = f"local-dir:{Path(name.removeprefix('local-dir:')).name}"
+    how = "similarity alone, nothing trained"
+    if grounder.head is not None:
+        how = "tuned prompts and head" if grounder.adapter else "a tuned head, no prompts"
+    return f"{name}, {how}, {grounder.fps:g} frames a second"
+
+
+def _sides(given: dict[str, Grounder]) -> dict[str, Grounder]:
+    """Name the models; a tuned one alone gets its bare backbone beside it."""
+    if len(given) > 1:
+        return given
+    ((name, only),) = given.items()
+    if only.head is None:
+        return {name or FREE: only}
+    free = Grounder(only.backbone, template=only.template, fps=only.fps, framing=only.framing)
+    return {FREE: free, name or TUNED: only}
+
+
+def _head(models: Mapping[str, Grounder]) -> str:
+    who = "".join(
+        f"<li><b>{escape(name)}</b> {escape(describe(grounder))}</li>"
+        for name, grounder in models.items()
+    )
+    micro = any(grounder.backbone.name == "micro" for grounder in models.values())
+    note = f'<p class="note">{MICRO_NOTE}</p>' if micro else ""
     return (
-        f"Best of {len(answer.moments)}: **{best.start:.2f} to {best.end:.2f} s** "
-        f"of {encoded.duration:.2f} s."
+        '<header class="zh"><h1>zsvg</h1><p>Find moments in videos by sentence.</p>'
+        f"<ul>{who}</ul></header>{note}"
+    )
+
+
+def _theme() -> gr.themes.Base:
+    """Return the colours of the reports, in Gradio's names; no font is fetched."""
+    page, card, ink = ("#fbfaf7", "#14171a"), ("#ffffff", "#1b1f23"), ("#1d2126", "#e8e6e1")
+    quiet, rule, accent = ("#5b636c", "#9aa3ad"), ("#dfdcd4", "#343a41"), ("#0068a3", "#56b4e9")
+    pairs = {
+        "body_background_fill": page,
+        "background_fill_primary": card,
+        "background_fill_secondary": page,
+        "block_background_fill": card,
+        "block_border_color": rule,
+        "block_label_background_fill": card,
+        "block_label_text_color": quiet,
+        "block_title_text_color": quiet,
+        "block_info_text_color": quiet,
+        "body_text_color": ink,
+        "body_text_color_subdued": quiet,
+        "border_color_primary": rule,
+        "border_color_accent": accent,
+        "input_background_fill": card,
+        "input_border_color": rule,
+        "input_border_color_focus": accent,
+        "input_placeholder_color": quiet,
+        "button_primary_background_fill": ("#1d2126", "#e8e6e1"),
+        "button_primary_background_fill_hover": ("#3a4149", "#ffffff"),
+        "button_primary_text_color": ("#ffffff", "#14171a"),
+        "button_secondary_background_fill": card,
+        "button_secondary_background_fill_hover": page,
+        "button_secondary_border_color": rule,
+        "button_secondary_text_color": ink,
+        "checkbox_label_background_fill": card,
+        "checkbox_label_background_fill_selected": ("#e6f1f8", "#1d3443"),
+        "checkbox_label_text_color_selected": ink,
+        "checkbox_background_color_selected": accent,
+        "checkbox_border_color_selected": accent,
+        "slider_color": accent,
+        "link_text_color": accent,
+    }
+    colours = {key: light for key, (light, _) in pairs.items()}
+    colours |= {f"{key}_dark": dark for key, (_, dark) in pairs.items()}
+    theme = gr.themes.Base(
+        primary_hue="blue",
+        neutral_hue="stone",
+        spacing_size="sm",
+        radius_size="sm",
+        text_size="md",
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"],
+        font_mono=["ui-monospace", "Consolas", "monospace"],
+    )
+    return theme.set(
+        **colours,
+        block_shadow="none",
+        block_label_shadow="none",
+        input_border_width="1px",
+        input_shadow="none",
     )

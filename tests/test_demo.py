@@ -1,29 +1,37 @@
-"""The demo page on a running server, asked through its endpoint as a browser does."""
+"""The demo on a server, asked through its named endpoints as programs do, and its parts alone."""
 
 from __future__ import annotations
 
-import importlib.util
+import functools
+import http.client
 import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlparse
 
+import numpy as np
 import pytest
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import zsvg
-from zsvg.resources import shipped
+from tests.conftest import coloured_frames, encode_video
+from tests.demo_pages import Page, labelled_page
+from zsvg.low_label import is_pseudo
+from zsvg.records import read_annotations
+from zsvg.resources import demo_module, shipped
+from zsvg.video import cut, decode_summary, probe
 
-
-@pytest.fixture(scope="module")
-def app() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("demo_app", shipped("demo") / "app.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+app, asking, jobs, previews, timeline, visits = (
+    demo_module(name) for name in ("app", "asking", "jobs", "previews", "timeline", "visit")
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,149 +39,456 @@ def grounder(tiny_clip_folder: Path) -> zsvg.Grounder:
     return zsvg.load(f"local-dir:{tiny_clip_folder}", "cpu")
 
 
-class Page:
-    """A served demo; `ask` is what a visitor does."""
-
-    def __init__(self, demo: Any) -> None:
-        from gradio_client import Client
-
-        self.demo = demo
-        for attempt in range(3):
-            try:
-                _, self.url, _ = demo.launch(
-                    prevent_thread_lock=True, server_name="127.0.0.1", quiet=True
-                )
-                break
-            except ValueError:  # Gradio gives its own first page three seconds, busy machine or not
-                demo.close()
-                if attempt == 2:
-                    raise
-        self.client = Client(self.url, verbose=False)
-
-    def ask(self, video: Path | None, query: str, top_k: float = 5) -> tuple[Any, ...]:
-        from gradio_client import handle_file
-
-        file = None if video is None else handle_file(str(video))
-        return self.client.predict(file, query, top_k, api_name="/ground")
-
-    def refusal(self, video: Path | None, query: str, top_k: float = 5) -> str:
-        from gradio_client.exceptions import AppError
-
-        with pytest.raises(AppError) as caught:
-            self.ask(video, query, top_k)
-        return str(caught.value)
-
-
 @pytest.fixture(scope="module")
-def page(app: ModuleType, grounder: zsvg.Grounder) -> Iterator[Page]:
-    page = Page(app.build_demo(grounder))
-    yield page
-    page.demo.close()
+def page(grounder: zsvg.Grounder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    limits = visits.Limits(upload_mb=1, minutes=1.0)
+    build = functools.partial(app.build_demo, grounder, limits=limits)
+    with Page(build, limits, tmp_path_factory) as page:
+        yield page
 
 
-def test_the_answer_is_the_grounders(page: Page, grounder: zsvg.Grounder, small_video: Path):
-    table, curve, player, summary = page.ask(small_video, "a red square moves right", 3)
-    expected = grounder.ground(small_video, "a red square moves right", top_k=3)
-    assert expected.moments
-    assert [row[0] for row in table["data"]] == list(range(1, len(expected.moments) + 1))
-    for (_, start, end, score), moment in zip(table["data"], expected.moments, strict=True):
-        assert start == pytest.approx(moment.start, abs=0.005)
-        assert end == pytest.approx(moment.end, abs=0.005)
-        assert score == pytest.approx(moment.score, abs=0.0005)
-    assert player["playback_position"] == pytest.approx(expected.moments[0].start)
-    assert f"{expected.moments[0].start:.2f} to {expected.moments[0].end:.2f} s" in summary
-    plotted = json.dumps(curve)
-    assert "seconds" in plotted
-    assert "relevance" in plotted
+def test_answers_are_the_grounders(page: Page, grounder: zsvg.Grounder, small_video: Path):
+    said = page.call("/open", page.file(small_video))
+    assert (said["video"], said["duration"], said["note"]) == ("small", 4.0, "")
+    found, srt, vtt, written = page.call("/ground", "a red square\n\n a  blue circle ", 3)
+    assert [answer["sentence"] for answer in found["answers"]] == ["a red square", "a blue circle"]
+    for answer in found["answers"]:
+        expected = grounder.ground(small_video, answer["sentence"], top_k=3)
+        assert answer["model"] == "training-free"
+        assert answer["absent"] is False
+        assert len(answer["moments"]) == len(expected.moments) > 0
+        for moment, truth in zip(answer["moments"], expected.moments, strict=True):
+            assert moment["start"] == pytest.approx(truth.start, abs=0.001)
+            assert moment["end"] == pytest.approx(truth.end, abs=0.001)
+            assert moment["score"] == pytest.approx(truth.score, abs=0.0001)
+        assert len(answer["curve"]["seconds"]) == len(expected.curve)
+    assert "-->" in Path(srt).read_text()
+    assert Path(vtt).read_text().startswith("WEBVTT")
+    assert json.loads(Path(written).read_text()) == found
 
 
-def test_curve_keeps_its_peak_and_stays_small(app: ModuleType):
-    import numpy as np
-
-    relevance = np.zeros(7201, np.float32)
-    relevance[5003] = 1.0
-    answer = zsvg.Grounding(
-        query="a", vid="v", moments=(), curve=relevance, centres=np.arange(7201) / 2 + 0.25
-    )
-    frame = app._curve(answer)
-    assert len(frame) <= app.MAX_POINTS
-    assert frame["relevance"].max() == 1.0
-    assert abs(frame["seconds"][frame["relevance"].idxmax()] - 5003 / 2) < 4
+def test_a_moment_is_cut_out(page: Page, small_video: Path):
+    page.call("/open", page.file(small_video))
+    best = page.call("/ground", "a red square", 1)[0]["answers"][0]["moments"][0]
+    clip = decode_summary(page.call("/clip", 0, 0))
+    assert clip.duration == pytest.approx(best["end"] - best["start"], abs=0.11)
+    assert page.refusal("/clip", 0, 7) == "there is no such moment; ask first"
+    assert page.refusal("/clip", -1, 0) == "there is no such moment; ask first"
 
 
-def test_a_second_question_does_not_encode_again(
+def test_the_second_question_does_not_encode_again(
     page: Page, grounder: zsvg.Grounder, small_video: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    page.client.reset_session()
     encoded = []
     original = grounder.encode
     monkeypatch.setattr(
         grounder, "encode", lambda video, **more: encoded.append(video) or original(video, **more)
     )
-    page.ask(small_video, "a red square")
-    page.ask(small_video, "a blue circle")
+    page.call("/open", page.file(small_video))
+    page.call("/ground", "a red square", 1)
+    page.call("/ground", "a blue circle", 1)
     assert len(encoded) == 1
-    page.client.reset_session()
-    page.ask(small_video, "a blue circle")
+    page.call("/open", page.file(small_video))
+    page.call("/ground", "a blue circle", 1)
     assert len(encoded) == 2
 
 
 @pytest.mark.parametrize(
-    ("query", "top_k", "message"),
-    [("  ", 5, "write a sentence"), ("a" * 301, 5, "at most 300"), ("a cat", 0, "minimum value 1")],
+    ("sentences", "answers", "message"),
+    [
+        ("  \n ", 3, "write a sentence"),
+        ("a" * 301, 3, "at most 300"),
+        ("\n".join("abcdefghi"), 3, "ask up to 8"),
+        ("a cat", 0, "ask for 1 to 20"),
+    ],
 )
 def test_bad_questions_are_refused_in_one_line(
-    page: Page, small_video: Path, query: str, top_k: float, message: str
+    page: Page, small_video: Path, sentences: str, answers: int, message: str
 ):
-    refusal = page.refusal(small_video, query, top_k)
+    page.call("/open", page.file(small_video))
+    refusal = page.refusal("/ground", sentences, answers)
     assert message in refusal
     assert "\n" not in refusal
 
 
-def test_no_video_is_refused(page: Page):
-    assert page.refusal(None, "a red square") == "upload a video first"
+def test_a_visitor_never_sees_the_video_of_another(page: Page, small_video: Path):
+    page.call("/open", page.file(small_video))
+    other = page.another_client()
+    assert "upload a video first" in page.refusal("/ground", "a red square", 1, client=other)
+    assert "no labels yet" in page.refusal("/label_export", client=other)
+    assert page.call("/ground", "a red square", 1)[0]["video"] == "small"
 
 
-def test_a_file_that_is_no_video_is_refused_without_the_servers_path(
-    page: Page, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("renamed.mp4", b"\x7fELF\x02\x01\x01" + bytes(range(256)) * 64, "renamed.mp4: "),
+        ("text.mp4", b"this is not a video at all", "text.mp4: "),
+        ("empty.webm", b"", "empty.webm: "),
+        ("<img src=x>.avi", b"<script>alert(1)</script>", "is it a video"),
+    ],
+)
+def test_files_that_are_no_videos_are_refused_without_the_servers_folders(
+    page: Page,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    content: bytes,
+    message: str,
 ):
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"this is not a video at all")
-    refusal = page.refusal(broken, "a red square")
-    assert refusal.startswith("broken.mp4: ")
-    assert "\n" not in refusal
+    file = tmp_path / name
+    file.write_bytes(content)
+    refusal = page.refusal("/open", page.file(file))
+    assert message in refusal
+    assert not [part for part in ("\n", "/tmp", str(page.served), "Traceback") if part in refusal]
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_too_long_videos_are_refused(app: ModuleType, grounder: zsvg.Grounder, small_video: Path):
-    page = Page(app.build_demo(grounder, max_minutes=0.05))
-    try:
-        assert "this page takes up to 0.05" in page.refusal(small_video, "a red square")
-    finally:
-        page.demo.close()
+def test_an_executable_does_not_run_and_the_server_goes_on(page: Page, tmp_path: Path):
+    ran = tmp_path / "ran"
+    script = tmp_path / "film.mp4"
+    script.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    script.chmod(0o755)
+    assert "film.mp4" in page.refusal("/open", page.file(script))
+    assert not ran.exists()
+    assert page.get("/")[0] == 200
 
 
-def test_the_page_says_who_answers(
-    app: ModuleType, grounder: zsvg.Grounder, tiny_clip_folder: Path
-):
-    from types import SimpleNamespace
+def test_uploads_above_the_limit_are_refused_and_leave_nothing(page: Page):
+    assert page.upload(1024) == 200
+    assert page.upload(3 * 1024**2) == 413
+    assert max(p.stat().st_size for p in page.served.rglob("*") if p.is_file()) < 1024**2
+    assert page.get("/")[0] == 200
 
+
+def test_long_videos_are_refused(page: Page, tmp_path: Path):
+    long = encode_video(tmp_path / "long.mp4", coloured_frames(130, 16, 16), fps=2)
+    assert "this page takes up to 1, so cut it first" in page.refusal("/open", page.file(long))
+
+
+OUTSIDE = [
+    "/gradio_api/file=/etc/passwd",
+    "/gradio_api/file=%2Fetc%2Fpasswd",
+    "/gradio_api/file={served}/../../etc/passwd",
+    "/gradio_api/file={served}/%2e%2e/%2e%2e/etc/passwd",
+    "/gradio_api/file={served}/..%2f..%2fetc/passwd",
+    "/gradio_api/file=file:///etc/passwd",
+    "/gradio_api/file=http://127.0.0.1:{port}/config",
+    "/gradio_api/file=https://example.com/",
+    "/gradio_api/file=HTTP%3A%2F%2Fexample.com",
+    "/gradio_api/file//etc/passwd",
+    "/gradio_api/proxy=https://example.com/",
+    "/gradio_api/file={source}",
+    "/gradio_api/file={cwd}/pyproject.toml",
+    "/gradio_api/file={kept}",
+    "/static/../../../../../../etc/passwd",
+    "/assets/..%2f..%2f..%2f..%2f..%2fetc/passwd",
+    "/../../../../etc/passwd",
+]
+
+
+def test_nothing_outside_the_servers_folder_is_handed_out(page: Page, small_video: Path):
+    page.call("/open", page.file(small_video))
+    kept = [path for path in page.site_folder.rglob("small.mp4")]
+    assert kept  # the visitor's own copy, of which no address is known to anybody
+    names = {
+        "served": page.served,
+        "port": urlparse(page.url).port,
+        "source": Path(app.__file__),
+        "cwd": Path.cwd(),
+        "kept": kept[0],
+    }
+    for path in OUTSIDE:
+        status, body = page.get(path.format(**names))
+        assert status in (403, 404, 405), path
+        assert b"root:" not in body
+        assert b"build_demo" not in body
+
+
+def test_inputs_cannot_name_files_of_the_server(page: Page):
+    for path in ("/etc/passwd", app.__file__, f"{page.served}/../../etc/passwd"):
+        answer = page.raw("/open", [{"path": path, "meta": {"_type": "gradio.FileData"}}, None])
+        assert "event: error" in answer
+        assert path not in answer
+        assert "root:" not in answer
+
+
+def test_twenty_questions_at_once_are_answered_or_refused(page: Page, small_video: Path):
+    clients = [page.another_client() for _ in range(20)]
+
+    def ask(client: Any) -> str:
+        try:
+            page.call("/open", page.file(small_video), client=client)
+            return "answered" if page.call("/ground", "a red square", 1, client=client) else ""
+        except Exception as error:
+            return str(error)
+
+    with ThreadPoolExecutor(20) as pool:
+        results = list(pool.map(ask, clients))
+    assert all(text == "answered" or "ueue is full" in text for text in results), results
+    assert results.count("answered") >= 2
+    assert page.get("/")[0] == 200
+
+
+def test_pages_tell_browsers_to_stay_here(page: Page):
+    connection = http.client.HTTPConnection(urlparse(page.url).netloc)
+    connection.request("GET", "/")
+    headers = connection.getresponse().headers
+    assert "default-src 'self'" in headers["content-security-policy"]
+
+
+def test_every_named_endpoint(tmp_path_factory: pytest.TempPathFactory):
+    with labelled_page(tmp_path_factory) as page:
+        called = set()
+
+        def call(name: str, *given: Any) -> Any:
+            called.add(name)
+            return page.call(name, *given)
+
+        said = call("/sample", "paper")
+        assert said["duration"] > 20
+        assert len(said["sentences"]) == 3
+        call("/open", page.file(page.videos[0]))
+        assert call("/ground", "the red star spins", 1)[0]["video"] == page.videos[0].stem
+        assert probe(call("/clip", 0, 0)).codec == "h264"
+        assert "labels yet" in page.refusal("/tune", "coop", "", 20, "all", 1)
+        assert call("/label", "folder", [])["state"] in ("waiting", "running")
+        assert page.refusal("/label", "folder", []) == "a run is under way; stop it first"
+        assert call("/label_stop")["state"] in ("stopping", "stopped")
+        assert page.until("/label_progress", "stopped")["videos"] == []
+        call("/label", "folder", [])
+        said = page.until("/label_progress", "done")
+        called.add("/label_progress")
+        assert said["videos"] == [video.stem for video in page.videos]
+        for video in said["videos"]:
+            labels = call("/labels", video)
+            if len(labels) > 2:
+                break
+        assert [label["picked"] for label in labels][:2] == [True, False]
+        assert call("/label_pick", 2)[1]["picked"]
+        labels = call("/label_accept", "a green fish sings", 1.25, 2.75)
+        assert (labels[1]["verdict"], labels[1]["query"]) == ("fixed", "a green fish sings")
+        assert labels[2]["picked"]
+        gone = labels[2]["query"]
+        assert call("/label_reject")[2]["verdict"] == "rejected"
+        assert "does not end after it starts" in page.refusal("/label_accept", "a", 3, 2)
+        exported = read_annotations(call("/label_export"))
+        mine = [label for label in exported if not is_pseudo(label)]
+        assert [(a.query, a.relevant_windows) for a in mine] == [
+            ("a green fish sings", ((1.25, 2.75),))
+        ]
+        assert not [a for a in exported if (a.query, a.vid) == (gone, video)]
+
+        assert "unknown recipe" in page.refusal("/tune", "../../etc/passwd", "", 20, "all", 1)
+        assert call("/tune", "head-only", "", 20, "all", 3)["state"] in ("waiting", "running")
+        assert call("/tune_stop")["state"] in ("stopping", "stopped")
+        page.until("/tune_progress", "stopped")
+        call("/tune", "head-only", "", 20, "all", 3)
+        said = page.until("/tune_progress", "done")
+        called.add("/tune_progress")
+        assert said["done"] == 20
+        assert [step for step, _ in said["validation"]] == [20]
+        assert Path(call("/tune_use")).suffix == ".zip"
+        answers = page.call("/ground", "the red star spins", 1)[0]["answers"]
+        assert [answer["model"] for answer in answers] == ["training-free", asking.YOURS]
+        named = page.client.view_api(return_format="dict")["named_endpoints"]
+        assert set(named) == called
+
+
+def test_browsers_get_what_they_can_play(tmp_path: Path):
+    import av
+
+    frames = coloured_frames(12)
+    plain = encode_video(tmp_path / "plain.mp4", frames)
+    assert previews.plays(probe(plain))
+    copied = tmp_path / "copied.mkv"
+    copied.write_bytes(plain.read_bytes())
+    kinds = {
+        "old.avi": ("mpeg4", "yuv420p"),
+        "phone.3gp": ("mpeg4", "yuv420p"),
+        "full.mp4": ("libx264", "yuv444p"),
+        "box.mkv": ("libx264", "yuv420p"),
+        "net.webm": ("libvpx-vp9", "yuv420p"),
+    }
+    for name, (codec, pixels) in kinds.items():
+        with av.open(str(tmp_path / name), "w") as sink:
+            stream = sink.add_stream(codec, rate=10)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
+            for picture in frames:
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+                sink.mux(stream.encode(frame))
+            sink.mux(stream.encode(None))
+    limits = visits.Limits()
+    for name in kinds:
+        clip = previews.open_clip(tmp_path / name, tmp_path / "kept", limits)
+        if name == "net.webm":
+            assert (clip.shown, clip.note) == (clip.path, "")
+            continue
+        assert clip.shown != clip.path
+        assert previews.plays(probe(clip.shown)), name
+        assert "you see a copy" in clip.note
+        assert probe(clip.shown).duration == pytest.approx(clip.info.duration, abs=0.15)
+    assert len(clip.film) == previews.FILM
+
+
+def test_previews_of_large_pictures_are_small(tmp_path: Path):
+    wide = encode_video(tmp_path / "wide.mp4", np.zeros((3, 60, 1000, 3), np.uint8))
+    cut(wide, 0.0, 0.3, tmp_path / "out.mp4", longest=200)
+    info = probe(tmp_path / "out.mp4")
+    assert (info.width, info.height) == (200, 12)
+    with pytest.raises(ValueError, match="longest must be at least 2"):
+        cut(wide, 0.0, 0.3, tmp_path / "out.mp4", longest=1)
+
+
+def test_pictures_above_the_limit_are_refused(small_video: Path, tmp_path: Path):
+    limits = visits.Limits(pixels=64 * 47)
+    with pytest.raises(zsvg.ZsvgError, match="64 x 48"):
+        previews.open_clip(small_video, tmp_path, limits)
+
+
+def test_curves_keep_their_peak_and_stay_small():
+    relevance = np.zeros(7201, np.float32)
+    relevance[5003] = 1.0
+    answer = zsvg.Grounding(
+        query="a", vid="v", moments=(), curve=relevance, centres=np.arange(7201) / 2 + 0.25
+    )
+    seconds, values = timeline.thin(answer)
+    assert len(values) <= timeline.MAX_POINTS
+    assert values.max() == 1.0
+    assert abs(seconds[values.argmax()] - 5003 / 2) < 10
+
+
+def test_sentences_and_names_are_escaped(small_video: Path, tmp_path: Path):
+    clip = previews.open_clip(small_video, tmp_path, visits.Limits())
+    evil = '"><img src=x onerror=alert(1)>'
+    answer = timeline.Answer(
+        model="<b>m</b>",
+        side="a",
+        grounding=zsvg.Grounding(
+            query=evil,
+            vid="v",
+            moments=(zsvg.grounder.Moment(start=1.0, end=2.0, score=0.5),),
+            curve=np.ones(8, np.float32),
+            centres=np.arange(8) / 2 + 0.25,
+        ),
+    )
+    for html in (
+        timeline.timeline(clip, "p", timeline.answer_lanes([answer])),
+        timeline.cards("p", 1.0, [answer], {}),
+    ):
+        assert "<img src=x" not in html
+        assert "<b>m</b>" not in html
+        assert 'data-start="1.000"' in html
+
+
+def test_the_page_says_who_answers(grounder: zsvg.Grounder, tiny_clip_folder: Path):
     said = app.describe(grounder)
-    assert "`local-dir:tiny-clip`, similarity alone" in said
+    assert "local-dir:tiny-clip, similarity alone" in said
     assert str(tiny_clip_folder.parent) not in said
-    assert "microworld" not in said
     micro = SimpleNamespace(
         backbone=SimpleNamespace(name="micro"), head=object(), adapter="a", fps=2.0
     )
-    said = app.describe(micro)
-    assert "`micro`, tuned prompts and head" in said
-    assert "understands only microworld" in said
+    assert "micro, tuned prompts and head" in app.describe(micro)
+    assert "understands only microworld" in app._head({"tuned": micro})
+    assert "microworld" not in app._head({"training-free": grounder})
 
 
-def test_two_pages_do_not_share_anything(
-    app: ModuleType, grounder: zsvg.Grounder, tiny_clip_folder: Path
-):
+def test_messages_lose_the_servers_folders(grounder: zsvg.Grounder, tmp_path: Path):
+    site = visits.Site(
+        {"a": grounder},
+        captioner=None,
+        videos=tmp_path / "my videos",
+        device=None,
+        limits=visits.Limits(),
+    )
+    inside = f"{site.folder}/visits/abc/a b.mp4: bad\nsecond"
+    assert site.without_folders(inside) == "visits/abc/a b.mp4: bad"
+    assert site.without_folders(f"{tmp_path}/my videos/x.mp4: bad") == "x.mp4: bad"
+    assert site.without_folders("/srv/data/x.mp4: is 1/2, ViT-B-32/laion") == (
+        "x.mp4: is 1/2, ViT-B-32/laion"
+    )
+
+
+def test_two_pages_do_not_share_anything(grounder: zsvg.Grounder, tiny_clip_folder: Path):
     other = zsvg.load(f"local-dir:{tiny_clip_folder}", "cpu")
     first, second = app.build_demo(grounder), app.build_demo(other)
     assert first is not second
-    assert not [name for name, value in vars(app).items() if isinstance(value, zsvg.Grounder)]
+    kept = (zsvg.Grounder, visits.Site, visits.Visit, jobs.Job)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("zsvg._demo"):
+            assert not [key for key, value in vars(module).items() if isinstance(value, kept)]
+
+
+class TestJobs:
+    """Runs in processes of their own; `folder` has their work."""
+
+    def job(self, folder: Path, turns: Any, tiny_clip_folder: Path, video: Path) -> Any:
+        return jobs.Job(
+            {
+                "task": "label",
+                "folder": str(folder),
+                "samples": None,
+                "videos": {"small": str(video)},
+                "backbone": f"local-dir:{tiny_clip_folder}",
+                "captioner": "micro",
+                "device": "cpu",
+                "fps": 2.0,
+                "framing": "crop",
+                "cache": str(folder / "features"),
+            },
+            turns,
+        )
+
+    def test_only_so_many_run_and_wait(
+        self, tmp_path: Path, tiny_clip_folder: Path, small_video: Path
+    ):
+        turns = jobs.Turns(running=1, waiting=1)
+        assert turns.take(1.0)  # somebody else's long run
+        waiting = [
+            self.job(tmp_path / str(n), turns, tiny_clip_folder, small_video) for n in (1, 2)
+        ]
+        with pytest.raises(zsvg.ZsvgError, match="enough to do for others"):
+            self.job(tmp_path / "3", turns, tiny_clip_folder, small_video)
+        assert [job.look().state for job in waiting] == ["waiting", "waiting"]
+        for job in waiting:
+            job.stop()
+            job.wait(5)
+        assert [job.look().state for job in waiting] == ["stopped", "stopped"]
+        turns.enter()  # their places are free again
+
+    def test_a_run_that_nobody_watches_stops(
+        self,
+        tmp_path: Path,
+        tiny_clip_folder: Path,
+        small_video: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        monkeypatch.setattr(jobs, "UNWATCHED", 0.3)
+        turns = jobs.Turns(running=1, waiting=0)
+        job = self.job(tmp_path / "work", turns, tiny_clip_folder, small_video)
+        job.wait(10)
+        assert job.look().state == "stopped"
+        turns.enter()
+
+    def test_a_failure_is_one_line(self, tmp_path: Path, tiny_clip_folder: Path, small_video: Path):
+        turns = jobs.Turns(running=1, waiting=0)
+        job = self.job(tmp_path / "work", turns, tmp_path / "nothing", small_video)
+        while not job.over:
+            job.look()
+            time.sleep(0.1)
+        assert job.look().state == "failed"
+        assert "nothing" in job.look().error
+        assert "\n" not in job.look().error
+
+    def test_a_worker_ends_with_its_page(self, tmp_path: Path):
+        work = tmp_path / "work.json"
+        work.write_text(json.dumps({"task": "label", "folder": str(tmp_path), "samples": None,
+                                    "videos": {}, "backbone": "micro"}))  # fmt: skip
+        worker = subprocess.Popen(
+            [sys.executable, str(shipped("demo") / "worker.py"), str(work)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(Path(zsvg.__file__).parent.parent)},
+        )
+        worker.stdin.close()
+        assert worker.wait(60) == 3

@@ -42,6 +42,7 @@ class VideoInfo:
         rotation: Multiple of 90 degrees in (-180, 180]; turn counter-clockwise by it to show.
         fps: Average frame rate that the container claims, None when unknown.
         codec: FFmpeg's name of the codec.
+        pixel_format: FFmpeg's name of how pixels are stored, such as "yuv420p"; None when unknown.
         container: FFmpeg's name of the container.
         stream: Index of the video stream that is read.
         truncated_at: Seconds reached when the file ends early, None when it is whole.
@@ -58,6 +59,7 @@ class VideoInfo:
     rotation: int
     fps: float | None
     codec: str
+    pixel_format: str | None = None
     container: str
     stream: int
     truncated_at: float | None = None
@@ -264,6 +266,7 @@ class Reader(AbstractContextManager["Reader"]):
             rotation=self.rotation,
             fps=self.fps,
             codec=context.name,
+            pixel_format=context.pix_fmt,
             container=self.container.format.name,
             stream=self.stream.index,
             truncated_at=self.truncated_at,

@@ -285,17 +285,28 @@ def write_video(
     _encode(path, stills, fps, preset, crf)
 
 
-def cut(path: str | Path, start: float, end: float, out: str | Path) -> None:
+def cut(
+    path: str | Path, start: float, end: float, out: str | Path, *, longest: int | None = None
+) -> None:
     """Save the moment [start, end) seconds of a video as an H.264 mp4 that begins at 0.
 
     Pictures only, upright, in their own size (rounded down to even) and with their own times.
 
+    Args:
+        path: The video.
+        start: First second.
+        end: Second after the last.
+        out: File to write.
+        longest: Pixels of the longer side, above which pictures are made smaller; None keeps all.
+
     Raises:
         VideoError: The video cannot be read, or `start` is not inside it.
-        ValueError: `start` is negative or not before `end`.
+        ValueError: `start` is negative or not before `end`, or `longest` is below 2.
     """
     if not (0 <= start < end and math.isfinite(end)):
         raise ValueError(f"a moment needs 0 <= start < end in seconds, got {start} to {end}")
+    if longest is not None and longest < 2:
+        raise ValueError(f"longest must be at least 2 pixels or None, got {longest}")
     with Reader(path) as reader:
         cursor = Cursor(reader, allow_truncated=True)
         cursor.at(start)
@@ -311,12 +322,22 @@ def cut(path: str | Path, start: float, end: float, out: str | Path) -> None:
                 following = cursor.advance()
                 until = min(end, reader.end if following is None else following[0])
                 if until > max(time, start):
+                    frame = frame if longest is None else _within(frame, longest)
                     pixels = _even(_render(frame, reader.rotation, None, "squash"))
                     yield max(time - start, 0.0), until - max(time, start), _to_frame(pixels)
                 if following is None:
                     return
 
         _encode(out, pieces(), reader.fps or 25.0)
+
+
+def _within(frame: Any, longest: int) -> Any:
+    """Make a decoded frame smaller where its longer side has more pixels than that."""
+    shrink = longest / max(frame.width, frame.height)
+    if shrink >= 1:
+        return frame
+    sides = (max(1, round(side * shrink)) for side in (frame.width, frame.height))
+    return frame.reformat(*sides, **_ONE_THREAD)
 
 
 def _even(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

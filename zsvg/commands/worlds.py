@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zsvg.commands.options import Device, Model, Seed
+from zsvg.commands.options import Device, Seed
 from zsvg.errors import ZsvgError
 from zsvg.terminal import progress, say, table
 
@@ -66,26 +66,68 @@ def quickstart(
 
 
 def demo(
-    model: Model = "micro",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Tuned model folder or backbone; twice to see two side by side [default: micro].",
+        ),
+    ] = None,
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder of videos that every visitor may label.")
+    ] = None,
+    captioner: Annotated[
+        str | None,
+        typer.Option(help="Writes labels: micro, a hub id, or a folder [default: micro's own]."),
+    ] = None,
     share: Annotated[bool, typer.Option(help="Open a public link.")] = False,
     port: Annotated[int | None, typer.Option(help="Port on this machine.")] = None,
+    max_minutes: Annotated[float, typer.Option(min=0.1, help="Longest video to take.")] = 60.0,
+    max_mb: Annotated[int, typer.Option(min=1, help="Largest upload to take.")] = 500,
     device: Device = None,
 ) -> None:
-    """Open the demo in a browser: upload a video, ask, see the moments.
+    """Open the demo in a browser: ask videos, label them, tune on the labels.
 
-    Example: zsvg demo --model model/
+    Example: zsvg demo --model kitchen/ --videos videos/
     """
-    from importlib.util import module_from_spec, spec_from_file_location
+    import tempfile
 
-    from zsvg.grounder import load
-    from zsvg.resources import shipped
+    from zsvg.resources import demo_module
 
-    # The demo is a program beside the package, not a module of it.
-    spec = spec_from_file_location("zsvg_demo", shipped("demo") / "app.py")
-    if spec is None or spec.loader is None:
-        raise ZsvgError("the demo is missing from this installation of zsvg")
-    page = module_from_spec(spec)
-    spec.loader.exec_module(page)
-    page.build_demo(load(model, device)).launch(
-        share=share, server_port=port, max_file_size="500mb"
-    )
+    if videos is not None and not videos.is_dir():
+        raise ZsvgError(f"--videos {videos}: no such folder")
+    names = model or ["micro"]
+    if len(names) > 2:
+        raise ZsvgError(f"--model is given {len(names)} times; two fit side by side")
+    with tempfile.TemporaryDirectory(prefix="zsvg-demo-served-") as served:
+        # Gradio serves this whole folder, and by default shares it with all its other programs.
+        os.environ["GRADIO_TEMP_DIR"] = served
+        limits = demo_module("visit").Limits(minutes=max_minutes, upload_mb=max_mb)
+        page = demo_module("app").build_demo(
+            _models(names, device),
+            captioner=captioner,
+            videos=videos,
+            device=device,
+            limits=limits,
+        )
+        options = demo_module("app").launch_options(limits)
+        page.launch(share=share, server_port=port, **options)
+
+
+def _models(names: list[str], device: str | None) -> Any:
+    """Load one model, or two by their names, on one backbone where they have the same."""
+    from zsvg.grounder import MANIFEST, load, read_manifest
+
+    first = load(names[0], device)
+    if len(names) == 1:
+        return first
+    same = names[1] == first.backbone.name
+    if (Path(names[1]) / MANIFEST).is_file():
+        wanted = read_manifest(Path(names[1]))["backbone"]["fingerprint"]
+        same = wanted == first.backbone.fingerprint
+    second = load(names[1], device, backbone=first.backbone if same else None)
+    labels = [Path(name).name if Path(name).is_dir() else name for name in names]
+    if labels[0] == labels[1]:
+        labels = names
+    return dict(zip(labels, (first, second), strict=True))

@@ -1,0 +1,15 @@
+"""The demo: a page in the browser over the public interface of zsvg.
+
+    zsvg demo --model kitchen/
+
+or, in a checkout,
+
+    import zsvg
+    from demo.app import build_demo, launch_options
+
+    build_demo(zsvg.load("micro")).launch(**launch_options())
+
+`app` is the whole page; `ground`, `label` and `tune` are its tabs; `asking`, `labelling` and
+`tuning` the work behind them; `api` the same for programs. Labelling and tuning run in processes of
+their own (`jobs`, `worker`). What belongs to one visitor is a `visit.Visit`; no module keeps more.
+"""

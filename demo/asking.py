@@ -1,0 +1,157 @@
+"""Asking the models about a visitor's video: the work behind the Ground tab."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from zsvg import EncodedVideo, Grounder, ZsvgError
+from zsvg.files import write_json
+from zsvg.records import Prediction
+from zsvg.video import cut
+from zsvg.writers import write_moments
+
+from .previews import Clip, open_clip
+from .samples import draw
+from .timeline import Answer
+from .visit import Site, Visit
+
+YOURS = "yours, tuned here"
+_SIDES = ("a", "b", "c")
+
+
+def open_video(site: Site, visit: Visit, file: str | Path | None) -> Clip:
+    """Make a file the visitor's video.
+
+    Raises:
+        ZsvgError: There is none, or the page does not take it.
+    """
+    if not file:
+        raise ZsvgError("upload a video first")
+    clip = open_clip(file, site.home(visit) / "ground", site.limits)
+    forget(visit)
+    visit.clip = clip
+    return clip
+
+
+def open_sample(site: Site, visit: Visit, name: str) -> tuple[Clip, list[str]]:
+    """Make a sample the visitor's video; return it with sentences to ask.
+
+    Raises:
+        ZsvgError: There is no such sample.
+    """
+    file, sentences = draw(site, name)
+    return open_video(site, visit, file), sentences
+
+
+def forget(visit: Visit) -> None:
+    """Leave the visitor without a video."""
+    visit.clip, visit.answers = None, []
+    visit.encoded.clear()
+
+
+def ask(site: Site, visit: Visit, text: str, top_k: int) -> list[Answer]:
+    """Ask all models every line of a text; the answers to one sentence follow each other.
+
+    Raises:
+        ZsvgError: There is no video or no sentence, or the page takes less.
+    """
+    clip, limits = visit.clip, site.limits
+    if clip is None:
+        raise ZsvgError("upload a video first, or take a sample")
+    if not 1 <= top_k <= limits.answers:
+        raise ZsvgError(f"{top_k} answers; ask for 1 to {limits.answers}")
+    lines = questions(text, limits.sentences, limits.characters)
+    models = dict(site.models)
+    if visit.tuned is not None:
+        models = {**dict(list(models.items())[:1]), YOURS: visit.tuned}
+    answers = []
+    for line in lines:
+        for side, (name, grounder) in zip(_SIDES, models.items(), strict=False):
+            encoded = _encode(site, visit, clip, grounder)
+            found = grounder.ground(encoded, line, top_k)
+            answers.append(Answer(model=name, side=side, grounding=found))
+    visit.answers = answers
+    return answers
+
+
+def questions(text: str, most: int, characters: int) -> list[str]:
+    """Return the sentences of a text, one per line.
+
+    Raises:
+        ZsvgError: There is none, or too many, or one is too long.
+    """
+    lines = list(dict.fromkeys(" ".join(line.split()) for line in text.splitlines()))
+    lines = [line for line in lines if line]
+    if not lines:
+        raise ZsvgError("write a sentence that describes the moment")
+    if len(lines) > most:
+        raise ZsvgError(f"{len(lines)} sentences at once; ask up to {most}")
+    longest = max(map(len, lines))
+    if longest > characters:
+        raise ZsvgError(f"a sentence has {longest} characters; at most {characters}")
+    return lines
+
+
+def to_json(visit: Visit) -> dict[str, Any]:
+    """Return the visitor's answers as JSON values."""
+    clip = visit.clip
+    return {
+        "video": clip.vid if clip else None,
+        "duration": round(clip.info.duration, 3) if clip else None,
+        "answers": [answer.to_json() for answer in visit.answers],
+    }
+
+
+def write_files(site: Site, visit: Visit) -> list[Path]:
+    """Write the answers as .srt and .vtt (the last model's) and as .json (everybody's)."""
+    folder, last = site.home(visit) / "answers", visit.answers[-1].model
+    vid = visit.answers[-1].grounding.vid
+    predictions = [
+        Prediction(
+            qid=f"{vid}-{number}",
+            query=answer.grounding.query,
+            vid=vid,
+            pred_relevant_windows=tuple(
+                (m.start, m.end, m.score) for m in answer.grounding.moments
+            ),
+        )
+        for number, answer in enumerate(visit.answers)
+        if answer.model == last
+    ]
+    files = [folder / f"{vid}{suffix}" for suffix in (".srt", ".vtt", ".json")]
+    for file in files[:2]:
+        write_moments(file, predictions)
+    write_json(files[2], json.loads(json.dumps(to_json(visit))))
+    return files
+
+
+def cut_out(site: Site, visit: Visit, answer: int, rank: int) -> Path:
+    """Save one moment of the last answers as a clip.
+
+    Args:
+        site: The page.
+        visit: Whose answers.
+        answer: Index of the answer, from 0.
+        rank: Index of the moment, from 0.
+
+    Raises:
+        ZsvgError: There is no such moment.
+    """
+    clip = visit.clip
+    moments = visit.answers[answer].grounding.moments if 0 <= answer < len(visit.answers) else ()
+    if clip is None or not 0 <= rank < len(moments):
+        raise ZsvgError("there is no such moment; ask first")
+    moment = moments[rank]
+    out = site.home(visit) / "clips" / f"{clip.vid}-{moment.start:.1f}-{moment.end:.1f}.mp4"
+    cut(clip.path, moment.start, moment.end, out)
+    return out
+
+
+def _encode(site: Site, visit: Visit, clip: Clip, grounder: Grounder) -> EncodedVideo:
+    """Return the visitor's video as a model sees it; the second question finds it ready."""
+    key = f"{grounder.encoder} {grounder.fps} {grounder.framing}"
+    if key not in visit.encoded:
+        visit.encoded[key] = grounder.encode(clip.path, cache=site.features, allow_truncated=True)
+    return visit.encoded[key]

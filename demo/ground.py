@@ -1,0 +1,136 @@
+"""The Ground tab: a video, sentences, and the moments that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from .asking import ask, cut_out, forget, open_sample, open_video, write_files
+from .previews import Clip, thumbnails
+from .samples import SAMPLES
+from .timeline import Answer, answer_lanes, cards, component, timeline
+from .visit import Site, Visit
+
+PLAYER = "ground-player"
+PICTURES = 40  # on cards; decoding more takes longer than answering
+
+
+def ground_tab(site: Site, visit: gr.State) -> None:
+    """Lay out the tab inside a `gr.Tab`."""
+    limits = site.limits
+    with gr.Row(elem_classes="stage"):
+        with gr.Column(scale=7, min_width=320):
+            video = gr.Video(
+                label="Video", sources=["upload"], elem_id=PLAYER, height=380, buttons=[]
+            )
+            lanes = component("ground-timeline")
+        with gr.Column(scale=5, min_width=320):
+            sample = gr.Radio(
+                list(SAMPLES), label="Upload a video, or take a sample", elem_classes="chips"
+            )
+            sentences = gr.Textbox(
+                label="What happens in the moments you look for? One sentence per line.",
+                placeholder="a red circle spins\na blue star leaves",
+                lines=3,
+                max_lines=limits.sentences,
+                elem_id="ground-sentences",
+            )
+            with gr.Row(elem_classes="ask"):
+                top_k = gr.Slider(1, limits.answers, value=3, step=1, label="Most answers")
+                button = gr.Button("Find the moments", variant="primary", elem_id="ground-ask")
+            said = gr.HTML("", elem_id="ground-said", apply_default_css=False)
+            found = component("ground-cards")
+            with gr.Row(elem_classes="files"):
+                files = [
+                    gr.DownloadButton(f".{kind}", size="sm", visible=False)
+                    for kind in ("srt", "vtt", "json")
+                ]
+                clip = gr.DownloadButton("clip", size="sm", visible=False, elem_id="ground-clip")
+
+    def nothing() -> list[Any]:
+        """Return empty cards, and no files."""
+        return ["", *(gr.DownloadButton(visible=False) for _ in range(4))]
+
+    def opened(clip: Clip) -> list[Any]:
+        facts = f"{clip.vid}: {clip.info.duration:.1f} s, {clip.info.width} x {clip.info.height}."
+        return [timeline(clip, PLAYER, ()), told([facts, clip.note]), *nothing()]
+
+    def upload(file: str | None, visit: Visit) -> tuple[Any, ...]:
+        clip = open_video(site, visit, file)
+        # A file that browsers play is in the player already; giving it back would copy it.
+        player = gr.skip() if clip.shown == clip.path else gr.Video(value=str(clip.shown))
+        return None, player, *opened(clip), visit
+
+    def take_sample(name: str, visit: Visit) -> tuple[Any, ...]:
+        clip, lines = open_sample(site, visit, name)
+        return "\n".join(lines), gr.Video(value=str(clip.shown)), *opened(clip), visit
+
+    def clear(visit: Visit) -> tuple[Any, ...]:
+        forget(visit)
+        return None, "", "", *nothing(), visit
+
+    def ground(text: str, top_k: float, visit: Visit) -> tuple[Any, ...]:
+        answers = ask(site, visit, text, int(top_k))
+        clip = visit.clip
+        if clip is None:  # cleared meanwhile, in the same tab
+            return clear(visit)[1:]
+        return (
+            timeline(clip, PLAYER, answer_lanes(answers)),
+            told([*summary(clip, answers), clip.note]),
+            cards(PLAYER, clip.aspect, answers, pictures(clip, answers)),
+            *(gr.DownloadButton(value=str(f), visible=True) for f in write_files(site, visit)),
+            gr.DownloadButton(visible=False),
+            visit,
+        )
+
+    def cut_clicked(event: gr.EventData, visit: Visit) -> Any:
+        file = cut_out(site, visit, int(event._data["answer"]), int(event._data["rank"]))
+        return gr.DownloadButton(f"Download {file.name}", value=str(file), visible=True)
+
+    results = [lanes, said, found, *files, clip, visit]
+    heavy: dict[str, Any] = {
+        "concurrency_id": "heavy",
+        "show_progress_on": said,
+        "api_visibility": "private",
+    }
+    polite = site.polite
+    video.upload(polite(upload), [video, visit], [sample, video, *results], **heavy)
+    video.clear(clear, visit, [sample, *results], **heavy)
+    sample.input(polite(take_sample), [sample, visit], [sentences, video, *results], **heavy)
+    gr.on(
+        [button.click, sentences.submit],
+        polite(ground),
+        [sentences, top_k, visit],
+        results,
+        **heavy,
+    )
+    found.cut(polite(cut_clicked), visit, clip, **heavy)
+
+
+def pictures(clip: Clip, answers: Sequence[Answer]) -> dict[tuple[int, int], str]:
+    """Return a small picture from the middle of each moment, by answer and rank."""
+    places = {
+        (index, rank): 0.5 * (moment.start + moment.end)
+        for index, answer in enumerate(answers)
+        for rank, moment in enumerate(answer.grounding.moments)
+    }
+    chosen = dict(list(places.items())[:PICTURES])
+    return dict(zip(chosen, thumbnails(clip.path, list(chosen.values())), strict=True))
+
+
+def summary(clip: Clip, answers: Sequence[Answer]) -> list[str]:
+    """Return what came out, in a sentence or two."""
+    count = sum(len(answer.grounding.moments) for answer in answers)
+    lines = [f"{count} moments in {clip.info.duration:.1f} s of {clip.vid}."]
+    missing = sum(answer.absent for answer in answers)
+    if missing:
+        lines.append(f"{missing} of {len(answers)} answers: no such moment.")
+    return lines
+
+
+def told(lines: Sequence[str]) -> str:
+    """Return sentences as HTML that screen readers announce."""
+    return '<p role="status">' + " ".join(escape(line) for line in lines if line) + "</p>"

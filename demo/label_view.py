@@ -1,0 +1,94 @@
+"""What the Label tab shows of the labels: lanes below the player, the picture, lists, numbers."""
+
+from __future__ import annotations
+
+from zsvg import Grounder
+from zsvg.features import FrameFeatures
+from zsvg.pseudo.proposals import propose
+from zsvg.report_figures import SimilarityFigure
+
+from .bench import Bench
+from .previews import Clip
+from .timeline import Bar, Lane
+from .visit import Site
+
+MARKS = {"open": "", "accepted": "✓", "fixed": "✎", "rejected": "✕"}
+
+
+def names(bench: Bench) -> list[tuple[str, str]]:
+    """Return the choices of the list of videos: how many labels each has, and how many wait."""
+    rows = []
+    for vid in sorted(bench.videos):
+        own = bench.of(vid)
+        undecided = sum(bench.entries[i].verdict == "open" for i in own)
+        rows.append((f"{vid}: {len(own)} labels, {undecided} to look at", vid))
+    return rows
+
+
+def choices(bench: Bench) -> list[tuple[str, int]]:
+    """Return the choices of the list of labels of the shown video."""
+    own = [bench.entries[i] for i in bench.of(bench.vid)]
+    return [
+        (" ".join(f"{number} {MARKS[e.verdict]} {e.label.query}".split()), number)
+        for number, e in enumerate(own, 1)
+    ]
+
+
+def label_lanes(site: Site, bench: Bench, clip: Clip) -> list[Lane]:
+    """Return the labels of the shown video, the picked one with ends to move; below, the events."""
+    frames = features(site, clip)
+    events, _ = propose(frames.features, frames.edges)
+    bars = []
+    for number, index in enumerate(bench.of(bench.vid), 1):
+        entry = bench.entries[index]
+        start, end = entry.window
+        held = index == bench.picked
+        bars.append(
+            Bar(
+                start=start,
+                end=end,
+                name=f"{number}{MARKS[entry.verdict]}",
+                says=f"Label {number}, {entry.verdict}: {entry.label.query}, {start:.1f} to "
+                f"{end:.1f} seconds. Pick it.",
+                style=f"{entry.verdict} picked" if held else entry.verdict,
+                pick=number,
+                held=held,
+            )
+        )
+    proposed = [
+        Bar(start=s, end=e, name="", says=f"Proposed event, {s:.1f} to {e:.1f} seconds. Go there.")
+        for s, e in sorted(events.tolist())
+    ]
+    empty = "" if bars else "no event became a label"
+    note = "drag the ends of the picked one, or move them with the arrow keys" if bars else ""
+    return [
+        Lane(name="Labels", note=note, style="b", bars=bars, empty=empty),
+        Lane(name="Proposed events", style="quiet", bars=proposed),
+    ]
+
+
+def similarity(site: Site, bench: Bench, clip: Clip) -> str:
+    """Return the self-similarity picture, the labels as numbered squares on its diagonal."""
+    frames = features(site, clip)
+    drawn = SimilarityFigure(
+        vid=clip.vid,
+        similarity=frames.features @ frames.features.T,
+        edges=frames.edges,
+        events=[bench.entries[i].window for i in bench.of(bench.vid)],
+    )
+    return f'<div class="figure">{drawn.svg()}</div>'
+
+
+def features(site: Site, clip: Clip) -> FrameFeatures:
+    """Return the frame features of a video, which labelling has left in the cache."""
+    first = site.first
+    plain = Grounder(first.backbone, fps=first.fps, framing=first.framing)
+    return plain.encode(clip.path, cache=site.features, allow_truncated=True).frames
+
+
+def tally(bench: Bench) -> str:
+    """Return how far the work on the labels is."""
+    counts = bench.counts()
+    words = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
+    text = f"{len(bench.entries)} labels of {len(bench.videos)} videos: {words}."
+    return f'<p role="status">{text}</p>'

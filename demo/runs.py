@@ -1,0 +1,54 @@
+"""How a labelling or tuning run is told: as HTML on the page, as data to programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from .jobs import Job
+from .visit import Site
+
+
+def bar(site: Site, job: Job | None, again: str) -> str:
+    """Return how far a run is, as a bar and words.
+
+    Args:
+        site: The page.
+        job: The run; None: there was none.
+        again: Name of the button that continues a stopped run.
+    """
+    if job is None:
+        return ""
+    progress = job.look()
+    far = f": {progress.done} of {progress.total}" if progress.total else ""
+    words = {
+        "waiting": "Waits for the runs of others.",
+        "running": f"{progress.doing.capitalize()}{far}.",
+        "stopping": "Stops.",
+        "done": "Done.",
+        "stopped": f"Stopped. {again} continues with what is finished.",
+        "failed": f"Failed: {site.without_folders(progress.error)}",
+    }[progress.state]
+    lines = [words, *progress.result.get("lines", ()), *progress.result.get("failures", ())]
+    text = "".join(f"<p>{escape(site.without_folders(line))}</p>" for line in lines)
+    text = f'<div role="status">{text}</div>'
+    if progress.over:
+        return text
+    value = progress.done / progress.total if progress.total else 0.0
+    return f'<progress max="1" value="{value:.4f}" aria-label="How far it is"></progress>{text}'
+
+
+def facts(job: Job | None) -> Mapping[str, Any]:
+    """Return the same as JSON values: state, done, total, and the last loss where there is one."""
+    if job is None:
+        return {"state": "none"}
+    progress = job.look()
+    found: dict[str, Any] = {
+        "state": progress.state,
+        "done": progress.done,
+        "total": progress.total,
+    }
+    if progress.losses:
+        found["loss"] = progress.losses[max(progress.losses)]
+    return found

@@ -1,0 +1,276 @@
+"""The timelines below the players, and the cards beside them, as HTML; `timeline.js` moves them.
+
+Everything is placed in percent of the duration, so that one drawing fits a wide screen and a phone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from zsvg import Grounding
+from zsvg.svg import clock, shorten, ticks
+
+from .previews import Clip
+
+MAX_POINTS = 400  # of a curve; no screen shows more
+SCRIPT = Path(__file__).with_name("timeline.js").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one model says to one sentence.
+
+    Attributes:
+        model: The model's name on the page.
+        side: "a" or "b", "c": which colour it has.
+        grounding: Its answer.
+    """
+
+    model: str
+    side: str
+    grounding: Grounding
+
+    @property
+    def absent(self) -> bool:
+        """Whether the model says that no such moment is in the video."""
+        return not self.grounding.moments
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the endpoint `/ground` does; the curve has at most `MAX_POINTS` points."""
+        seconds, relevance = thin(self.grounding)
+        return {
+            "sentence": self.grounding.query,
+            "model": self.model,
+            "absent": self.absent,
+            "moments": [
+                {"start": round(m.start, 3), "end": round(m.end, 3), "score": round(m.score, 4)}
+                for m in self.grounding.moments
+            ],
+            "curve": {"seconds": seconds.round(3).tolist(), "relevance": relevance.tolist()},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A span on a lane.
+
+    Attributes:
+        start: Seconds.
+        end: Seconds.
+        name: Written on it.
+        says: What a screen reader says of it.
+        style: Class of the style sheet.
+        pick: Number that a click on it picks; None: it only moves the player.
+        held: Whether its ends can be moved.
+    """
+
+    start: float
+    end: float
+    name: str
+    says: str
+    style: str = ""
+    pick: int | None = None
+    held: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    """One row of a timeline: a name, a curve or none, and bars below it."""
+
+    name: str
+    note: str = ""
+    style: str = ""
+    bars: Sequence[Bar] = ()
+    curve: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    empty: str = ""
+
+
+def component(name: str) -> gr.HTML:
+    """Return an empty timeline, or cards, that act on clicks and keys."""
+    return gr.HTML("", js_on_load=SCRIPT, apply_default_css=False, elem_id=name)
+
+
+def timeline(clip: Clip, player: str, lanes: Iterable[Lane]) -> str:
+    """Return the film, the ruler and the lanes of a video.
+
+    Args:
+        clip: The video.
+        player: Id of its player on the page.
+        lanes: Rows, from the top.
+    """
+    duration = clip.info.duration
+    film = "".join(f'<img src="{picture}" alt="">' for picture in clip.film)
+    marks = "".join(
+        f'<i style="left:{100 * second / duration:.3f}%">{clock(second, duration)}</i>'
+        for second in ticks(duration, most=7)
+        if second < 0.97 * duration
+    )
+    rows = "".join(_lane(lane, duration) for lane in lanes)
+    return (
+        f'<div class="zt" data-player="{player}" data-duration="{duration:.3f}" '
+        f'style="--aspect:{clip.aspect:.4f}">'
+        f'<div class="zt-film zt-track" aria-hidden="true">{film}</div>'
+        f'<div class="zt-ruler zt-track" role="slider" tabindex="0" aria-label="Play head" '
+        f'aria-valuemin="0" aria-valuemax="{duration:.2f}" aria-valuenow="0" '
+        f'aria-valuetext="0.0 seconds">{marks}</div>'
+        f'{rows}<div class="zt-head" aria-hidden="true"></div></div>'
+    )
+
+
+def answer_lanes(answers: Iterable[Answer]) -> list[Lane]:
+    """Return one lane per answer: its curve, and its moments by rank."""
+    lanes = []
+    for answer in answers:
+        query = answer.grounding.query
+        bars = [
+            Bar(
+                start=m.start,
+                end=m.end,
+                name=str(rank),
+                says=f"Moment {rank} of {query}, {answer.model}: {_span(m.start, m.end)}, "
+                f"score {m.score:.2f}. Go there.",
+                style="best" if rank == 1 else "",
+            )
+            for rank, m in enumerate(answer.grounding.moments, 1)
+        ]
+        lanes.append(
+            Lane(
+                name=query,
+                note=answer.model,
+                style=answer.side,
+                bars=bars,
+                curve=thin(answer.grounding),
+                empty="no such moment" if answer.absent else "",
+            )
+        )
+    return lanes
+
+
+def cards(
+    player: str, aspect: float, answers: Sequence[Answer], pictures: dict[tuple[int, int], str]
+) -> str:
+    """Return the ranked moments of every sentence, the models side by side.
+
+    Args:
+        player: Id of the player that they move.
+        aspect: Width over height of the video.
+        answers: Those of one sentence follow each other.
+        pictures: (index of the answer, rank from 0) -> data address.
+    """
+    columns = len({answer.model for answer in answers})
+    parts, at = [], 0
+    for first in range(0, len(answers), max(columns, 1)):
+        sides = []
+        for answer in answers[first : first + columns]:
+            sides.append(_side(answer, at, pictures, named=columns > 1))
+            at += 1
+        query = answers[first].grounding.query
+        parts.append(
+            f'<section class="zc-ask"><h2>{escape(query)}</h2>'
+            f'<div class="zc-sides zc-{columns}">{"".join(sides)}</div></section>'
+        )
+    return (
+        f'<div class="zc" data-player="{player}" style="--aspect:{aspect:.4f}">'
+        f"{''.join(parts)}</div>"
+    )
+
+
+def thin(grounding: Grounding) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (seconds, relevance) with at most `MAX_POINTS` points; peaks survive the thinning."""
+    step = -(-len(grounding.curve) // MAX_POINTS)
+    starts = np.arange(0, len(grounding.curve), step)
+    highest = np.maximum.reduceat(grounding.curve, starts).astype(np.float64)
+    return grounding.centres[starts].astype(np.float64), highest.round(4)
+
+
+def _side(answer: Answer, index: int, pictures: dict[tuple[int, int], str], *, named: bool) -> str:
+    head = f"<h3>{escape(answer.model)}</h3>" if named else ""
+    if answer.absent:
+        return (
+            f'<div class="zc-side {answer.side}">{head}<p>No such moment in this video.</p></div>'
+        )
+    items = []
+    for rank, m in enumerate(answer.grounding.moments):
+        picture = pictures.get((index, rank))
+        image = f'<img src="{picture}" alt="">' if picture else ""
+        items.append(
+            f'<li><button type="button" class="zc-card" data-start="{m.start:.3f}" '
+            f'data-end="{m.end:.3f}">{image}<span class="zc-words"><b>{rank + 1}</b> '
+            f"<span>{_span(m.start, m.end)}</span> "
+            f"<small>score {m.score:.2f}</small></span></button>"
+            f'<button type="button" class="zc-cut" data-answer="{index}" data-rank="{rank}" '
+            f'aria-label="Cut moment {rank + 1} out as a clip" title="Cut out as a clip">'
+            "clip</button></li>"
+        )
+    return f'<div class="zc-side {answer.side}">{head}<ol>{"".join(items)}</ol></div>'
+
+
+def _lane(lane: Lane, duration: float) -> str:
+    note = f"<span>{escape(lane.note)}</span>" if lane.note else ""
+    rows: list[float] = []
+    bars = []
+    for bar in lane.bars:
+        # The first row where the bar before it has ended.
+        row = next((i for i, end in enumerate(rows) if end <= bar.start), len(rows))
+        rows[row : row + 1] = [bar.end]
+        bars.append(_bar(bar, row, duration))
+    curve = "" if lane.curve is None else _curve(*lane.curve, duration)
+    empty = f'<span class="zt-empty">{escape(lane.empty)}</span>' if lane.empty else ""
+    return (
+        f'<div class="zt-lane {lane.style}"><div class="zt-name">'
+        f"<b>{escape(shorten(lane.name, 90))}</b> {note}</div>"
+        f'<div class="zt-track" style="--rows:{max(len(rows), 1)}">{curve}{"".join(bars)}{empty}'
+        "</div></div>"
+    )
+
+
+def _bar(bar: Bar, row: int, duration: float) -> str:
+    left, width = 100 * bar.start / duration, 100 * max(bar.end - bar.start, 0.0) / duration
+    place = f"left:{left:.3f}%;width:{width:.3f}%;--row:{row}"
+    pick = "" if bar.pick is None else f' data-pick="{bar.pick}"'
+    button = (
+        f'<button type="button" class="zt-bar {bar.style}" style="{place}" '
+        f'data-start="{bar.start:.3f}" data-end="{bar.end:.3f}"{pick} '
+        f'aria-label="{escape(bar.says)}">{escape(bar.name)}</button>'
+    )
+    if not bar.held:
+        return button
+    handles = "".join(
+        f'<span class="zt-handle {end}" data-edge="{end}" role="slider" tabindex="0" '
+        f'aria-label="{end.capitalize()} of the moment" aria-valuemin="0" '
+        f'aria-valuemax="{duration:.2f}" aria-valuenow="{value:.2f}" '
+        f'aria-valuetext="{value:.1f} seconds" style="left:{100 * value / duration:.3f}%;'
+        f'--row:{row}"></span>'
+        for end, value in (("start", bar.start), ("end", bar.end))
+    )
+    return button + handles
+
+
+def _curve(seconds: NDArray[np.float64], relevance: NDArray[np.float64], duration: float) -> str:
+    low, high = float(relevance.min()), float(relevance.max())
+    x = 1000 * seconds / duration
+    y = 96 - 90 * (relevance - low) / max(high - low, 1e-9)
+    points = "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True))
+    return (
+        '<svg class="zt-curve" viewBox="0 0 1000 100" preserveAspectRatio="none" '
+        f'aria-hidden="true"><path class="area" d="M{x[0]:.1f} 100L{points}L{x[-1]:.1f} 100Z"/>'
+        f'<path class="line" d="M{points}"/></svg>'
+    )
+
+
+def _span(start: float, end: float) -> str:
+    return f"{_time(start)} to {_time(end)}"
+
+
+def _time(seconds: float) -> str:
+    tenths = round(10 * seconds)
+    minutes, rest = divmod(tenths, 600)
+    return f"{minutes}:{rest // 10:02d}.{rest % 10}"

@@ -1,0 +1,166 @@
+"""The Tune tab: from the labels of the Label tab to a model that the Ground tab can ask."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from zsvg.heads.kinds import HEADS
+from zsvg.low_label import is_pseudo
+from zsvg.recipes import load_recipe, recipe_names
+from zsvg.report_figures import LearningFigure
+
+from .jobs import Job
+from .runs import bar
+from .tuning import ALL, TRUE, begin, history, packed, take
+from .visit import Site, Visit
+
+WORDS = {ALL: "Pseudo labels, and yours", TRUE: "Only those that you accepted or fixed"}
+ASK_AGAIN = """() => {
+  const ask = document.querySelector("#ground-ask");
+  if (document.querySelector("#ground-player video")) ask.click();
+}"""
+
+
+def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
+    """Lay out the tab inside a `gr.Tab`.
+
+    Args:
+        site: The page.
+        visit: The visitor's state.
+        tab: The tab itself.
+        tabs: All of them: the result is tried out in another one.
+    """
+    limits = site.limits
+    with gr.Row(elem_classes="stage"):
+        with gr.Column(scale=5, min_width=320):
+            have = gr.HTML(about_labels(None), apply_default_css=False, elem_id="tune-labels")
+            recipe = gr.Dropdown(
+                recipe_names(),
+                value="coop",
+                label="Recipe",
+                filterable=False,
+                elem_id="tune-recipe",
+            )
+            source = gr.HTML(about_recipe("coop"), apply_default_css=False)
+            head = gr.Dropdown(
+                [("as the recipe says", ""), *HEADS],
+                value="",
+                label="Head",
+                filterable=False,
+                visible=len(HEADS) > 1,
+                elem_id="tune-head",
+            )
+            steps = gr.Slider(
+                10, limits.steps, value=200, step=10, label="Steps", elem_id="tune-steps"
+            )
+            which = gr.Radio(
+                [(words, name) for name, words in WORDS.items()],
+                value=ALL,
+                label="Labels to tune on",
+            )
+            weight = gr.Slider(
+                1, 20, value=5, step=1, label="Weight of one of yours beside a pseudo label"
+            )
+            with gr.Row(elem_classes="ask"):
+                start = gr.Button("Tune", variant="primary", elem_id="tune-start")
+                stop = gr.Button("Stop", interactive=False, elem_id="tune-stop")
+        with gr.Column(scale=7, min_width=320):
+            said = gr.HTML("", elem_id="tune-said", apply_default_css=False)
+            curves = gr.HTML("", elem_id="tune-curves", apply_default_css=False)
+            with gr.Row(elem_classes="files"):
+                attempt = gr.Button("Ask it in Ground", visible=False, elem_id="tune-try")
+                download = gr.DownloadButton(
+                    "Model folder (.zip)", visible=False, elem_id="tune-download"
+                )
+    clock = gr.Timer(1, active=False)
+
+    def start_run(
+        recipe: str, head: str, steps: float, which: str, weight: float, visit: Visit
+    ) -> tuple[Any, ...]:
+        settings = {"recipe": recipe, "head": head, "which": which}
+        begin(site, visit, **settings, steps=int(steps), true_weight=float(weight))
+        return *follow(visit), gr.Timer(active=True), visit
+
+    def follow(visit: Visit) -> tuple[Any, ...]:
+        """Return the run in words and pictures, and which buttons work."""
+        job = visit.tuning
+        over = job is None or job.over
+        done = job is not None and job.look().state == "done"
+        return (
+            bar(site, job, "Tune"),
+            learning(job),
+            gr.Button(interactive=over),
+            gr.Button(interactive=not over),
+            gr.Button(visible=done),
+            gr.DownloadButton(visible=done, value=str(packed(visit)) if done else None),
+        )
+
+    def tick(visit: Visit) -> tuple[Any, ...]:
+        over = visit.tuning is None or visit.tuning.over
+        return *follow(visit), gr.Timer(active=not over)
+
+    def halt(visit: Visit) -> tuple[Any, ...]:
+        if visit.tuning is not None:
+            visit.tuning.stop()
+        return follow(visit)
+
+    def try_it(visit: Visit) -> tuple[Any, ...]:
+        take(site, visit)
+        return gr.Tabs(selected="ground"), visit
+
+    def use(recipe: str) -> tuple[Any, ...]:
+        chosen = load_recipe(recipe)
+        return about_recipe(recipe), min(chosen.training.steps, limits.steps)
+
+    polite, watched = site.polite, [said, curves, start, stop, attempt, download]
+    hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    tab.select(about_labels, visit, have, **hidden)
+    recipe.input(polite(use), recipe, [source, steps], **hidden)
+    start.click(
+        polite(start_run),
+        [recipe, head, steps, which, weight, visit],
+        [*watched, clock, visit],
+        **hidden,
+    )
+    stop.click(polite(halt), visit, watched, **hidden)
+    clock.tick(polite(tick), visit, [*watched, clock], queue=False, **hidden)
+    attempt.click(polite(try_it), visit, [tabs, visit], **hidden).success(
+        js=ASK_AGAIN, api_visibility="private"
+    )
+
+
+def about_labels(visit: Visit | None) -> str:
+    """Return what there is to tune on."""
+    if visit is None or visit.bench is None:
+        return "<p>No labels yet: the Label tab writes them.</p>"
+    labels = visit.bench.labels()
+    pseudo = sum(map(is_pseudo, labels))
+    return (
+        f"<p><b>{pseudo}</b> pseudo labels and <b>{len(labels) - pseudo}</b> of yours, of "
+        f"{len({a.vid for a in labels})} videos. Some videos are held out to see whether tuning "
+        "helps.</p>"
+    )
+
+
+def about_recipe(name: str) -> str:
+    """Return where a recipe comes from."""
+    return f'<p class="quiet">{escape(load_recipe(name).source)}</p>'
+
+
+def learning(job: Job | None) -> str:
+    """Return the curves of loss and validation so far."""
+    losses, validation = ({}, []) if job is None else history(job)
+    if not losses:
+        return ""
+    steps = sorted(losses)
+    figure = LearningFigure(
+        title="Tuning",
+        steps=steps,
+        losses=np.array([losses[step] for step in steps]),
+        validation=validation,
+    )
+    return '<div class="pair">' + "".join(f"<div>{svg}</div>" for svg in figure.svg()) + "</div>"

@@ -1,0 +1,140 @@
+"""From a visitor's labels to a model: the run that tunes, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import zsvg
+from zsvg import ZsvgError
+from zsvg.backbones.clip import ClipBackbone
+from zsvg.checkpoints import POINTER
+from zsvg.files import sha256_json
+from zsvg.heads.kinds import HEADS
+from zsvg.low_label import is_pseudo
+from zsvg.recipes import recipe_names
+from zsvg.records import write_annotations
+
+from .jobs import Job
+from .labelling import bench_of
+from .visit import Site, Visit
+
+ALL, TRUE = "all", "true"
+_PACKED = "model.zip"
+
+
+def begin(
+    site: Site,
+    visit: Visit,
+    *,
+    recipe: str,
+    head: str = "",
+    steps: int,
+    which: str,
+    true_weight: float,
+) -> None:
+    """Start to tune; equal settings continue where they were stopped.
+
+    Args:
+        site: The page.
+        visit: Whose labels are tuned on.
+        recipe: Name of a shipped recipe.
+        head: Kind of the head; empty: the recipe's.
+        steps: How many.
+        which: "all" labels, or those alone that the visitor has looked at: "true".
+        true_weight: What one of those counts, where a pseudo label counts 1.
+
+    Raises:
+        ZsvgError: There are no labels, a value is out of range, or a run is under way.
+    """
+    if visit.tuning is not None and not visit.tuning.over:
+        raise ZsvgError("a run is under way; stop it first")
+    if recipe not in recipe_names():  # no file of the server is a recipe
+        raise ZsvgError(f"unknown recipe {recipe!r}; choose one of {', '.join(recipe_names())}")
+    if head and head not in HEADS:
+        raise ZsvgError(f"unknown head {head!r}; choose one of {', '.join(HEADS)}")
+    if which not in (ALL, TRUE):
+        raise ZsvgError(f"tune on {ALL} labels or the {TRUE} ones, not on {which!r}")
+    if not 1 <= steps <= site.limits.steps:
+        raise ZsvgError(f"{steps} steps; this page takes 1 to {site.limits.steps}")
+    bench = bench_of(visit)
+    labels = bench.labels(true_only=which == TRUE)
+    if not labels:
+        raise ZsvgError("you have not accepted or fixed a label yet")
+    settings = {"recipe": recipe, "head": head, "steps": steps, "true_weight": true_weight}
+    known = [[a.vid, a.query, list(a.relevant_windows), is_pseudo(a)] for a in labels]
+    folder = site.home(visit) / "tuning" / sha256_json([settings, known])[:16]
+    write_annotations(folder / "labels.jsonl", labels)
+    (folder / _PACKED).unlink(missing_ok=True)
+    visit.tuning = Job(
+        {
+            "task": "tune",
+            "folder": str(folder),
+            "labels": str(folder / "labels.jsonl"),
+            "videos": {vid: str(path) for vid, path in bench.videos.items()},
+            "output": str(folder / "model"),
+            **settings,
+            **site.work(),
+        },
+        site.turns,
+    )
+
+
+def history(job: Job) -> tuple[dict[int, float], list[tuple[int, float]]]:
+    """Return step -> loss, and (step, mIoU) of the validations so far.
+
+    Losses come from the run as it goes; what a stopped part of it did before, and validation, from
+    its checkpoint.
+    """
+    progress = job.look()
+    known = progress.result.get("history") or checkpoint(Path(job.work["output"]))
+    losses = dict(enumerate(known.get("losses", ()), 1)) | dict(progress.losses)
+    return losses, [(int(step), float(score)) for step, score in known.get("validation", ())]
+
+
+def checkpoint(output: Path) -> dict[str, Any]:
+    """Return what a run's checkpoint tells of its history; nothing where there is none yet."""
+    file = output.with_name(f"{output.name}.checkpoint") / POINTER
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))["progress"])
+    except FileNotFoundError:
+        return {}
+
+
+def model_folder(visit: Visit) -> Path:
+    """Return the model of the visitor's last run.
+
+    Raises:
+        ZsvgError: It has not finished.
+    """
+    job = visit.tuning
+    if job is None or job.look().state != "done":
+        raise ZsvgError("there is no finished run to ask")
+    return Path(job.work["output"])
+
+
+def take(site: Site, visit: Visit) -> None:
+    """Let the Ground tab ask the tuned model too, on the backbone that the page has anyway.
+
+    Raises:
+        ZsvgError: The run has not finished.
+    """
+    backbone = site.first.backbone
+    if not isinstance(backbone, ClipBackbone):
+        raise ZsvgError("this page asks captions, and those take no prompts")
+    visit.tuned = zsvg.load(model_folder(visit), backbone=backbone)
+
+
+def packed(visit: Visit) -> Path:
+    """Return the finished model folder as a zip file.
+
+    Raises:
+        ZsvgError: The run has not finished.
+    """
+    folder = model_folder(visit)
+    file = folder.with_name(_PACKED)
+    if not file.exists():
+        shutil.make_archive(str(file.with_suffix("")), "zip", folder.parent, folder.name)
+    return file

@@ -1,0 +1,139 @@
+"""The work of one visitor's run, in a process of its own: labelling videos, or tuning.
+
+`python worker.py WORK.json` reads what to do from a file and writes one JSON object per event to
+stdout. It lives as long as its stdin is open, so a page that ends takes its runs along. However it
+ends, what is finished stays where the next run of the same work continues: labelled videos in the
+work folder, a checkpoint beside the model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+Tell = Callable[..., None]
+
+STOPPED = 3
+"""Exit status of a worker whose stdin was closed."""
+
+
+def main() -> int:
+    """Do the work of a file, and end with 0 where it was done."""
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    if hasattr(os, "nice") and os.nice(0) == 0:
+        os.nice(5)  # the page itself has to stay quick
+    # Events have the pipe for themselves: whatever a library prints goes to stderr.
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def tell(**event: Any) -> None:
+        events.write(json.dumps(event) + "\n")
+        events.flush()
+
+    from zsvg import ZsvgError
+
+    work = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    try:
+        {"label": label, "tune": tune}[work["task"]](work, tell)
+    except (ZsvgError, ValueError) as error:
+        tell(error=str(error))
+        return 1
+    return 0
+
+
+def label(work: dict[str, Any], tell: Tell) -> None:
+    """Render the samples if those are asked for, and write pseudo labels of all videos."""
+    from zsvg.backbones.captioner import load_captioner
+    from zsvg.backbones.clip import load_backbone
+    from zsvg.pseudo.label import pseudo_label
+    from zsvg.records import write_annotations
+    from zsvg.video import find_videos
+
+    if samples := work["samples"]:
+        from zsvg.microworld.world import write_world
+
+        write_world(
+            samples["folder"],
+            domain=samples["domain"],
+            videos=samples["videos"],
+            annotations=False,
+            on_progress=lambda done, total: tell(doing="drawing samples", done=done, total=total),
+        )
+        videos = find_videos(Path(samples["folder"]) / "videos")
+    else:
+        videos = {vid: Path(path) for vid, path in work["videos"].items()}
+    tell(doing="loading the models", done=0, total=len(videos))
+    report = pseudo_label(
+        videos,
+        load_backbone(work["backbone"], work["device"]),
+        load_captioner(work["captioner"], work["device"]),
+        cache=Path(work["cache"]),
+        work_dir=Path(work["folder"]) / "parts",
+        framing=work["framing"],
+        fps=work["fps"],
+        allow_truncated=True,
+        on_progress=lambda done, total, _: tell(doing="writing labels", done=done, total=total),
+    )
+    write_annotations(Path(work["folder"]) / "pseudo.jsonl", report.labels)
+    tell(
+        videos={vid: str(path) for vid, path in videos.items() if vid not in report.failures},
+        failures=list(report.failures.values()),
+    )
+
+
+def tune(work: dict[str, Any], tell: Tell) -> None:
+    """Tune on labels; write a model folder."""
+    from zsvg.backbones.clip import load_backbone
+    from zsvg.low_label import weigh_true
+    from zsvg.recipes import HeadRecipe, load_recipe
+    from zsvg.records import read_annotations
+    from zsvg.tuning import TuneOptions
+    from zsvg.tuning import tune as run
+
+    total = work["steps"]
+    tell(doing="loading the backbone", done=0, total=total)
+    recipe = load_recipe(work["recipe"])
+    changes: dict[str, Any] = {"training": recipe.training.model_copy(update={"steps": total})}
+    if work["head"]:
+        changes["head"] = HeadRecipe(kind=work["head"])
+    backbone = load_backbone(work["backbone"], work["device"])
+    tell(doing="looking at the videos", done=0, total=total)
+    begun: list[int] = []
+
+    def on_step(step: int, loss: float) -> None:
+        begun.append(step)
+        after = f", continued after step {begun[0] - 1}" if begun[0] > 1 else ""
+        tell(doing=f"tuning{after}", done=step, total=total, loss=loss)
+
+    outcome = run(
+        weigh_true(read_annotations(work["labels"]), work["true_weight"]),
+        {vid: Path(path) for vid, path in work["videos"].items()},
+        backbone,
+        work["output"],
+        recipe=recipe.model_copy(update=changes),
+        options=TuneOptions(fps=work["fps"], framing=work["framing"], allow_truncated=True),
+        cache=work["cache"],
+        on_step=on_step,
+    )
+    tell(
+        lines=outcome.summary(),
+        history=asdict(outcome.history),
+        failures=list(outcome.failures.values()),
+    )
+
+
+def _end_with_stdin() -> None:
+    # Not by `sys.stdin`, whose lock the interpreter would wait for at its own end.
+    while os.read(0, 1024):
+        pass
+    os._exit(STOPPED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

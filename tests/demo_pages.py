@@ -1,0 +1,137 @@
+"""Served demo pages for the tests, and what their visitors bring."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+
+import zsvg
+from zsvg.resources import demo_module
+
+
+class Page:
+    """A page on a running server, and a program that asks it through the named endpoints."""
+
+    def __init__(
+        self, build: Callable[[], Any], limits: Any, folders: pytest.TempPathFactory
+    ) -> None:
+        # As `zsvg demo` does: Gradio serves this folder, and reads its name while a page is built.
+        self.served = folders.mktemp("served")
+        os.environ["GRADIO_TEMP_DIR"] = str(self.served)
+        self.demo = build()
+        self.limits = limits
+        self.videos: list[Path] = []
+        (state,) = (b for b in self.demo.blocks.values() if type(b).__name__ == "State")
+        self.site_folder = state.delete_callback.__self__.folder
+
+    def __enter__(self) -> Page:
+        options = demo_module("app").launch_options(self.limits)
+        for attempt in range(3):
+            try:
+                _, self.url, _ = self.demo.launch(
+                    prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **options
+                )
+                break
+            except ValueError:  # Gradio gives its own first page three seconds, busy machine or not
+                self.demo.close()
+                if attempt == 2:
+                    raise
+        self.client = self.another_client()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.demo.close()
+
+    def another_client(self) -> Any:
+        from gradio_client import Client
+
+        return Client(self.url, verbose=False)
+
+    def file(self, path: Path) -> Any:
+        from gradio_client import handle_file
+
+        return handle_file(str(path))
+
+    def call(self, name: str, *given: Any, client: Any = None) -> Any:
+        return (client or self.client).predict(*given, api_name=name)
+
+    def refusal(self, name: str, *given: Any, client: Any = None) -> str:
+        from gradio_client.exceptions import AppError
+
+        with pytest.raises(AppError) as caught:
+            self.call(name, *given, client=client)
+        return str(caught.value)
+
+    def until(self, name: str, state: str, seconds: float = 240.0) -> Any:
+        """Ask how far a run is until it has a state."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            said = self.call(name)
+            if said["state"] == state:
+                return said
+            assert said["state"] not in ("failed", "done", "stopped"), said
+            time.sleep(0.3)
+        raise AssertionError(f"{name} is still {said}")
+
+    def upload(self, size: int) -> int:
+        """Upload so many bytes as a browser would; return the status."""
+        connection = http.client.HTTPConnection(urlparse(self.url).netloc, timeout=60)
+        head = b'--x\r\ncontent-disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
+        body = head + bytes(size) + b"\r\n--x--\r\n"
+        kind = {"content-type": "multipart/form-data; boundary=x"}
+        connection.request("POST", "/gradio_api/upload", body, kind)
+        return connection.getresponse().status
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Fetch a path exactly as written."""
+        connection = http.client.HTTPConnection(urlparse(self.url).netloc, timeout=30)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    def raw(self, name: str, data: list[Any]) -> str:
+        """Call an endpoint with data as it is, without a client library; return the events."""
+        connection = http.client.HTTPConnection(urlparse(self.url).netloc, timeout=30)
+        headers = {"content-type": "application/json"}
+        connection.request("POST", f"/gradio_api/call{name}", json.dumps({"data": data}), headers)
+        event = json.loads(connection.getresponse().read())["event_id"]
+        connection.request("GET", f"/gradio_api/call{name}/{event}")
+        return connection.getresponse().read().decode()
+
+
+def microworld_video(path: Path, index: int, seconds: float = 12.0) -> Path:
+    """Render the first seconds of a microworld video."""
+    from zsvg.microworld.render import Renderer
+    from zsvg.microworld.world import FPS, plan_video
+    from zsvg.video import write_video
+
+    scene, _ = plan_video("chalk", "val", 5, index)
+    renderer = Renderer(scene)
+    frames = (renderer.frame(k / FPS) for k in range(int(seconds * FPS)))
+    write_video(path, frames, fps=FPS, preset="ultrafast", crf=22)
+    return path
+
+
+@contextmanager
+def labelled_page(folders: pytest.TempPathFactory) -> Iterator[Page]:
+    """Serve `micro` and a folder of three short videos of microworld."""
+    folder = folders.mktemp("videos")
+    videos = [microworld_video(folder / f"chalk-{index}.mp4", index) for index in range(3)]
+    limits = demo_module("visit").Limits()
+
+    def build() -> Any:
+        grounder = zsvg.load("micro", "cpu")
+        return demo_module("app").build_demo(grounder, videos=folder, device="cpu")
+
+    with Page(build, limits, folders) as page:
+        page.videos = videos
+        yield page

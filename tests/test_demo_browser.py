@@ -1,0 +1,317 @@
+"""The demo as people meet it: in a browser, by mouse and by keyboard, on screens and phones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+from tests.demo_pages import Page, labelled_page, microworld_video
+from zsvg.low_label import is_pseudo
+from zsvg.records import read_annotations
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+# Ubuntu's package of that name is a stub that asks for another program.
+if not CHROMIUM or subprocess.run([CHROMIUM, "--version"], capture_output=True).returncode:
+    pytest.skip("no Chromium on this machine: apt-get install chromium", allow_module_level=True)
+sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[test]'")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="as above")
+
+WAIT = 120_000  # milliseconds; what a slow machine may take for any one thing
+VIDEO = "document.querySelector('#{}-player video')"
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with sync_api.sync_playwright() as program:
+        browser = program.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with labelled_page(tmp_path_factory) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def upload(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return microworld_video(tmp_path_factory.mktemp("uploads") / "mine.mp4", 7)
+
+
+class Tab:
+    """One visitor's browser, with everything that it asked the network for."""
+
+    def __init__(self, chromium: Any, served: Page, **options: Any) -> None:
+        size = options.pop("size", (1280, 900))
+        self.context = chromium.new_context(
+            viewport={"width": size[0], "height": size[1]}, **options
+        )
+        self.context.set_default_timeout(WAIT)
+        self.page = self.context.new_page()
+        self.asked: list[str] = []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(served.url)
+        self.page.wait_for_selector("#ground-ask")
+
+    def close(self) -> None:
+        self.context.close()
+
+    def to(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name).click()
+
+    def upload(self, path: Path) -> None:
+        self.page.locator("#ground-player input[type=file]").set_input_files(str(path))
+
+    def ask(self, sentences: str) -> None:
+        self.page.get_by_label("One sentence per line").fill(sentences)
+        self.page.get_by_role("button", name="Find the moments").click()
+
+    def now(self, player: str = "ground") -> float:
+        return float(self.page.evaluate(f"{VIDEO.format(player)}.currentTime"))
+
+    def arrives(self, seconds: float, player: str = "ground") -> None:
+        """Wait until the player stands at a time."""
+        code = f"Math.abs({VIDEO.format(player)}.currentTime - {seconds}) < 0.05"
+        self.page.wait_for_function(code)
+
+    def grave(self) -> list[str]:
+        """Return what axe-core finds that keeps people out."""
+        found = axe.Axe().run(self.page).response["violations"]
+        return [
+            f"{v['impact']} {v['id']}: {v['nodes'][0]['html'][:200]}"
+            for v in found
+            if v["impact"] in ("serious", "critical")
+        ]
+
+
+@pytest.fixture
+def tab(chromium: Any, served: Page) -> Iterator[Tab]:
+    tab = Tab(chromium, served)
+    yield tab
+    tab.close()
+
+
+@pytest.fixture(scope="module")
+def workshop(chromium: Any, served: Page) -> Iterator[Tab]:
+    """A visitor whose labels have been written."""
+    tab = Tab(chromium, served)
+    tab.to("Label")
+    tab.page.get_by_role("button", name="Write labels").click()
+    tab.page.wait_for_selector("#label-timeline .zt-bar.picked")
+    yield tab
+    tab.close()
+
+
+def test_upload_ask_and_jump(tab: Tab, upload: Path, tmp_path: Path):
+    page = tab.page
+    tab.upload(upload)
+    page.wait_for_selector("#ground-timeline .zt-film img")
+    tab.ask("a red star spins\n{{value}} ${1+1} <b>blue</b>")
+    page.wait_for_selector(".zc-card")
+    assert page.locator(".zc h2").all_inner_texts() == [
+        "a red star spins",
+        "{{value}} ${1+1} <b>blue</b>",
+    ]
+    assert page.locator("#ground-timeline .zt-lane").count() == 2
+    page.wait_for_function(f"{VIDEO.format('ground')}.readyState > 0")
+
+    cards = page.locator(".zc-card")
+    starts = [float(cards.nth(i).get_attribute("data-start")) for i in range(cards.count())]
+    assert len(set(starts)) > 1
+    chosen = max(range(len(starts)), key=starts.__getitem__)
+    cards.nth(chosen).click()
+    tab.arrives(starts[chosen])
+    head = page.locator("#ground-timeline .zt-head")
+    place = float(head.evaluate("head => parseFloat(head.style.left)"))
+    assert place == pytest.approx(100 * starts[chosen] / 12, abs=1)
+
+    track = page.locator("#ground-timeline .zt-film").bounding_box()
+    page.mouse.click(track["x"] + track["width"] * 0.75, track["y"] + 5)
+    tab.arrives(9.0)
+
+    with page.expect_download() as files:
+        page.get_by_role("button", name=".srt").click()
+    files.value.save_as(tmp_path / "mine.srt")
+    assert "a red star spins" in (tmp_path / "mine.srt").read_text()
+    page.get_by_label("Cut moment 1 out as a clip").first.click()
+    with page.expect_download() as files:
+        page.get_by_role("button", name="Download mine-").click()
+    assert files.value.suggested_filename.endswith(".mp4")
+    assert tab.grave() == []
+    assert {urlparse(url).netloc for url in tab.asked if url.startswith("http")} == {
+        urlparse(page.url).netloc
+    }
+
+
+def test_everything_can_be_done_by_keyboard(tab: Tab, upload: Path):
+    page = tab.page
+    page.get_by_label("paper", exact=True).focus()
+    page.keyboard.press("Space")
+    page.wait_for_selector("#ground-timeline .zt-film img")
+    page.wait_for_function("document.querySelector('#ground-sentences textarea').value")
+    page.get_by_label("One sentence per line").focus()
+    page.keyboard.press("Shift+Enter")
+    page.wait_for_selector(".zt-bar")
+    page.wait_for_function(f"{VIDEO.format('ground')}.readyState > 0")
+    bar = page.locator("#ground-timeline .zt-bar").nth(1)
+    bar.focus()
+    assert bar.evaluate("bar => getComputedStyle(bar).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    start = float(bar.get_attribute("data-start"))
+    tab.arrives(start)
+    ruler = page.get_by_role("slider", name="Play head")
+    ruler.focus()
+    page.keyboard.press("ArrowRight")
+    tab.arrives(start + 1)
+    assert ruler.get_attribute("aria-valuetext") == f"{start + 1:.1f} seconds"
+    page.keyboard.press("Home")
+    tab.arrives(0)
+
+
+def test_a_visitor_never_sees_the_video_of_another(chromium: Any, served: Page, upload: Path):
+    first, second = Tab(chromium, served), Tab(chromium, served)
+    first.upload(upload)
+    first.page.wait_for_selector("#ground-timeline .zt-film img")
+    first.ask("a red star spins")
+    first.page.wait_for_selector(".zc-card")
+    second.ask("a red star spins")
+    second.page.get_by_text("upload a video first").wait_for()
+    assert second.page.locator(".zt-film, .zc-card").count() == 0
+    assert "mine" not in second.page.content()
+    second.close()
+    first.close()
+
+
+def test_what_is_no_video_is_refused_in_words(tab: Tab, tmp_path: Path):
+    renamed = tmp_path / "program.mp4"
+    renamed.write_bytes(b"\x7fELF" + bytes(5000))
+    tab.upload(renamed)
+    tab.page.get_by_text("program.mp4: ").first.wait_for()
+    shown = tab.page.inner_text("body")
+    assert "/tmp" not in shown
+    assert "Traceback" not in shown
+    tab.ask("a red star spins")
+    tab.page.get_by_text("upload a video first").wait_for()
+
+
+def test_a_file_that_browsers_cannot_play_gets_a_preview(tab: Tab, upload: Path, tmp_path: Path):
+    import av
+
+    with av.open(str(upload)) as source, av.open(str(tmp_path / "old.avi"), "w") as sink:
+        stream = sink.add_stream("mpeg4", rate=10)
+        picture = source.streams.video[0]
+        stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
+        for frame in source.decode(picture):
+            sink.mux(stream.encode(frame.reformat(format="yuv420p")))
+        sink.mux(stream.encode(None))
+    tab.upload(tmp_path / "old.avi")
+    tab.page.get_by_text("you see a copy in H.264").wait_for()
+    tab.page.wait_for_function(f"{VIDEO.format('ground')}?.duration > 11")
+
+
+def test_a_pseudo_label_is_fixed_and_exported(workshop: Tab, tmp_path: Path):
+    page = workshop.page
+    workshop.to("Label")
+    bars = page.locator("#label-timeline .zt-lane.b .zt-bar")
+    total = bars.count()
+    assert total >= 2
+    bars.nth(1).click()
+    page.wait_for_selector("#label-timeline .zt-lane.b .zt-bar:nth-of-type(2).picked")
+    end = page.get_by_label("End (s)")
+    before = float(end.input_value())
+    handle = page.get_by_role("slider", name="End of the moment")
+    handle.focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function(
+        f"document.querySelector('#label-end input').value == {round(before - 0.1, 2)}"
+    )
+    place = handle.bounding_box()
+    page.mouse.move(place["x"] + 7, place["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(place["x"] - 20, place["y"] + 10, steps=4)
+    page.mouse.up()
+    page.wait_for_function(
+        f"Number(document.querySelector('#label-end input').value) < {before - 0.15}"
+    )
+    dragged = float(end.input_value())
+    assert workshop.now("label") == pytest.approx(dragged, abs=0.1)
+    page.get_by_label("Sentence", exact=True).fill("a thing that I have seen")
+    page.get_by_role("button", name="Accept").click()
+    page.get_by_text("1 fixed").wait_for()
+    page.get_by_role("button", name="Reject").click()
+    page.get_by_text("1 rejected").wait_for()
+    assert page.get_by_label("2 ✎ a thing that I have seen").count() == 1
+    with page.expect_download() as files:
+        page.get_by_role("button", name="Export JSONL").click()
+    files.value.save_as(tmp_path / "labels.jsonl")
+    labels = read_annotations(tmp_path / "labels.jsonl")
+    mine = [label for label in labels if not is_pseudo(label)]
+    assert [label.query for label in mine] == ["a thing that I have seen"]
+    assert mine[0].relevant_windows[0][1] == pytest.approx(dragged, abs=0.01)
+    assert len(labels) > 1
+    assert workshop.grave() == []
+
+
+def test_a_tuning_run_is_watched_stopped_continued_and_tried(workshop: Tab, upload: Path):
+    page = workshop.page
+    workshop.to("Tune")
+    page.get_by_text("of yours").first.wait_for()
+    steps = page.get_by_label("number input for Steps")
+    steps.fill("2000")
+    steps.press("Tab")
+    page.get_by_role("button", name="Tune", exact=True).click()
+    page.wait_for_selector("#tune-curves .pair svg")
+    page.wait_for_function(
+        "Number(document.querySelector('#tune-said').innerText.match(/(\\d+) of 2000/)?.[1]) > 20"
+    )
+    assert workshop.grave() == []
+    page.get_by_role("button", name="Stop").locator("visible=true").click()
+    page.get_by_text("Tune continues with what is finished").wait_for()
+    page.get_by_role("button", name="Tune", exact=True).click()
+    page.get_by_text("Tuning, continued after step").wait_for()
+    page.get_by_role("button", name="Stop").locator("visible=true").click()
+    page.get_by_text("Tune continues with what is finished").wait_for()
+    steps.fill("20")
+    steps.press("Tab")
+    page.get_by_role("button", name="Tune", exact=True).click()
+    page.get_by_text("held-out labels, mIoU").wait_for()
+    workshop.to("Ground")
+    workshop.upload(upload)
+    page.wait_for_selector("#ground-timeline .zt-film img")
+    page.get_by_label("One sentence per line").fill("a red star spins")
+    workshop.to("Tune")
+    page.get_by_role("button", name="Ask it in Ground").click()
+    page.wait_for_selector(".zc-side.b")
+    assert page.locator(".zc h3").all_inner_texts() == ["training-free", "yours, tuned here"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_phone(chromium: Any, served: Page, upload: Path, scheme: str):
+    tab = Tab(chromium, served, size=(390, 844), color_scheme=scheme, has_touch=True)
+    tab.upload(upload)
+    tab.page.wait_for_selector("#ground-timeline .zt-film img")
+    tab.ask("a red star spins")
+    tab.page.wait_for_selector(".zc-card")
+    for name in ("Ground", "Label", "Tune"):
+        tab.to(name)
+        time.sleep(0.3)
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        assert tab.grave() == [], name
+    tab.close()

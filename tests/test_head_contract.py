@@ -18,6 +18,7 @@ from zsvg.errors import RecipeError
 from zsvg.grounder import detach_adapters
 from zsvg.heads.boundaries import all_pairs, best_pairs
 from zsvg.heads.kinds import HEADS, describe_head, make_head
+from zsvg.heads.layers import coarse
 from zsvg.heads.moment_map import _Grid, _MaskedConv, sparse_cells, stack_clips
 from zsvg.heads.moment_set import match
 from zsvg.heads.runs import find_runs
@@ -264,7 +265,7 @@ def history_terms(kind):
 LEARNING = {"map": {"scales": (32,), "map_width": 16}}
 
 
-def fit(kind, items, steps=120, rate=4e-3):
+def fit(kind, items, steps=60, rate=4e-3):
     torch.manual_seed(0)
     head = make_head(kind, {"dim": 32, "hidden": 32} | LEARNING.get(kind, {})).train()
     optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=0.01)
@@ -359,6 +360,18 @@ def test_a_recipe_chooses_and_an_option_overrides(tmp_path):
 def test_wrong_config_is_explained(kind, values, why):
     with pytest.raises(ValueError, match=why):
         make_head(kind, {"dim": 8, **values})
+
+
+# ---- layers -------------------------------------------------------------------------------------
+
+
+def test_long_videos_are_remembered_coarsely_each_by_its_own_length():
+    x = torch.arange(10.0)[None, :, None].repeat(3, 1, 2)
+    mask = torch.arange(10) < torch.tensor([[10], [7], [3]])
+    assert coarse(x, mask, 10)[0] is x
+    kept, real = coarse(x.masked_fill(~mask[..., None], 99.0), mask, 4)
+    assert kept[..., 0].tolist() == [[1, 4, 7, 9], [0.5, 2.5, 4.5, 6], [0, 1, 2, 0]]
+    assert real.tolist() == [[True] * 4, [True] * 4, [True, True, True, False]]
 
 
 # ---- spans --------------------------------------------------------------------------------------

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from zsvg.heads import HeadOutput
 from zsvg.heads.curves import CurveEncoder, similarity_curves, standardise
-from zsvg.heads.layers import Attention, Block, Residual, drop_channels, quiet_mlp
+from zsvg.heads.layers import Attention, Block, Residual, coarse, drop_channels, quiet_mlp
 from zsvg.losses import attention_guidance_loss, inside_loss
 
 _TIME_OCTAVES = 4
+_REMEMBERED = 1024  # frames that every frame of a video compares itself with; 8 minutes at 2 fps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +220,7 @@ class Encoder(nn.Module):
         words = self.token_in(tokens * math.sqrt(self.config.dim)) + query[:, None]
         for block in self.blocks:
             x, words = block(x, words, frame_mask, token_mask)
-        x = self.norm(x + self.non_local(x, x, frame_mask))
+        x = self.norm(x + self.non_local(x, *coarse(x, frame_mask, _REMEMBERED)))
         logits = self.attend(x + x * query[:, None]).squeeze(-1).float()
         return Encoded(
             x=x,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -72,6 +73,29 @@ class Attention(nn.Module):
         )
         out = self.out(seen.transpose(1, 2).flatten(2))
         return drop_channels(out, self.rate, self.training)
+
+
+def coarse(x: Tensor, mask: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Average neighbouring frames where there are more than `most`, so that attention stays cheap.
+
+    Args:
+        x: (B, T, H).
+        mask: (B, T) bool, real frames first.
+        most: Frames that a video keeps at most, M. Each video is averaged by its own length, and
+            shorter ones stay as they are.
+
+    Returns:
+        (B, at most M, H) and which of them are real.
+    """
+    if x.shape[1] <= most:
+        return x, mask
+    frames = mask.sum(-1, keepdim=True)
+    place = torch.arange(x.shape[1], device=x.device) // ((frames + most - 1) // most).clamp(min=1)
+    place = place.clamp(max=most - 1)  # of padding only
+    index = place[..., None].expand_as(x)
+    total = x.new_zeros(len(x), most, x.shape[-1]).scatter_add(1, index, x * mask[..., None])
+    count = x.new_zeros(len(x), most).scatter_add(1, place, mask.to(x.dtype))
+    return total / count.clamp(min=1)[..., None], count > 0
 
 
 def quiet_mlp(inputs: int, hidden: int, outputs: int, *, bias: float) -> nn.Sequential:

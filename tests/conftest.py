@@ -151,6 +151,21 @@ def small_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return encode_video(tmp_path_factory.mktemp("videos") / "small.mp4", coloured_frames(40))
 
 
+@pytest.fixture
+def run_zsvg(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Run `zsvg` in this process with some arguments; return exit status, stdout and stderr."""
+    from zsvg import cli
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["zsvg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        shown = capfd.readouterr()
+        return int(left.value.code or 0), shown.out, shown.err
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real test data; tests that need it are skipped when it is not there."""

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from zsvg import cli
-
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def refused(run_zsvg):
     """Run a command that must fail; return its one line without `error: `."""
 
     def run(*arguments: str | Path) -> str:
-        monkeypatch.setattr(sys, "argv", ["zsvg", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        shown = capsys.readouterr()
-        assert left.value.code == 1, shown.err
-        assert shown.out == ""
-        assert "Traceback" not in shown.err
-        lines = [line for line in shown.err.splitlines() if line.strip()]
-        assert len(lines) == 1, shown.err
+        status, out, err = run_zsvg(*arguments)
+        assert (status, out) == (1, ""), err
+        assert "Traceback" not in err
+        lines = [line for line in err.splitlines() if line.strip()]
+        assert len(lines) == 1, err
         assert lines[0].startswith("error: ")
         return lines[0].removeprefix("error: ")
 
@@ -168,19 +161,13 @@ def test_damaged_video_in_a_batch_is_named_and_the_others_are_done(
     tiny_clip_folder: Path,
     videos: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_zsvg,
 ):
     (videos / "broken.mp4").write_bytes(b"this is not a video")
     out = tmp_path / "predictions.jsonl"
-    arguments = ["ground", str(videos), "a red square", "-m", f"local-dir:{tiny_clip_folder}"]
-    monkeypatch.setattr(
-        sys, "argv", ["zsvg", *arguments, "-o", str(out), "--cache", str(tmp_path / "cache")]
-    )
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    assert left.value.code == 1
-    error = capsys.readouterr().err
+    arguments = ["ground", videos, "a red square", "-m", f"local-dir:{tiny_clip_folder}"]
+    status, _, error = run_zsvg(*arguments, "-o", out, "--cache", tmp_path / "cache")
+    assert status == 1
     assert error.count("error: ") == 1
     assert "Traceback" not in error
     assert f"error: {videos / 'broken.mp4'}" in error
@@ -191,7 +178,7 @@ def test_damaged_video_in_a_batch_is_named_and_the_others_are_done(
 @pytest.mark.parametrize("command", ["microworld", "quickstart"])
 def test_unknown_domain_lists_the_known_ones(refused, command: str, tmp_path: Path):
     out = tmp_path / "out"
-    where = [str(out)] if command == "microworld" else ["--out", str(out)]
+    where = [str(out)] if command == "microworld" else ["-o", str(out)]
     line = refused(command, *where, "--domain", "nonsense")
     assert "'nonsense'" in line
     assert "studio, chalk, paper, night, fabric" in line
@@ -222,11 +209,7 @@ def test_missing_labels(refused, videos: Path, tmp_path: Path):
     assert str(path) in refused("evaluate", path, path)
 
 
-def test_wrong_usage_has_its_own_exit_status(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.setattr(sys, "argv", ["zsvg", "ground", "videos/", "a red square"])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    assert left.value.code == 2
-    assert "--model" in capsys.readouterr().err
+def test_wrong_usage_has_its_own_exit_status(run_zsvg):
+    status, _, error = run_zsvg("ground", "videos/", "a red square")
+    assert status == 2
+    assert "--model" in error

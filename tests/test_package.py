@@ -23,6 +23,10 @@ CHECKOUT = Path(__file__).parent.parent
 HEAVY = ("torch", "open_clip", "transformers", "peft", "accelerate", "sklearn", "av", "gradio")
 SHIPPED = (".py", ".typed", ".css", ".yaml", ".json", ".txt", ".safetensors")
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+LEAVES = [
+    (name, *sub) for name, command in COMMANDS.items()
+    for sub in ([(s,) for s in command.commands] if hasattr(command, "commands") else [()])
+]  # fmt: skip
 
 
 def run_python(*arguments: str, path: Path, cwd: Path) -> str:
@@ -73,11 +77,28 @@ def test_help_lists_every_command():
     assert {"pseudo-label", "tune", "ground", "evaluate", "quickstart", "demo"} <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_command_shows_an_example(name: str):
-    shown = CliRunner().invoke(app, [name, "--help"])
+@pytest.mark.parametrize("name", [(), *LEAVES, ("prompts",), ("cache",)], ids=" ".join)
+def test_every_command_shows_one_example(name: tuple[str, ...]):
+    shown = CliRunner().invoke(app, [*name, "--help"])
     assert shown.exit_code == 0
-    assert f"Example: zsvg {name} " in " ".join(shown.output.split())
+    text = " ".join(shown.output.split())
+    assert text.count("Example: ") == 1
+    assert f"Example: {' '.join(('zsvg', *name))} " in text
+    assert "--verbose" in text or name in {("prompts",), ("cache",)}
+
+
+@pytest.mark.parametrize("name", LEAVES, ids=" ".join)
+def test_no_help_text_is_swallowed(name: tuple[str, ...]):
+    command = COMMANDS[name[0]]
+    for part in name[1:]:
+        command = command.commands[part]
+    # rich reads brackets as markup: "[default: 1]" would not be shown.
+    assert [p.name for p in command.params if "[" in (getattr(p, "help", None) or "")] == []
+
+
+def test_help_tells_the_exit_codes():
+    text = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
+    assert all(f"{code} " in text.partition("Exit status:")[2] for code in (0, 1, 2, 130))
 
 
 def test_a_checkout_finds_its_own_files():

@@ -6,7 +6,10 @@ them. `import zsvg.tuners` registers the prompt tuner with PEFT.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
+
+logging.getLogger("zsvg").addHandler(logging.NullHandler())  # quiet unless a program listens
 
 __version__ = "0.1.0"
 __all__ = ["EncodedVideo", "Grounder", "Grounding", "ZsvgError", "load"]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
-from zsvg.commands import models, worlds, yardsticks
+from zsvg import __version__
+from zsvg.commands import models, upkeep, worlds, yardsticks
 from zsvg.commands.compare import compare
+from zsvg.commands.options import Verbose
 from zsvg.commands.prompts import prompts
 from zsvg.errors import ZsvgError
 from zsvg.terminal import say
@@ -16,46 +23,98 @@ from zsvg.terminal import say
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+_log = logging.getLogger(__name__)
+
 app = typer.Typer(
     name="zsvg",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    help="From a folder of unlabelled videos to a model that finds moments by sentence.",
-    epilog="Exit status: 0 done, 1 something failed (named on stderr), 2 wrong usage.",
+    epilog="Exit status: 0 done; 1 something failed, named on stderr; 2 wrong usage; 130 stopped "
+    "by Ctrl-C, the same command continues. Results go to stdout, everything else to stderr; "
+    "`-` as a file is stdin or stdout.",
 )
 
-for command in (
-    worlds.microworld,
-    models.features,
-    models.pseudo_label,
-    models.tune,
-    compare,
-    models.ground,
-    models.predict,
-    yardsticks.evaluate,
-    yardsticks.baseline,
-    yardsticks.audit,
-    yardsticks.inspect,
-    yardsticks.probe,
-    yardsticks.convert,
-    worlds.quickstart,
-    worlds.demo,
-):
-    app.command(command.__name__.replace("_", "-"))(command)
-app.add_typer(prompts, name="prompts")
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "From videos to moments": (
+        models.pseudo_label,
+        models.tune,
+        models.ground,
+        models.predict,
+        models.features,
+        worlds.demo,
+    ),
+    "How good is it?": (
+        yardsticks.evaluate,
+        compare,
+        yardsticks.baseline,
+        yardsticks.audit,
+        yardsticks.inspect,
+        yardsticks.probe,
+        yardsticks.convert,
+    ),
+    "Without videos of your own": (worlds.quickstart, worlds.microworld),
+    "Upkeep": (upkeep.doctor,),
+}
+
+
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a function as a command: with --verbose, and with an own end where it is stopped."""
+
+    @wraps(function)
+    def command(*, verbose: int, **options: Any) -> None:
+        try:
+            function(**options)
+        except KeyboardInterrupt:
+            say("stopped; the same command continues")
+            raise typer.Exit(130) from None
+
+    own = inspect.signature(function, eval_str=True).parameters.values()
+    more = inspect.Parameter(
+        "verbose", inspect.Parameter.KEYWORD_ONLY, default=0, annotation=Verbose
+    )
+    command.__signature__ = inspect.Signature([*own, more])  # type: ignore[attr-defined]
+    return command
+
+
+for _panel, _functions in COMMANDS.items():
+    for _function in _functions:
+        _name = _function.__name__.replace("_", "-")
+        app.command(_name, rich_help_panel=_panel)(_command(_function))
+for _group, _name in ((upkeep.caches, "cache"), (prompts, "prompts")):
+    for _info in _group.registered_commands:
+        if _info.callback is not None:
+            _info.callback = _command(_info.callback)
+    app.add_typer(_group, name=_name, rich_help_panel="Upkeep")
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    verbose: Verbose = 0,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """From a folder of unlabelled videos to a model that finds moments by sentence.
+
+    Example: zsvg ground videos/ "a person opens the fridge" --model ViT-B-32/laion2b_s34b_b79k
+    """
 
 
 def main() -> None:
     """Run the command line; errors that a user can act on are one line."""
     try:
         app()
-    except (ZsvgError, FileNotFoundError, ValueError) as error:  # ValueError: a bad option
+    except (ZsvgError, OSError, ValueError) as error:  # ValueError: a bad option
+        _log.debug("the error below was raised here", exc_info=True)
         say(f"error: {error}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        say("stopped; the same command continues")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Part of every cache key: raise it when sampling, resizing or the file layout change."""
 
+_log = logging.getLogger(__name__)
 _saving = threading.Lock()  # temporary names differ between processes, not between threads
 
 
@@ -92,18 +96,28 @@ def cache_file(
         framing: How pictures become square.
         batch_size: Frames per forward pass.
     """
-    key = sha256_json(
-        {
-            "format": FORMAT,
-            "content": content,
-            "fingerprint": backbone.fingerprint,
-            "precision": backbone.precision,
-            "fps": float(fps),
-            "framing": framing,
-            "batch_size": batch_size,
-        }
-    )
-    return Path(cache).expanduser() / f"{key}.safetensors"
+    key = _key(content, backbone, fps, framing, batch_size)
+    return Path(cache).expanduser() / file_name(key)
+
+
+def file_name(key: Mapping[str, Any]) -> str:
+    """Return the name of the cache file with this key, which it holds too."""
+    return f"{sha256_json(key)}.safetensors"
+
+
+def _key(
+    content: str, backbone: ClipBackbone, fps: float, framing: Framing, batch_size: int
+) -> dict[str, Any]:
+    """Return everything that decides the bytes of a video's features."""
+    return {
+        "format": FORMAT,
+        "content": content,
+        "fingerprint": backbone.fingerprint,
+        "precision": backbone.precision,
+        "fps": float(fps),
+        "framing": framing,
+        "batch_size": batch_size,
+    }
 
 
 def extract(
@@ -146,16 +160,20 @@ def extract(
         allow_truncated=allow_truncated,
     )
     content = _content(path)
-    file = None
-    if cache is not None:
-        file = cache_file(cache, content, backbone, fps=fps, framing=framing, batch_size=batch_size)
+    key = _key(content, backbone, fps, framing, batch_size)
+    file = None if cache is None else Path(cache).expanduser() / file_name(key)
     stored = None if file is None else _load(file, backbone.embed_dim)
     if stored is None or (stored[2]["truncated_at"] is not None and not allow_truncated):
+        started = time.monotonic()
         features, times, info = _encode(sampler, backbone, batch_size)
+        _log.info("%s: %d frames encoded in %.1f s", path, len(times), time.monotonic() - started)
         fresh: dict[str, Any] = {"duration": info.duration, "truncated_at": info.truncated_at}
         stored = features.astype(np.float16), times, fresh
         if file is not None:
-            _save(file, *stored)
+            _save(file, *stored, key)
+    elif file is not None:
+        _log.debug("%s: features read from %s", path, file)
+        _mark_used(file)
     sampler.close()
     half, times, meta = stored
     rows = half.astype(np.float32)
@@ -252,11 +270,24 @@ def _batches(
         thread.join()
 
 
+def _mark_used(file: Path) -> None:
+    """Set the file's time, by which `zsvg cache` tells when it was used last.
+
+    The time of the last access would not do: file systems keep it loosely, and a look changes it.
+    """
+    with suppress(OSError):  # a cache of somebody else, only to read
+        os.utime(file)
+
+
 def _save(
-    file: Path, features: NDArray[np.float16], times: NDArray[np.float64], meta: dict[str, Any]
+    file: Path,
+    features: NDArray[np.float16],
+    times: NDArray[np.float64],
+    meta: dict[str, Any],
+    key: dict[str, Any],
 ) -> None:
     # One metadata key only: safetensors writes several in random order.
-    text = json.dumps(meta, sort_keys=True, allow_nan=False)
+    text = json.dumps({**meta, "key": key}, sort_keys=True, allow_nan=False)
     with _saving, atomic_path(file) as temporary:
         save_file({"features": features, "times": times}, temporary, metadata={"zsvg": text})
 

@@ -87,16 +87,45 @@ else:
         os.close(handle)
 
 
+STANDARD = "-"
+"""The path that means standard input, or standard output, as everywhere in a shell."""
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Return the content of a file; of standard input for the path `-`."""
+    return sys.stdin.buffer.read() if str(path) == STANDARD else Path(path).read_bytes()
+
+
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically; the path `-` is standard output."""
+    if str(path) == STANDARD:
+        data = memoryview(text.encode("utf-8"))  # the bytes of a file, whatever the locale
+        while data:  # all at once, unless PYTHONUNBUFFERED is set and the reader has gone
+            data = data[sys.stdout.buffer.write(data) :]
+        sys.stdout.buffer.flush()
+        return
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: str | Path, value: Mapping[str, Any] | list[Any]) -> None:
     """Write JSON atomically, with sorted keys so that equal values give equal bytes."""
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, json_text(value, indent=2))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return JSON with sorted keys and a line end; on one line without an indent."""
+    text = json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text + "\n"
+
+
+def in_bytes(size: float) -> str:
+    """Return a size for people, such as "1.5 GB" (of 1000 MB)."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def sha256_file(path: str | Path) -> str:

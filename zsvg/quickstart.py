@@ -107,9 +107,8 @@ def supervised_recipe(recipe: Recipe, *, query_blind: bool = False) -> Recipe:
     True labels bear three times the steps of noisy ones (chosen on the development domain).
     Without the query the plateau comes within half of the recipe's own steps.
     """
-    steps = max(1, recipe.training.steps // 2) if query_blind else 3 * recipe.training.steps
-    training = recipe.training.model_copy(update={"steps": steps})
-    return recipe.model_copy(update={"training": training})
+    steps = recipe.training.steps
+    return recipe.with_steps(max(1, steps // 2) if query_blind else 3 * steps)
 
 
 def run(
@@ -121,6 +120,7 @@ def run(
     videos: int = 180,
     test_videos: int = 50,
     recipe_name: str = "coop",
+    steps: int | None = None,
     report: bool = True,
 ) -> QuickstartResult:
     """Render, label, tune, ground and measure; write results.json and report.html.
@@ -134,6 +134,7 @@ def run(
         videos: Unlabelled videos to learn from.
         test_videos: Videos to measure on.
         recipe_name: The recipe of the tuned rows.
+        steps: Steps of the zero-labels row instead of the recipe's; the others follow it.
         report: Write report.html too.
 
     Raises:
@@ -143,7 +144,7 @@ def run(
     look(domain)  # an unknown domain should not cost a minute first
     out = Path(out)
     clip = load_backbone("micro")
-    recipe = load_recipe(recipe_name)
+    recipe = load_recipe(recipe_name).with_steps(steps)
     cache = out / "features"
     options = TuneOptions(seed=seed)
 

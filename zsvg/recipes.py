@@ -123,6 +123,13 @@ class Recipe(_Strict):
             raise RecipeError(_reason(error)) from error
         return self.model_copy(update={"head": head})
 
+    def with_steps(self, steps: int | None) -> Recipe:
+        """Return the recipe with another number of steps; itself for None."""
+        if steps is None:
+            return self
+        training = self.training.model_copy(update={"steps": steps})
+        return self.model_copy(update={"training": training})
+
 
 class _Templates(_Strict):
     source: str = ""

@@ -1,5 +1,7 @@
 """Annotations and predictions: the records of QVHighlights, one JSON object per line.
 
+Files that hold one JSON array of records are read too; the path `-` is standard input or output.
+
 A pseudo label is an `Annotation` whose `extra` has `source` (where it came from) and `weight`.
 Times are seconds from the start of the video; spans are half-open [start, end). Keys that are not
 known here are kept in `extra` and written back, so other people's files survive a round trip.
@@ -13,12 +15,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from zsvg.errors import RecordError
-from zsvg.files import write_text
+from zsvg.files import read_bytes, write_text
 
 FROM_FRAMES = "(frames)"
 """The query of a label without a sentence: training makes one up from the frames of the event."""
@@ -97,7 +100,7 @@ def write_annotations(path: str | Path, records: Iterable[Annotation]) -> None:
     Raises:
         RecordError: a value cannot be written as JSON (not finite, or an object in `extra`).
     """
-    _write(path, records, _ANNOTATION_KEYS)
+    write_text(path, to_jsonl(records, path))
 
 
 def read_predictions(path: str | Path) -> list[Prediction]:
@@ -116,7 +119,7 @@ def write_predictions(path: str | Path, records: Iterable[Prediction]) -> None:
     Raises:
         RecordError: a value cannot be written as JSON (not finite, or an object in `extra`).
     """
-    _write(path, records, _PREDICTION_KEYS)
+    write_text(path, to_jsonl(records, path))
 
 
 def check_trainable(
@@ -163,8 +166,7 @@ _Record = TypeVar("_Record", Annotation, Prediction)
 
 def _read(path: str | Path, parse: Callable[[dict[str, Any]], _Record]) -> list[_Record]:
     records = []
-    # Only "\n" ends a line: str.splitlines would also cut at U+2028 inside a sentence.
-    for number, line in enumerate(Path(path).read_bytes().split(b"\n"), start=1):
+    for number, line in enumerate(_lines(read_bytes(path)), start=1):
         if not line.strip():
             continue
         try:
@@ -172,6 +174,16 @@ def _read(path: str | Path, parse: Callable[[dict[str, Any]], _Record]) -> list[
         except RecordError as error:
             raise RecordError(f"{path}:{number}: {error}") from None
     return records
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Return the records of a file as JSON, one each."""
+    if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
+        # Not an array, but lines that are no records: those are reported by their numbers.
+        with suppress(ValueError, RecursionError):
+            return [json.dumps(item).encode() for item in json.loads(data.decode("utf-8-sig"))]
+    # Only "\n" ends a line: str.splitlines would also cut at U+2028 inside a sentence.
+    return data.split(b"\n")
 
 
 def _load(line: bytes, *, first: bool) -> dict[str, Any]:
@@ -289,11 +301,21 @@ def _check_extra(extra: Mapping[str, Any], known: Sequence[str]) -> None:
             raise ValueError(f'extra has the key "{key}", which is a field of the record')
 
 
-def _write(
-    path: str | Path, records: Iterable[Annotation] | Iterable[Prediction], keys: Sequence[str]
-) -> None:
+def to_jsonl(
+    records: Iterable[Annotation] | Iterable[Prediction], where: str | Path = "records"
+) -> str:
+    """Return what `write_annotations` and `write_predictions` write.
+
+    Args:
+        records: Either kind.
+        where: What a message names as their place.
+
+    Raises:
+        RecordError: a value cannot be written as JSON (not finite, or an object in `extra`).
+    """
     lines = []
     for record in records:
+        keys = _PREDICTION_KEYS if isinstance(record, Prediction) else _ANNOTATION_KEYS
         known = {key: getattr(record, key) for key in keys}
         try:
             line = json.dumps(known, ensure_ascii=False, allow_nan=False)
@@ -305,6 +327,6 @@ def _write(
                 line = f"{line[:-1]}, {extra[1:]}"
             line.encode("utf-8")
         except (TypeError, ValueError, RecursionError) as error:
-            raise RecordError(f"{path}: qid {record.qid!r} cannot be written: {error}") from None
+            raise RecordError(f"{where}: qid {record.qid!r} cannot be written: {error}") from None
         lines.append(line + "\n")
-    write_text(path, "".join(lines))
+    return "".join(lines)

@@ -1,7 +1,9 @@
-"""What commands show: lines, tables and progress. Imports of rich wait until something is shown."""
+"""What commands show: lines, tables, progress, logs. Imports of rich wait until it is needed."""
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -46,6 +48,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | Non
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console(stderr=False).print(table)
+
+
+class _Lines(logging.Handler):
+    """Writes to what stderr is at the moment: rich moves it while it shows a bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
+
+
+def show_logs(verbosity: int) -> None:
+    """Show what the library logs on stderr: 1 what it does, 2 or more every detail."""
+    logger = logging.getLogger("zsvg")
+    if verbosity < 1 or any(isinstance(handler, _Lines) for handler in logger.handlers):
+        return
+    handler = _Lines()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
 
 
 @contextmanager

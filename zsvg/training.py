@@ -12,6 +12,7 @@ Several processes share every batch (`zsvg.together`).
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -35,6 +36,9 @@ from zsvg.network import GroundingNetwork
 from zsvg.together import average_gradients, samples_away, start_alike
 
 __all__ = ["Example", "History", "TrainingError", "TrainingOptions", "train"]
+
+
+_log = logging.getLogger(__name__)
 
 
 class TrainingError(ZsvgError):
@@ -340,6 +344,7 @@ def train(
         if validation_examples and due and (visual or not network.trains_vision):
             score = _validate(network, validation_examples, texts, options, accelerator, visual)
             history.validation.append((done, score))
+            _log.info("step %d: loss %.4f, held-out labels %.4f", done, loss, score)
             if history.best_score is None or score > history.best_score:
                 history.best_step, history.best_score = done, score
                 best = {name: value.detach().cpu().clone() for name, value in weights.items()}

@@ -1,27 +1,27 @@
-"""Moments as JSONL, CSV or subtitles: the name of the file says which."""
+"""Moments as JSON, CSV or subtitles; of a file, its name says which."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from zsvg.errors import ZsvgError
-from zsvg.files import write_text
-from zsvg.records import Annotation, Prediction, write_annotations, write_predictions
+from zsvg.files import STANDARD, write_text
+from zsvg.records import Annotation, Prediction, to_jsonl
 
+Records = Sequence[Annotation] | Sequence[Prediction]
 Moments = list[tuple[float, float, float | None, str]]
 """(start, end, score, sentence) of one video; seconds; annotations have no score."""
 
 
-def write_moments(
-    path: str | Path, records: Sequence[Annotation] | Sequence[Prediction]
-) -> list[Path]:
-    """Write annotations or predictions as the suffix says: .jsonl, .csv, .srt or .vtt.
+def write_moments(path: str | Path, records: Records) -> list[Path]:
+    """Write annotations or predictions as the suffix says: .jsonl, .json, .csv, .srt or .vtt.
 
-    JSONL holds everything; CSV one window per line; subtitles the windows of one video each, in
-    order of time, so several videos give several files, NAME.VID.srt.
+    JSON holds everything; CSV one window per line; subtitles the windows of one video each, in
+    order of time, so several videos give several files, NAME.VID.srt. The path `-` is standard
+    output, as JSONL.
 
     Returns:
         The files written.
@@ -29,66 +29,108 @@ def write_moments(
     Raises:
         ZsvgError: Another suffix.
     """
-    target = Path(path)
-    suffix = target.suffix.lower()
-    if suffix in (".jsonl", ".json"):
-        predictions = [record for record in records if isinstance(record, Prediction)]
-        if predictions:
-            write_predictions(target, predictions)
-        else:
-            write_annotations(target, [r for r in records if isinstance(r, Annotation)])
+    target, form = Path(path), form_of(path)
+    if form not in SUBTITLES:
+        write_text(target, FORMS[form](records))
         return [target]
-    if suffix == ".csv":
-        write_text(target, _csv(records))
-        return [target]
-    formats: dict[str, Callable[[Moments], str]] = {".srt": srt, ".vtt": vtt}
-    if suffix not in formats:
-        raise ZsvgError(f"{path}: cannot write {suffix or 'this'}; end the name in .jsonl, .csv, "
-                        ".srt or .vtt")  # fmt: skip
-    videos: dict[str, Moments] = {record.vid: [] for record in records}
+    videos: dict[str, list[Annotation | Prediction]] = {record.vid: [] for record in records}
     for record in records:
-        videos[record.vid] += _windows(record)
+        videos[record.vid].append(record)
     written = []
-    for vid, moments in videos.items():
-        file = target if len(videos) == 1 else target.with_suffix(f".{vid}{suffix}")
-        write_text(file, formats[suffix](sorted(moments, key=lambda m: m[:2])))
+    for vid, own in videos.items():
+        file = target if len(videos) == 1 else target.with_suffix(f".{vid}{target.suffix}")
+        write_text(file, FORMS[form](own))  # type: ignore[arg-type]
         written.append(file)
     return written
 
 
-def srt(moments: Moments) -> str:
-    """Return SubRip text."""
+def form_of(path: str | Path) -> str:
+    """Return which of `FORMS` the name of a file asks for.
+
+    Raises:
+        ZsvgError: None of them.
+    """
+    suffix = Path(path).suffix
+    form = "jsonl" if str(path) == STANDARD else suffix.lower().removeprefix(".")
+    if form not in FORMS:
+        raise ZsvgError(f"{path}: cannot write {suffix or 'this'}; end the name in .jsonl, "
+                        ".csv, .srt or .vtt")  # fmt: skip
+    return form
+
+
+def moments_text(records: Records, form: str) -> str:
+    """Return what `write_moments` writes into one file.
+
+    Args:
+        records: Annotations or predictions.
+        form: One of `FORMS`.
+
+    Raises:
+        ZsvgError: Subtitles of several videos.
+    """
+    check_fits(form, len({record.vid for record in records}))
+    return FORMS[form](records)
+
+
+def check_fits(form: str | None, videos: int) -> None:
+    """Refuse to show several videos as subtitles: their times have nothing to do with each other.
+
+    Raises:
+        ZsvgError: The form is one of subtitles, and there is more than one video.
+    """
+    if form in SUBTITLES and videos > 1:
+        raise ZsvgError(
+            f"{form} holds the moments of one video, not of {videos}; give one video, or "
+            f"-o NAME.{form} for a file each"
+        )
+
+
+def windows(record: Annotation | Prediction) -> Moments:
+    """Return the moments of one record, in its order."""
+    if isinstance(record, Prediction):
+        return [(s, e, p, record.query) for s, e, p in record.pred_relevant_windows]
+    return [(s, e, None, record.query) for s, e in record.relevant_windows]
+
+
+def _json(records: Records) -> str:
+    lines = to_jsonl(records).split("\n")[:-1]  # splitlines would cut at U+2028 in a sentence
+    return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
+
+
+def _in_order(records: Records) -> Moments:
+    return sorted((m for record in records for m in windows(record)), key=lambda m: m[:2])
+
+
+def _srt(records: Records) -> str:
     blocks = [
         f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{_line(sentence)}\n"
-        for number, (start, end, _, sentence) in enumerate(moments, start=1)
+        for number, (start, end, _, sentence) in enumerate(_in_order(records), start=1)
     ]
     return "\n".join(blocks)
 
 
-def vtt(moments: Moments) -> str:
-    """Return WebVTT text."""
+def _vtt(records: Records) -> str:
     blocks = ["WEBVTT\n"]
-    for start, end, _, sentence in moments:
+    for start, end, _, sentence in _in_order(records):
         text = _line(sentence).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         blocks.append(f"{_clock(start, '.')} --> {_clock(end, '.')}\n{text}\n")
     return "\n".join(blocks)
 
 
-def _csv(records: Sequence[Annotation] | Sequence[Prediction]) -> str:
+def _csv(records: Records) -> str:
+    rows = [
+        (record.qid, record.vid, sentence, start, end, "" if score is None else score)
+        for record in records
+        for start, end, score, sentence in windows(record)
+    ]
+    return csv_text([("qid", "vid", "query", "start", "end", "score"), *rows])
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows, the names of the columns first, as CSV."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("qid", "vid", "query", "start", "end", "score"))
-    for record in records:
-        for start, end, score, sentence in _windows(record):
-            shown = "" if score is None else score
-            writer.writerow((record.qid, record.vid, sentence, start, end, shown))
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
-
-
-def _windows(record: Annotation | Prediction) -> Moments:
-    if isinstance(record, Prediction):
-        return [(s, e, p, record.query) for s, e, p in record.pred_relevant_windows]
-    return [(s, e, None, record.query) for s, e in record.relevant_windows]
 
 
 def _clock(seconds: float, mark: str) -> str:
@@ -100,3 +142,14 @@ def _clock(seconds: float, mark: str) -> str:
 def _line(sentence: str) -> str:
     # A blank line would end the block, and "-->" would begin another.
     return " ".join(sentence.split()).replace("-->", "->")
+
+
+SUBTITLES = ("srt", "vtt")
+FORMS: dict[str, Callable[[Records], str]] = {
+    "jsonl": to_jsonl,
+    "json": _json,
+    "csv": _csv,
+    "srt": _srt,
+    "vtt": _vtt,
+}
+"""Name of each form, which is also the suffix of its files -> what writes it."""

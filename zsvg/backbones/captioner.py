@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from transformers.utils import logging as transformers_logging
 from zsvg.backbones.clip import pick_device
 from zsvg.errors import BackboneError
 from zsvg.files import sha256_tensors
+
+_log = logging.getLogger(__name__)
 
 MICRO = Path(__file__).parent / "micro" / "blip"
 SUGGESTION = "Salesforce/blip-image-captioning-base"
@@ -236,7 +239,9 @@ def load_captioner(
             f"captioner {name!r} has no processor for both images and text, only a "
             f"{type(processor).__name__}"
         )
-    return Captioner(name, model, processor, device=device or pick_device(), options=options)
+    captioner = Captioner(name, model, processor, device=device or pick_device(), options=options)
+    _log.info("captioner %s (%s) on %s", name, captioner.fingerprint[:12], captioner.device)
+    return captioner
 
 
 def strip(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import threading
 import warnings
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 
 from zsvg.errors import BackboneError
 from zsvg.files import sha256_json, sha256_tensors
+
+_log = logging.getLogger(__name__)
 
 MICRO_FOLDER = Path(__file__).parent / "micro" / "clip"
 """The small CLIP inside the package; it understands rendered microworld videos and nothing else."""
@@ -288,9 +291,11 @@ def load_backbone(name: str | None, device: str | torch.device | None = None) ->
         raise BackboneError(f"backbone {name!r} cannot be loaded: {reason}; {way_out}") from error
     if quick_gelu:
         config = {**config, "quick_gelu": True}
-    return ClipBackbone(
+    backbone = ClipBackbone(
         name=name, model=model.float(), tokenizer=tokenizer, config=config, device=chosen
     )
+    _log.info("backbone %s (%s) on %s", name, backbone.fingerprint[:12], chosen)
+    return backbone
 
 
 def pick_device() -> torch.device:

@@ -22,16 +22,16 @@ def compare(
     ] = Path("comparison"),
     backbone: Backbone = None,
     test_videos: Annotated[
-        Path | None, typer.Option(help="Folder of the tested videos [default: that of --videos].")
+        Path | None, typer.Option(help="Folder of the tested videos (default: that of --videos).")
     ] = None,
     pseudo: Annotated[
         Path | None, typer.Option(help="Pseudo labels of the same videos, for language-free.")
     ] = None,
     prompts: Annotated[
-        list[str] | None, typer.Option(help="Recipes, shipped or .yaml [default: coop].")
+        list[str] | None, typer.Option(help="Recipes, shipped or .yaml (default: coop).")
     ] = None,
     heads: Annotated[
-        list[str] | None, typer.Option(help="Kinds of head [default: each recipe's own].")
+        list[str] | None, typer.Option(help="Kinds of head (default: each recipe's own).")
     ] = None,
     supervision: Annotated[
         list[str] | None,
@@ -42,14 +42,14 @@ def compare(
     ] = None,
     shots: Annotated[
         list[str] | None,
-        typer.Option(help="Labels of so many videos, or all [default: all]."),
+        typer.Option(help="Labels of so many videos, or all (default: all)."),
     ] = None,
-    seeds: Annotated[list[str] | None, typer.Option(help="Of each run [default: 0].")] = None,
+    seeds: Annotated[list[str] | None, typer.Option(help="Of each run (default: 0).")] = None,
     controls: Annotated[
         list[str] | None,
         typer.Option(
             help="query-blind (never reads the sentences) and permuted (answers given to other "
-            "videos) [default: none]."
+            "videos) (default: none)."
         ),
     ] = None,
     fps: Fps = 2.0,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zsvg.commands import completion
 from zsvg.commands.options import (
     Backbone,
     Cache,
@@ -17,14 +18,27 @@ from zsvg.commands.options import (
     Model,
     Output,
     Seed,
+    Steps,
     Templates,
     Truncated,
     Videos,
     finish,
+    one_stdin,
     tell,
 )
+from zsvg.commands.results import (
+    AsMoments,
+    AsNumbers,
+    MomentsOutput,
+    Table,
+    destination,
+    show,
+)
 from zsvg.errors import ZsvgError
-from zsvg.terminal import progress, say, table
+from zsvg.files import STANDARD
+from zsvg.terminal import progress, say
+
+PSEUDO = Path("pseudo.jsonl")
 
 
 def features(
@@ -34,6 +48,7 @@ def features(
     framing: Framing = "crop",
     cache: Cache = None,
     allow_truncated: Truncated = False,
+    form: AsNumbers = "table",
     device: Device = None,
 ) -> None:
     """Encode the frames of videos once and keep the features.
@@ -47,7 +62,8 @@ def features(
     found = find_videos(videos)
     clip = load_backbone(backbone, device)
     folder = cache or default_cache()
-    rows, failures = [], []
+    done_videos: list[dict[str, Any]] = []
+    failures: list[str] = []
     with progress("encoding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
             try:
@@ -62,30 +78,45 @@ def features(
             except ZsvgError as error:
                 failures.append(str(error))
             else:
-                first, last = video.times[0], video.times[-1]
-                rows.append(
-                    (
-                        vid,
-                        f"{video.duration:.2f}",
-                        str(len(video.times)),
-                        f"{first:.3f} to {last:.3f}",
-                    )
+                first, last = map(float, (video.times[0], video.times[-1]))
+                done_videos.append(
+                    {
+                        "video": vid,
+                        "seconds": video.duration,
+                        "frames": len(video.times),
+                        "first": first,
+                        "last": last,
+                    }
                 )
             advance(done)
-    table(("video", "seconds", "frames", "frame times"), rows)
+    rows = [
+        (vid, f"{seconds:.2f}", str(frames), f"{first:.3f} to {last:.3f}")
+        for vid, seconds, frames, first, last in (video.values() for video in done_videos)
+    ]
+    show(form, done_videos, Table(header=("video", "seconds", "frames", "frame times"), rows=rows))
     say(f"features of {len(rows)} of {len(found)} videos are in {folder}")
     finish(failures)
 
 
 def pseudo_label(
     videos: Videos,
-    output: Output = Path("pseudo.jsonl"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where to write the labels; `-` is stdout.")
+    ] = PSEUDO,
     backbone: Backbone = None,
     captioner: Annotated[
-        str | None, typer.Option(help="Frozen captioner: micro, a hub id, or a folder.")
+        str | None,
+        typer.Option(
+            help="Frozen captioner: micro, a hub id, or a folder.",
+            autocompletion=completion.captioners,
+        ),
     ] = None,
     kind: Annotated[
-        str | None, typer.Option(help="How events are proposed: blocks, psvl, uniform, ...")
+        str | None,
+        typer.Option(
+            help="How events are proposed: blocks, psvl, uniform, ...",
+            autocompletion=completion.proposals,
+        ),
     ] = None,
     count: Annotated[int | None, typer.Option(help="Most events per video to caption.")] = None,
     clusters: Annotated[
@@ -100,13 +131,17 @@ def pseudo_label(
     ] = None,
     view: Annotated[
         str | None,
-        typer.Option(help="strip (2x2 frames), middle (one), or ends (two, one after the other)."),
+        typer.Option(
+            help="strip (2x2 frames), middle (one), or ends (two, one after the other).",
+            autocompletion=completion.offer("strip", "middle", "ends"),
+        ),
     ] = None,
     form: Annotated[
         str | None,
         typer.Option(
             help="captions, simplified (nouns and verbs), composed (also before and after), or "
-            "features (no sentences, no captioner)."
+            "features (no sentences, no captioner).",
+            autocompletion=completion.offer("captions", "simplified", "composed", "features"),
         ),
     ] = None,
     tagger: Annotated[
@@ -168,7 +203,8 @@ def pseudo_label(
     processes = launched(device)
     if dry_run and not processes.main:
         return
-    work = output.with_name(f"{output.name}.parts")
+    named = PSEUDO if str(output) == STANDARD else output
+    work = named.with_name(f"{named.name}.parts")
     clip = load_backbone(backbone, device)
     settings: dict[str, Any] = {
         "options": options,
@@ -215,20 +251,26 @@ def pseudo_label(
 
 
 def tune(
-    labels: Annotated[Path, typer.Argument(help="Pseudo labels or annotations (JSONL).")],
+    labels: Annotated[
+        Path, typer.Argument(help="Pseudo labels or annotations (JSONL); `-` is stdin.")
+    ],
     videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
     output: Output = Path("model"),
     backbone: Backbone = None,
-    recipe: Annotated[str, typer.Option(help="A shipped recipe, or a .yaml file.")] = "coop",
+    recipe: Annotated[
+        str,
+        typer.Option(help="A shipped recipe, or a .yaml file.", autocompletion=completion.recipes),
+    ] = "coop",
     head: Annotated[
         str | None,
         typer.Option(
             help="regression, map, span, set, windows, or pointing (where prompts point) "
-            "[default: the recipe's]."
+            "(default: the recipe's).",
+            autocompletion=completion.heads,
         ),
     ] = None,
     validation: Annotated[
-        Path | None, typer.Option(help="Annotations to select by [default: held-out labels].")
+        Path | None, typer.Option(help="Annotations to select by (default: held-out labels).")
     ] = None,
     shots: Annotated[
         int | None,
@@ -239,7 +281,7 @@ def tune(
     ] = None,
     also_weight: Annotated[
         float | None,
-        typer.Option(help="What a true label weighs beside a pseudo one [default: 1]."),
+        typer.Option(help="What a true label weighs beside a pseudo one (default: 1)."),
     ] = None,
     supervision: Annotated[
         str,
@@ -248,13 +290,15 @@ def tune(
             "`glance` or drawn from its windows) or weak (no times)."
         ),
     ] = "full",
-    steps: Annotated[int | None, typer.Option(help="Overrides the recipe's steps.")] = None,
+    steps: Steps = None,
     seed: Seed = 0,
     fps: Fps = 2.0,
     framing: Framing = "crop",
     cache: Cache = None,
     allow_truncated: Truncated = False,
-    mixed_precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
+    mixed_precision: Annotated[
+        str, typer.Option(help="no or bf16.", autocompletion=completion.offer("no", "bf16"))
+    ] = "no",
     dry_run: Annotated[bool, typer.Option(help="Say what would be done, and stop.")] = False,
     device: Device = None,
 ) -> None:
@@ -275,13 +319,10 @@ def tune(
     from zsvg.tuning import tune as run
     from zsvg.video import find_videos
 
-    chosen = load_recipe(recipe)
+    one_stdin(labels, also, validation)
+    chosen = load_recipe(recipe).with_steps(steps)
     if head is not None:
         chosen = chosen.with_head(head)
-    if steps is not None:
-        chosen = chosen.model_copy(
-            update={"training": chosen.training.model_copy(update={"steps": steps})}
-        )
     if also_weight is not None and also is None:
         raise ZsvgError("--also-weight weighs the labels of --also; give that too")
     records, taken = choose_labels(
@@ -341,9 +382,8 @@ def ground(
     queries: Annotated[list[str], typer.Argument(help="One or more sentences.")],
     model: Model,
     top_k: Annotated[int, typer.Option(min=1, help="Most answers per sentence.")] = 5,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write .jsonl, .csv, .srt or .vtt.")
-    ] = None,
+    output: MomentsOutput = None,
+    form: AsMoments = None,
     cut: Annotated[Path | None, typer.Option(help="Save the moments as clips here.")] = None,
     templates: Templates = None,
     cache: Cache = None,
@@ -354,17 +394,21 @@ def ground(
     """Find the moments that sentences describe, in one video or across a folder.
 
     Example: zsvg ground videos/ "a red circle spins" --model model/
+
+    The table shows the best answers of the whole folder, other forms those of every video.
     """
     from zsvg.features import default_cache
     from zsvg.grounder import load
     from zsvg.recipes import load_templates
     from zsvg.records import Prediction
     from zsvg.video import cut as cut_clip
-    from zsvg.writers import write_moments
+    from zsvg.writers import check_fits
 
+    to = destination(output, form)
     texts = load_templates(templates) if templates else ()
     grounder = load(model, device, domain=domain, templates=texts)
     found = grounder.find(videos)
+    check_fits(to.form, len(found))
     answers: dict[str, list[tuple[float, float, float, str]]] = {query: [] for query in queries}
     predictions, failures = [], []
     with progress("grounding", len(found)) as advance:
@@ -387,27 +431,29 @@ def ground(
                     )
                 )
             advance(done)
+    tables = []
     for number, query in enumerate(queries):
         best = sorted(answers[query], key=lambda a: (-a[2], a[3], a[0]))[:top_k]
         rows = [(vid, f"{s:.2f}", f"{e:.2f}", f"{score:.3f}") for s, e, score, vid in best]
-        table(("video", "start", "end", "score"), rows, title=query)
+        tables.append(Table(header=("video", "start", "end", "score"), rows=rows, title=query))
         if cut is not None:
             cut.mkdir(parents=True, exist_ok=True)
             for rank, (start, end, _score, vid) in enumerate(best, 1):
                 clip = cut / f"{number + 1:02d}-{rank}-{vid}.mp4"
                 cut_clip(found[vid], start, end, clip)
                 say(f"cut {clip}")
-    if output is not None:
-        for file in write_moments(output, predictions):
-            say(f"wrote {file}")
+    places = to.give(predictions, tables)
+    if to.file is not None:
+        say(f"wrote {len(predictions)} answers to {places}")
     finish(failures)
 
 
 def predict(
-    annotations: Annotated[Path, typer.Argument(help="Queries to answer (JSONL).")],
+    annotations: Annotated[Path, typer.Argument(help="Queries to answer (JSONL); `-` is stdin.")],
     videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
     model: Model,
-    output: Output = Path("predictions.jsonl"),
+    output: MomentsOutput = None,
+    form: AsMoments = None,
     top_k: Annotated[int, typer.Option(min=1, help="Most answers per query.")] = 5,
     templates: Templates = None,
     cache: Cache = None,
@@ -418,15 +464,20 @@ def predict(
     """Answer every query of an annotation file; the answers in it are not looked at.
 
     Example: zsvg predict test.jsonl --videos videos/ --model model/ -o predictions.jsonl
+
+    Without -o and --format they are written to predictions.jsonl. Through a pipe: zsvg predict
+    test.jsonl --videos videos/ --model model/ -o - | zsvg evaluate - test.jsonl
     """
     from zsvg.features import default_cache
     from zsvg.grounder import load
     from zsvg.prediction import predict_all
     from zsvg.recipes import load_templates
     from zsvg.records import read_annotations
-    from zsvg.writers import write_moments
+    from zsvg.writers import check_fits
 
+    to = destination(output, form, "predictions.jsonl")
     records = read_annotations(annotations)
+    check_fits(to.form, len({record.vid for record in records}))
     texts = load_templates(templates) if templates else ()
     grounder = load(model, device, domain=domain, templates=texts)
     found = grounder.find(videos)
@@ -440,8 +491,7 @@ def predict(
             allow_truncated=allow_truncated,
             on_progress=advance,
         )
-    files = write_moments(output, predictions)
-    say(f"wrote {len(predictions)} predictions to {', '.join(map(str, files))}")
+    say(f"wrote {len(predictions)} predictions to {to.give(predictions)}")
     finish(list(failures.values()))
 
 

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zsvg.terminal import say
+from zsvg.commands import completion
+from zsvg.errors import ZsvgError
+from zsvg.files import STANDARD
+from zsvg.terminal import say, show_logs
 
 if TYPE_CHECKING:
     from zsvg.pseudo.label import LabelReport
@@ -15,7 +18,10 @@ if TYPE_CHECKING:
 Videos = Annotated[Path, typer.Argument(help="A video, or a folder of videos.")]
 Backbone = Annotated[
     str | None,
-    typer.Option(help="Frozen CLIP: micro, ARCH/TAG, hf-hub:ORG/NAME or local-dir:PATH."),
+    typer.Option(
+        help="Frozen CLIP: micro, ARCH/TAG, hf-hub:ORG/NAME or local-dir:PATH.",
+        autocompletion=completion.backbones,
+    ),
 ]
 Model = Annotated[
     str,
@@ -23,27 +29,68 @@ Model = Annotated[
         "--model",
         "-m",
         help="Tuned model folder, a backbone, or captions:ENCODER (both training-free).",
+        autocompletion=completion.models,
     ),
 ]
 Templates = Annotated[
     str | None,
-    typer.Option(help="Ask a bare backbone with all these at once: video, or a .yaml file."),
+    typer.Option(
+        help="Ask a bare backbone with all these at once: video, or a .yaml file.",
+        autocompletion=completion.offer("video"),
+    ),
 ]
 Domain = Annotated[
     str | None,
-    typer.Option(help="Domain of the videos, for a model tuned on several [default: their mean]."),
+    typer.Option(help="Domain of the videos, for a model tuned on several (default: their mean)."),
 ]
 Fps = Annotated[float, typer.Option(help="Frames looked at per second.")]
-Framing = Annotated[str, typer.Option(help="How frames become squares: crop, pad or squash.")]
+Framing = Annotated[
+    str,
+    typer.Option(
+        help="How frames become squares: crop, pad or squash.",
+        autocompletion=completion.offer("crop", "pad", "squash"),
+    ),
+]
 Cache = Annotated[
-    Path | None, typer.Option(help="Folder of frame features [default: $ZSVG_CACHE or ~/.cache].")
+    Path | None, typer.Option(help="Folder of frame features (default: $ZSVG_CACHE or ~/.cache).")
 ]
 Truncated = Annotated[
     bool, typer.Option("--allow-truncated", help="Use the readable part of damaged videos.")
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps [default: the best there is].")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps (default: the best there is).")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Overrides the recipe's steps.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
+Truth = Annotated[Path, typer.Argument(help="Annotations (JSONL); `-` is stdin.")]
+Pseudo = Annotated[Path, typer.Argument(help="Pseudo labels (JSONL); `-` is stdin.")]
+
+
+def _show_logs(verbosity: int) -> int:
+    show_logs(verbosity)
+    return verbosity
+
+
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        callback=_show_logs,
+        help="Tell on stderr what is done; -vv tells more.",
+    ),
+]
+
+
+def one_stdin(*paths: Path | None) -> None:
+    """Refuse `-` for more than one file.
+
+    Raises:
+        ZsvgError: Two of them would read stdin.
+    """
+    if sum(str(path) == STANDARD for path in paths) > 1:
+        raise ZsvgError("only one file can be `-`, since stdin can be read once; name the others")
 
 
 def finish(failures: list[str]) -> None:

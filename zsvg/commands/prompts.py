@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zsvg.commands.options import Device
+from zsvg.commands.results import AsFigures, AsNumbers, Table, show
 from zsvg.errors import ZsvgError
-from zsvg.terminal import table
 
 if TYPE_CHECKING:
     from zsvg.prompts_report import PromptsReport
@@ -22,11 +21,12 @@ prompts = typer.Typer(
 )
 
 
-@prompts.command()
-def show(
+@prompts.command("show")
+def show_prompts(
     model: Annotated[Path, typer.Argument(help="A tuned model folder.")],
     nearest: Annotated[int, typer.Option(min=1, help="Words to name per token.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    form: AsFigures = "table",
+    as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,  # older than --format
     device: Device = None,
 ) -> None:
     """Show which words learned text tokens are near, and how large all prompts are.
@@ -43,25 +43,28 @@ def show(
     if not (model / ADAPTER_FILE).is_file():
         raise ZsvgError(f"{model}: this model has no prompts, it was tuned with a head alone")
     report = prompts_report(load(model, device), nearest)
-    if as_json:
-        typer.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False))
-    else:
-        _print(report)
+    show("json" if as_json else form, asdict(report), *_tables(report))
 
 
 @prompts.command("list")
-def list_recipes() -> None:
+def list_recipes(form: AsNumbers = "table") -> None:
     """List the recipes that ship with zsvg, for `zsvg tune --recipe`.
 
     Example: zsvg prompts list
     """
     from zsvg.recipes import load_recipe, recipe_names
 
-    for name in recipe_names():
-        typer.echo(f"{name}: {load_recipe(name).source}")
+    sources = {name: load_recipe(name).source for name in recipe_names()}
+    if form == "table":  # lines: sources are too long for a column
+        for name, source in sources.items():
+            typer.echo(f"{name}: {source}")
+        return
+    listed = [{"recipe": name, "source": source} for name, source in sources.items()]
+    show(form, listed, Table(header=("recipe", "source"), rows=list(sources.items())))
 
 
-def _print(report: PromptsReport) -> None:
+def _tables(report: PromptsReport) -> list[Table]:
+    tables = []
     named = [(str(number), token) for number, token in enumerate(report.tokens, 1)]
     for domain, own in report.domains.items():
         named += [(f"{domain} {i}", token) for i, token in enumerate(own, 1 + len(report.tokens))]
@@ -80,7 +83,8 @@ def _print(report: PromptsReport) -> None:
         title = f"text tokens; the vocabulary's mean norm is {report.vocabulary_norm:.3f}"
         if report.conditional:
             title += "; without what is added for a video"
-        table(("token", "started from", "cosine to it", "norm", "nearest words"), rows, title)
+        header: tuple[str, ...] = ("token", "started from", "cosine to it", "norm", "nearest words")
+        tables.append(Table(header=header, rows=rows, title=title))
     blocks = [("text", i, norms) for i, norms in enumerate(report.text_norms, 2)]
     blocks += [("vision", i, norms) for i, norms in enumerate(report.vision_norms, 1)]
     if blocks:
@@ -89,11 +93,14 @@ def _print(report: PromptsReport) -> None:
             (f"{side} {i}", str(len(norms)), *(f"{f(norms):.3f}" for f in (min, _mean, max)))
             for side, i, norms in blocks
         ]
-        table(("block", "prompts", "least norm", "mean norm", "largest norm"), sizes, title)
+        header = ("block", "prompts", "least norm", "mean norm", "largest norm")
+        tables.append(Table(header=header, rows=sizes, title=title))
     if report.border:
         edge = report.border
         row = (str(edge.pixels), f"{edge.mean:.3f}", f"{edge.largest:.3f}")
-        table(("pixels", "mean size", "largest"), [row], "border, in normalised pixels")
+        title = "border, in normalised pixels"
+        tables.append(Table(header=("pixels", "mean size", "largest"), rows=[row], title=title))
+    return tables
 
 
 def _mean(values: tuple[float, ...]) -> float:

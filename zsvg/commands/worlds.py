@@ -8,16 +8,27 @@ from typing import Annotated, Any
 
 import typer
 
-from zsvg.commands.options import Device, Seed
+from zsvg.commands import completion
+from zsvg.commands.options import Device, Output, Seed, Steps
 from zsvg.errors import ZsvgError
 from zsvg.terminal import progress, say, table
 
 
 def microworld(
     out: Annotated[Path, typer.Argument(help="Folder to write into.")],
-    domain: Annotated[str, typer.Option(help="studio, chalk, paper, night or fabric.")],
+    domain: Annotated[
+        str,
+        typer.Option(
+            help="studio, chalk, paper, night or fabric.", autocompletion=completion.domains
+        ),
+    ],
     videos: Annotated[int, typer.Option(help="How many videos.")] = 10,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
+    split: Annotated[
+        str,
+        typer.Option(
+            help="train, val or test.", autocompletion=completion.offer("train", "val", "test")
+        ),
+    ] = "train",
     seed: Seed = 0,
     unlabelled: Annotated[bool, typer.Option(help="Write no annotations.")] = False,
 ) -> None:
@@ -42,27 +53,40 @@ def microworld(
 
 
 def quickstart(
-    domain: Annotated[str, typer.Option(help="A microworld domain.")] = "paper",
+    domain: Annotated[
+        str, typer.Option(help="A microworld domain.", autocompletion=completion.domains)
+    ] = "paper",
     seed: Seed = 0,
-    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("quickstart"),
+    output: Output = Path("quickstart"),
+    out: Annotated[Path | None, typer.Option(hidden=True)] = None,  # its name in version 0.1
     videos: Annotated[int, typer.Option(min=10, help="Unlabelled videos.")] = 180,
     test_videos: Annotated[int, typer.Option(min=10, help="Test videos.")] = 50,
+    steps: Steps = None,
 ) -> None:
     """Run the whole path on a rendered domain nobody labelled, and measure it.
 
-    Example: zsvg quickstart --domain night --out night/
+    Example: zsvg quickstart --domain night -o night/
     """
     from zsvg.quickstart import run
 
     def stage(name: str, total: int) -> Any:
         return progress(name, total)
 
-    result = run(out, domain=domain, seed=seed, videos=videos, test_videos=test_videos, stage=stage)
+    output = out or output
+    result = run(
+        output,
+        domain=domain,
+        seed=seed,
+        videos=videos,
+        test_videos=test_videos,
+        steps=steps,
+        stage=stage,
+    )
     table(*result.table(), title=f"{domain}, seed {seed}: {result.queries} test queries")
     table(*result.kinds(), title="mIoU by kind of query")
     for line in result.notes():
         say(line)
-    say(f"wrote {out / 'results.json'} and {out / 'report.html'}")
+    say(f"wrote {output / 'results.json'} and {output / 'report.html'}")
 
 
 def demo(
@@ -71,7 +95,7 @@ def demo(
         typer.Option(
             "--model",
             "-m",
-            help="Tuned model folder or backbone; twice to see two side by side [default: micro].",
+            help="Tuned model folder or backbone; twice to see two side by side (default: micro).",
         ),
     ] = None,
     videos: Annotated[
@@ -79,7 +103,7 @@ def demo(
     ] = None,
     captioner: Annotated[
         str | None,
-        typer.Option(help="Writes labels: micro, a hub id, or a folder [default: micro's own]."),
+        typer.Option(help="Writes labels: micro, a hub id, or a folder (default: micro's own)."),
     ] = None,
     share: Annotated[bool, typer.Option(help="Open a public link.")] = False,
     port: Annotated[int | None, typer.Option(help="Port on this machine.")] = None,

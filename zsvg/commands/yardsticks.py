@@ -9,11 +9,30 @@ from typing import Annotated, Any
 
 import typer
 
-from zsvg.commands.options import Cache, Device, Model, Output, Seed, finish
+from zsvg.commands import completion
+from zsvg.commands.options import (
+    Cache,
+    Device,
+    Model,
+    Output,
+    Pseudo,
+    Seed,
+    Truth,
+    finish,
+    one_stdin,
+)
+from zsvg.commands.results import (
+    AsFigures,
+    AsMoments,
+    AsNumbers,
+    MomentsOutput,
+    NumbersOutput,
+    Table,
+    destination,
+    give_numbers,
+)
 from zsvg.errors import ZsvgError
-from zsvg.terminal import progress, say, table
-
-Truth = Annotated[Path, typer.Argument(help="Annotations (JSONL).")]
+from zsvg.terminal import progress, say
 
 
 def _show_protocols(value: str) -> str:
@@ -39,10 +58,16 @@ def _show_forms(value: str) -> str:
 
 def convert(
     name: Annotated[
-        str, typer.Argument(help="Whose form it is; `list` shows all.", callback=_show_forms)
+        str,
+        typer.Argument(
+            help="Whose form it is; `list` shows all.",
+            callback=_show_forms,
+            autocompletion=completion.datasets,
+        ),
     ],
-    file: Annotated[Path | None, typer.Argument(help="The file, .gz or not.")] = None,
-    output: Output = Path("annotations.jsonl"),
+    file: Annotated[Path | None, typer.Argument(help="The file, .gz or not; `-` is stdin.")] = None,
+    output: MomentsOutput = None,
+    form: AsMoments = None,
     durations: Annotated[
         Path | None, typer.Option(help="Lengths of the videos, where the form has none.")
     ] = None,
@@ -54,28 +79,32 @@ def convert(
         str, typer.Option(help="In front of every qid, so that files can be joined.")
     ] = "",
     report: Annotated[
-        Path | None, typer.Option(help="Write every row that was changed as JSON.")
+        Path | None, typer.Option(help="Write every row that was changed as JSON; `-` is stdout.")
     ] = None,
 ) -> None:
     """Turn an annotation file of a published dataset into records, and say what was changed.
+
+    Without -o and --format they are written to annotations.jsonl.
 
     Example: zsvg convert charades-sta charades_sta_test.txt --durations Charades_v1_test.csv
     """
     from zsvg.datasets import convert as read
     from zsvg.datasets.results import read_results
-    from zsvg.files import write_json
-    from zsvg.writers import write_moments
+    from zsvg.files import STANDARD, write_json
 
     if file is None:
         raise typer.BadParameter("name the file to convert")
+    one_stdin(file, durations, questions)
+    to = destination(output, form, "annotations.jsonl")
+    if to.form is not None and str(report) == STANDARD:
+        raise ZsvgError("records and --report cannot both go to stdout; give one of them a file")
     if name == "results":
         predictions = read_results(file)
-        write_moments(output, predictions)
-        say(f"{len(predictions)} predictions: {output}")
+        say(f"{len(predictions)} predictions: {to.give(predictions)}")
         return
     result = read(name, file, durations=durations, questions=questions, as_is=as_is)
     records = [replace(record, qid=f"{prefix}{record.qid}") for record in result.records]
-    write_moments(output, records if prefix else result.records)
+    places = to.give(records if prefix else result.records)
     for change, rows in result.changes.items():
         shown = ", ".join(rows[:3]) + (", ..." if len(rows) > 3 else "")
         say(f"{change}: {len(rows)} ({shown})")
@@ -83,21 +112,23 @@ def convert(
         write_json(report, {change: list(rows) for change, rows in result.changes.items()})
         say(f"all of these rows: {report}")
     videos = len({record.vid for record in result.records})
-    say(f"{len(result.records)} of {result.rows} queries, {videos} videos: {output}")
+    say(f"{len(result.records)} of {result.rows} queries, {videos} videos: {places}")
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Predictions (JSONL).")],
+    predictions: Annotated[Path, typer.Argument(help="Predictions (JSONL); `-` is stdin.")],
     annotations: Truth,
     protocol: Annotated[
         str,
         typer.Option(
-            help="How to count; `list` shows all.", callback=_show_protocols, is_eager=True
+            help="How to count; `list` shows all.",
+            callback=_show_protocols,
+            is_eager=True,
+            autocompletion=completion.protocols,
         ),
     ] = "zsvg",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the numbers as JSON.")
-    ] = None,
+    output: NumbersOutput = None,
+    form: AsNumbers = "table",
     trivial: Annotated[
         bool, typer.Option(help="Show what answers without video and query score.")
     ] = True,
@@ -107,10 +138,10 @@ def evaluate(
     Example: zsvg evaluate predictions.jsonl test.jsonl --protocol charades-sta -o metrics.json
     """
     from zsvg.baselines import trivial_answers
-    from zsvg.files import write_json
     from zsvg.protocols import protocol as named
     from zsvg.records import read_annotations, read_predictions
 
+    one_stdin(predictions, annotations)
     rules = named(protocol)
     truth = read_annotations(annotations)
     try:
@@ -128,20 +159,24 @@ def evaluate(
         (group, str(numbers.get("queries", len(truth))), *(_cell(numbers, n) for n in names))
         for group, numbers in groups.items()
     ]
-    table(("queries", "n", *names), rows)
+    give_numbers(form, result, output, Table(header=("queries", "n", *names), rows=rows))
     for what, count in _problems(result).items():
         say(f"{what}: {count}")
     if warning := rules.warning(truth):
         say(warning)
-    if output is not None:
-        write_json(output, result)
-        say(f"wrote {output}")
 
 
 def baseline(
-    kind: Annotated[str, typer.Argument(help="whole, window, uniform or random.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="whole, window, uniform or random.",
+            autocompletion=completion.offer("whole", "window", "uniform", "random"),
+        ),
+    ],
     annotations: Truth,
-    output: Output = Path("predictions.jsonl"),
+    output: MomentsOutput = None,
+    form: AsMoments = None,
     window: Annotated[
         tuple[float, float], typer.Option(help="Start and end as fractions of the video.")
     ] = (0.25, 0.75),
@@ -153,11 +188,15 @@ def baseline(
 ) -> None:
     """Answer queries without looking at video or sentence: what every method must beat.
 
+    Without -o and --format the answers are written to predictions.jsonl.
+
     Example: zsvg baseline window test.jsonl --fit train.jsonl -o window.jsonl
     """
     from zsvg import baselines
-    from zsvg.records import read_annotations, write_predictions
+    from zsvg.records import read_annotations
 
+    one_stdin(annotations, fit)
+    to = destination(output, form, "predictions.jsonl")
     truth = read_annotations(annotations)
     if kind == "whole":
         answers = baselines.whole_video(truth)
@@ -172,16 +211,14 @@ def baseline(
         answers = baselines.random_windows(truth, seed=seed)
     else:
         raise ZsvgError(f"unknown baseline {kind!r}; choose whole, window, uniform or random")
-    write_predictions(output, answers)
-    say(f"wrote {len(answers)} answers to {output}")
+    say(f"wrote {len(answers)} answers to {to.give(answers)}")
 
 
 def audit(
-    pseudo: Annotated[Path, typer.Argument(help="Pseudo labels (JSONL).")],
+    pseudo: Pseudo,
     annotations: Truth,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the numbers as JSON.")
-    ] = None,
+    output: NumbersOutput = None,
+    form: AsFigures = "table",
     seed: Seed = 0,
 ) -> None:
     """Measure pseudo labels against the truth, and against the labels of other videos.
@@ -189,21 +226,27 @@ def audit(
     Example: zsvg audit pseudo.jsonl train.jsonl -o audit.json
     """
     from zsvg.audit import audit as measure
-    from zsvg.files import write_json
     from zsvg.records import read_annotations
 
+    one_stdin(pseudo, annotations)
     result = measure(read_annotations(pseudo), read_annotations(annotations), seed=seed)
-    table(("best IoU", "mean", ">= .5", ">= .7"), result.rows())
-    table(("share of labels", *result.bins), result.histograms(), title="tenths of the video")
+    give_numbers(
+        form,
+        result.values,
+        output,
+        Table(header=("best IoU", "mean", ">= .5", ">= .7"), rows=result.rows()),
+        Table(
+            header=("share of labels", *result.bins),
+            rows=result.histograms(),
+            title="tenths of the video",
+        ),
+    )
     for line in result.notes():
         say(line)
-    if output is not None:
-        write_json(output, result.values)
-        say(f"wrote {output}")
 
 
 def inspect(
-    pseudo: Annotated[Path, typer.Argument(help="Pseudo labels (JSONL).")],
+    pseudo: Pseudo,
     videos: Annotated[
         Path | None, typer.Option(help="Folder of the videos, to show pictures of them.")
     ] = None,
@@ -222,6 +265,7 @@ def inspect(
     from zsvg.records import read_annotations
     from zsvg.video import find_videos
 
+    one_stdin(pseudo, truth)
     labels = read_annotations(pseudo)
     true = None if truth is None else read_annotations(truth)
     files = None if videos is None else find_videos(videos)
@@ -245,11 +289,10 @@ def probe(
     videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
     model: Model,
     seconds: Annotated[
-        list[float] | None, typer.Option(help="Noise in front [default: 10 and 15].")
+        list[float] | None, typer.Option(help="Noise in front (default: 10 and 15).")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the numbers as JSON.")
-    ] = None,
+    output: NumbersOutput = None,
+    form: AsNumbers = "table",
     seed: Seed = 0,
     cache: Cache = None,
     device: Device = None,
@@ -259,7 +302,6 @@ def probe(
     Example: zsvg probe test.jsonl --videos videos/ --model model/ --seconds 10
     """
     from zsvg.features import default_cache
-    from zsvg.files import write_json
     from zsvg.grounder import load
     from zsvg.metrics import as_percent
     from zsvg.probe import SECONDS
@@ -290,10 +332,8 @@ def probe(
         )
         for row in results
     ]
-    table(("noise in front", *columns, "answers that follow", "that stay"), rows)
-    if output is not None:
-        write_json(output, results)
-        say(f"wrote {output}")
+    header = ("noise in front", *columns, "answers that follow", "that stay")
+    give_numbers(form, results, output, Table(header=header, rows=rows))
     finish(list(failures.values()))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zsvg.errors import RecordError
+from zsvg.files import read_bytes
 from zsvg.records import finite_float, refuse_constant
 from zsvg.records import show as show_json
 
@@ -25,11 +26,13 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 def read_text(path: str | Path) -> str:
     """Return the text of a file, gzipped or not (decided by its first bytes), without a BOM.
 
+    The path `-` is standard input.
+
     Raises:
         FileNotFoundError: there is no such file.
         RecordError: the file is damaged, or is not UTF-8.
     """
-    data = Path(path).read_bytes()
+    data = read_bytes(path)
     if data.startswith(b"\x1f\x8b"):
         try:
             data = gzip.decompress(data)

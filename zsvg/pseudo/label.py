@@ -7,6 +7,7 @@ video is captioned, a second thread already looks at the next one (`zsvg.pseudo.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
@@ -30,6 +31,8 @@ from zsvg.pseudo.tagging import Tagger
 from zsvg.pseudo.views import caption_events, view_times
 from zsvg.records import FROM_FRAMES, Annotation
 from zsvg.video import Framing, load_frames_at, video_hash
+
+_log = logging.getLogger(__name__)
 
 # One video's labelling, paused where its frames are at hand and nothing has been said yet.
 _Halfway = Generator[None, None, dict[str, Any]]
@@ -240,6 +243,8 @@ def pseudo_label(
                 # Outside the `try`: a full disk is no property of this video, and ends the run.
                 if fresh and file is not None:
                     write_json(file, part)
+                made = len(part["labels"])
+                _log.info("%s: %d events, %d labels", vid, len(part["events"]), made)
                 parts[vid] = part
                 finished[vid] = "" if file is None else file.name
             if on_progress is not None:

@@ -1,0 +1,205 @@
+"""What the documentation says works: its commands are run, its pages and the package agree.
+
+Every block of shell or Python in the README and in the tutorial runs as a real process, in order,
+except installation and tests. Instead of models that would be downloaded stands `micro`, and for
+`videos/` four short rendered videos; numbers of videos and steps are made small (see `SMALLER`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from zsvg.cli import app
+from zsvg.heads.kinds import HEADS
+from zsvg.heads.scorers import SCORERS
+from zsvg.microworld.world import plan_video, write_video_file
+from zsvg.pseudo.proposals import KINDS
+from zsvg.recipes import recipe_names
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = runpy.run_path(str(ROOT / "scripts" / "docs_pages.py"))
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SMALLER = {
+    "ViT-B-32/laion2b_s34b_b79k": "micro",
+    "Salesforce/blip-image-captioning-base": "micro",
+    "zsvg quickstart": "zsvg quickstart --videos 10 --test-videos 10 --steps 2",
+    "--videos 100 ": "--videos 4 ",
+    "--videos 20 ": "--videos 2 ",
+    "zsvg tune": "zsvg tune --steps 2",
+}
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Return (language, text) of the blocks that can be run, made smaller."""
+    found = []
+    for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        assert language in ("sh", "python", "text", "yaml"), page
+        for large, small in SMALLER.items():
+            text = text.replace(large, small)
+        found.append((language, text))
+    return found
+
+
+def script(text: str) -> str:
+    """Return a shell block without installation and tests."""
+    lines = (re.sub(r"^python -m pip install [^&]*(&& )?", "", line) for line in text.splitlines())
+    return "\n".join(line for line in lines if not line.startswith(("pytest", "mkdocs")))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the pages take for granted: videos, a `zsvg`, published files."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    (folder / "videos").mkdir()
+    for index in range(4):
+        scene, _ = plan_video("paper", "train", 3, index)
+        write_video_file(scene, folder / "videos" / f"cam{index + 1}.mp4")
+    (folder / "bin").mkdir()
+    for name, start in (("zsvg", f"{sys.executable} -m zsvg"), ("python", sys.executable)):
+        (folder / "bin" / name).write_text(f'#!/bin/sh\nexec {start} "$@"\n')
+        (folder / "bin" / name).chmod(0o755)
+    # Files of published datasets, in their forms and with two queries each.
+    (folder / "charades_sta_test.txt").write_text(
+        "AB 1.0 4.0##a cat sits\nCD 2.0 3.0##a dog runs\n"
+    )
+    (folder / "Charades_v1_test.csv").write_text("id,length\nAB,9.5\nCD,8.0\n")
+    answer = {"qid": 1, "query": "a cat", "vid": "AB", "pred_relevant_windows": [[0.0, 4.0, 1.0]]}
+    (folder / "predictions.jsonl").write_text(json.dumps(answer) + "\n")
+    (folder / "hl_val_submission.jsonl").write_text(json.dumps(answer) + "\n")
+    windows = {"relevant_windows": [[0, 4]], "relevant_clip_ids": [0, 1]}
+    windows["saliency_scores"] = [[4, 4, 4], [4, 4, 4]]
+    record = {"qid": 1, "query": "a cat", "vid": "AB", "duration": 10, **windows}
+    (folder / "highlight_val_release.jsonl").write_text(json.dumps(record) + "\n")
+    return folder
+
+
+def run(command: list[str], folder: Path) -> str:
+    environment = {
+        **os.environ,
+        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "ZSVG_CACHE": str(folder / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def tutorial(folder: Path) -> list[str]:
+    """What the blocks of the tutorial print."""
+    return [
+        run(["bash", "-euo", "pipefail", "-c", script(text)], folder)
+        for language, text in blocks(DOCS / "tutorial.md")
+        if language == "sh"
+    ]
+
+
+def test_tutorial(tutorial: list[str], folder: Path):
+    asked, labelled, tuned, answered = tutorial
+    assert "broken" not in asked
+    assert re.search(r"cam\d +\d+\.\d\d +\d+\.\d\d", asked)
+    assert "cam" in answered
+    assert labelled == tuned == ""  # results go to files, and words to stderr
+    assert (folder / "inspect.html").stat().st_size > 10_000
+    assert " --> " in (folder / "cam1.srt").read_text()
+    assert [path.suffix for path in (folder / "clips").iterdir()] == [".mp4"] * 5
+
+
+def test_readme(tutorial: list[str], folder: Path):
+    """Python comes first there, and is run last: it asks the model that the commands tune."""
+    found = blocks(ROOT / "README.md")
+    shell = [script(text) for language, text in found if language == "sh"]
+    printed = "".join(run(["bash", "-euo", "pipefail", "-c", text], folder) for text in shell)
+    assert "zero-labels" in printed  # quickstart
+    assert "[whole video]" in printed  # evaluate
+    assert (folder / "quickstart" / "report.html").is_file()
+    assert json.loads((folder / "metrics.json").read_text())["brief"]["MR-full-R1@0.5"] == 100
+    (python,) = [text for language, text in found if language == "python"]
+    assert "Moment(start=" in run([sys.executable, "-c", python], folder)
+
+
+def test_every_command_of_the_readme_is_one(folder: Path):
+    names = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    for page in (ROOT / "README.md", *DOCS.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"(?:`|^|\| )zsvg ([a-z][a-z-]*)", text, re.MULTILINE):
+            assert name in names, (page.name, name)
+
+
+def test_pages_made_of_the_package_are_whole():
+    commands, recipes = PAGES["commands_page"](), PAGES["recipes_page"]()
+    for path, command, _ in PAGES["commands"]():
+        section = commands.partition(f"## {path}\n")[2].partition("\n## ")[0]
+        assert f"```sh\n{path}" in section
+        for parameter in command.params:
+            long = [name for name in parameter.opts if name.startswith("--")]
+            assert all(name in section for name in long) or parameter.hidden
+    for file in (ROOT / "prompts" / "recipes").glob("*.yaml"):
+        assert file.read_text(encoding="utf-8").rstrip() in recipes
+
+
+def test_the_page_of_methods_names_them_all():
+    text = (DOCS / "methods.md").read_text(encoding="utf-8")
+    for names in (KINDS, HEADS, SCORERS, recipe_names()):
+        assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_every_page_is_in_the_navigation():
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^ +- (?:\w+: )?([\w-]+\.md)$", settings, re.MULTILINE))
+    assert listed == {path.name for path in DOCS.glob("*.md")} | {"commands.md", "recipes.md"}
+
+
+def test_every_option_that_is_named_exists():
+    option = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+    known = set(option.findall(PAGES["commands_page"]()))
+    known |= {"--help", "--version", "--install-completion", "--nproc"}  # torchrun's
+    for page in {ROOT / "README.md", *DOCS.glob("*.md")} - {DOCS / "results.md"}:
+        text = page.read_text(encoding="utf-8")
+        # Results come from scripts, which have options of their own.
+        text = re.sub(r"<!-- results -->.*<!-- /results -->", "", text, flags=re.DOTALL)
+        assert set(option.findall(text)) <= known, page.name
+
+
+def test_files_that_are_written_are_explained(tutorial: list[str], folder: Path):
+    explained = (DOCS / "files.md").read_text(encoding="utf-8")
+    written = {path.name for path in (folder / "kitchen").iterdir()} | {
+        "pseudo.jsonl",
+        "inspect.html",
+    }
+    assert {"zsvg.json", "head.safetensors"} < written
+    assert [name for name in sorted(written) if name not in explained] == []
+    keys = json.loads((folder / "pseudo.jsonl").read_text().splitlines()[0])
+    assert [key for key in (*keys, *keys["source"]) if f"`{key}`" not in explained] == []
+
+
+def test_newcomers_walk_is_what_the_readme_asks_for():
+    """The numbers of steps on the first page, counted in the README's own instructions."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    free, adapted = re.findall(
+        r"```sh\n(.*?)```", text.partition("## Your own videos")[2], re.DOTALL
+    )[:2]
+    commands = [len(re.findall(r"^zsvg ", block, re.MULTILINE)) for block in (free, adapted)]
+    before = 2  # a clone, and one line of pip
+    page = (DOCS / "index.md").read_text(encoding="utf-8")
+    claimed = re.findall(r"\| \*\*zsvg[^|]*\| \*\*(\d+)\*\* \|", page)
+    assert claimed == [str(before + count) for count in commands]

@@ -1,0 +1,134 @@
+"""How commands give results: `--format` shows them on stdout, `-o` writes a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from zsvg.files import STANDARD, json_text, write_json, write_text
+from zsvg.terminal import say, table
+from zsvg.writers import Records, csv_text, form_of, moments_text, windows, write_moments
+
+AsMoments = Annotated[
+    Literal["table", "jsonl", "json", "csv", "srt", "vtt"] | None,
+    typer.Option("--format", help="Show the moments on stdout in this form."),
+]
+AsNumbers = Annotated[
+    Literal["table", "json", "jsonl", "csv"],
+    typer.Option("--format", help="How to show the result; jsonl: on one line, for a log."),
+]
+AsFigures = Annotated[
+    Literal["table", "json", "jsonl"],
+    typer.Option("--format", help="How to show the result; jsonl: on one line, for a log."),
+]
+MomentsOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="Write .jsonl, .json, .csv, .srt or .vtt; `-` is stdout, as JSONL."
+    ),
+]
+NumbersOutput = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Write the numbers as JSON; `-` is stdout."),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows to show, the first column to the left."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str | None = None
+
+
+def show(form: str, value: Any, *tables: Table) -> None:
+    """Show numbers on stdout.
+
+    Args:
+        form: "table" or "csv" show the tables; "json" the value; "jsonl" each item of a list on
+            its own line, or the whole value on one.
+        value: What the tables are made of, as plain JSON.
+        tables: For people. CSV can hold one.
+    """
+    if form == "table":
+        for one in tables:
+            table(one.header, one.rows, one.title)
+    elif form == "csv":
+        write_text(STANDARD, "".join(csv_text((one.header, *one.rows)) for one in tables))
+    elif form == "json":
+        write_json(STANDARD, value)
+    else:
+        write_text(STANDARD, "".join(map(json_text, value if isinstance(value, list) else [value])))
+
+
+def give_numbers(form: str, value: Any, output: Path | None, *tables: Table) -> None:
+    """Show numbers as `--format` says, and write them where `-o` says."""
+    if str(output) == STANDARD:
+        show("json" if form == "table" else form, value, *tables)
+        return
+    show(form, value, *tables)
+    if output is not None:
+        write_json(output, value)
+        say(f"wrote {output}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """Where records go: a file, stdout in a form, or both."""
+
+    file: Path | None
+    form: str | None
+
+    def give(self, records: Records, tables: Sequence[Table] | None = None) -> str:
+        """Write and show records; return the names of where they are now.
+
+        Args:
+            records: Annotations or predictions.
+            tables: What to show as tables instead of every moment.
+        """
+        places = [] if self.file is None else [str(p) for p in write_moments(self.file, records)]
+        if self.form == "table" and tables is not None:
+            show(self.form, None, *tables)
+        elif self.form == "table":
+            rows = [
+                (str(record.qid), record.vid, *_times(moment), moment[3])
+                for record in records
+                for moment in windows(record)
+            ]
+            table(("query", "video", "start", "end", "score", "sentence"), rows)
+        elif self.form is not None:
+            write_text(STANDARD, moments_text(records, self.form))
+        return ", ".join([*places, *(["stdout"] if self.form else [])])
+
+
+def destination(output: Path | None, form: str | None, default: str | None = None) -> Destination:
+    """Return where `-o` and `--format` want records, before any work is done for them.
+
+    Args:
+        output: A file, `-`, or none.
+        form: For stdout; `-o -` alone means "jsonl".
+        default: The file where neither is given; None for a command that always shows something,
+            a table unless it is told otherwise.
+
+    Raises:
+        ZsvgError: The name of the file says no form.
+    """
+    if str(output) == STANDARD:
+        return Destination(file=None, form=form or "jsonl")
+    if output is not None:
+        form_of(output)
+    if default is None:
+        return Destination(file=output, form=form or "table")
+    if output is None and form is None:
+        output = Path(default)
+    return Destination(file=output, form=form)
+
+
+def _times(moment: tuple[float, float, float | None, str]) -> tuple[str, str, str]:
+    start, end, score, _ = moment
+    return f"{start:.2f}", f"{end:.2f}", "-" if score is None else f"{score:.3f}"

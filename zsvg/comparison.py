@@ -28,7 +28,7 @@ from zsvg.supervision import LEVELS
 from zsvg.tuning import TuneOptions, tune
 
 TRAINING_FREE, LANGUAGE_FREE = "training-free", "language-free"
-SUPERVISION = (TRAINING_FREE, LANGUAGE_FREE, *reversed(LEVELS))
+SUPERVISION = (TRAINING_FREE, LANGUAGE_FREE, *reversed(list(LEVELS)))
 """From the least that labels tell to the most; the two first see no annotation."""
 CONTROLS = ("query-blind", "permuted")
 

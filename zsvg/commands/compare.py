@@ -36,8 +36,8 @@ def compare(
     supervision: Annotated[
         list[str] | None,
         typer.Option(
-            help="training-free, language-free, weak, glance, full [default: all that the labels "
-            "allow]."
+            help="training-free, language-free, weak, glance, full (default: all that the labels "
+            "allow)."
         ),
     ] = None,
     shots: Annotated[

@@ -150,7 +150,7 @@ def _models(names: list[str], device: str | None) -> Any:
     if (Path(names[1]) / MANIFEST).is_file():
         wanted = read_manifest(Path(names[1]))["backbone"]["fingerprint"]
         same = wanted == first.backbone.fingerprint
-    second = load(names[1], device, backbone=first.backbone if same else None)
+    second = load(names[1], device, backbone=first.backbone if same else None)  # type: ignore[arg-type]
     labels = [Path(name).name if Path(name).is_dir() else name for name in names]
     if labels[0] == labels[1]:
         labels = names

@@ -60,6 +60,7 @@ def build_demo(
     with gr.Blocks(title="zsvg", delete_cache=(3600, 86400)) as demo:
         gr.HTML(_head(sides), apply_default_css=False, elem_id="head")
         visit = gr.State(Visit(), time_to_live=86400, delete_callback=site.leave)
+        endpoints(site, visit)  # before the tabs, whose handlers would take their names
         with gr.Tabs(selected="ground") as tabs:
             with gr.Tab("Ground", id="ground"):
                 ground_tab(site, visit)
@@ -67,7 +68,6 @@ def build_demo(
                 label_tab(site, visit)
             with gr.Tab("Tune", id="tune") as tab:
                 tune_tab(site, visit, tab, tabs)
-        endpoints(site, visit)
     return demo.queue(
         max_size=limits.queue, default_concurrency_limit=limits.asking, api_open=False
     )
@@ -87,14 +87,14 @@ def launch_options(limits: Limits | None = None) -> dict[str, Any]:
 
 
 def describe(grounder: Grounder) -> str:
-    """Return who answers and how, as text."""
+    """Return on which backbone a model answers, and how."""
     name = grounder.backbone.name
     if name.startswith("local-dir:"):  # only the folder's own name: the page may be public
         name = f"local-dir:{Path(name.removeprefix('local-dir:')).name}"
-    how = "similarity alone, nothing trained"
+    how = "nothing trained, similarity alone"
     if grounder.head is not None:
         how = "tuned prompts and head" if grounder.adapter else "a tuned head, no prompts"
-    return f"{name}, {how}, {grounder.fps:g} frames a second"
+    return f"on {name}: {how}, {grounder.fps:g} frames a second"
 
 
 def _sides(given: dict[str, Grounder]) -> dict[str, Grounder]:

@@ -40,7 +40,13 @@ def ground_tab(site: Site, visit: gr.State) -> None:
             )
             with gr.Row(elem_classes="ask"):
                 top_k = gr.Slider(1, limits.answers, value=3, step=1, label="Most answers")
-                button = gr.Button("Find the moments", variant="primary", elem_id="ground-ask")
+                button = gr.Button(
+                    "Find the moments",
+                    variant="primary",
+                    size="md",
+                    min_width=90,
+                    elem_id="ground-ask",
+                )
             said = gr.HTML("", elem_id="ground-said", apply_default_css=False)
             found = component("ground-cards")
             with gr.Row(elem_classes="files"):

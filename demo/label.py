@@ -43,8 +43,16 @@ def label_tab(site: Site, visit: gr.State) -> None:
             )
         with gr.Column(scale=5, min_width=320):
             with gr.Row(elem_classes="ask"):
-                start = gr.Button("Write labels", variant="primary", elem_id="label-start")
-                stop = gr.Button("Stop", interactive=False, elem_id="label-stop")
+                start = gr.Button(
+                    "Write labels",
+                    variant="primary",
+                    size="md",
+                    min_width=90,
+                    elem_id="label-start",
+                )
+                stop = gr.Button(
+                    "Stop", size="md", min_width=90, interactive=False, elem_id="label-stop"
+                )
             said = gr.HTML("", elem_id="label-said", apply_default_css=False)
     clock = gr.Timer(1, active=False)
     with gr.Row(elem_classes="stage", visible=False) as work:
@@ -59,12 +67,14 @@ def label_tab(site: Site, visit: gr.State) -> None:
             query = gr.Textbox(label="Sentence", max_length=300, elem_id="label-sentence")
             with gr.Row(elem_classes="pair"):
                 first, last = (
-                    gr.Number(label=f"{edge} (s)", minimum=0, step=0.1, elem_id=f"label-{edge}")
-                    for edge in ("start", "end")
+                    gr.Number(label=f"{edge} (s)", minimum=0, step=0.1, elem_id=f"label-{place}")
+                    for edge, place in (("Start", "first"), ("End", "last"))
                 )
             with gr.Row(elem_classes="pair"):
-                accept = gr.Button("Accept", variant="primary", elem_id="label-accept")
-                reject = gr.Button("Reject", elem_id="label-reject")
+                accept = gr.Button(
+                    "Accept", variant="primary", size="md", min_width=90, elem_id="label-accept"
+                )
+                reject = gr.Button("Reject", size="md", min_width=90, elem_id="label-reject")
             tallied = gr.HTML("", elem_id="label-tally", apply_default_css=False)
             exported = gr.DownloadButton("Export JSONL", size="sm", elem_id="label-export")
             with gr.Accordion("How alike the moments of the video are", open=True):
@@ -101,10 +111,8 @@ def label_tab(site: Site, visit: gr.State) -> None:
 
     def show(visit: Visit) -> tuple[Any, ...]:
         """Return everything that shows the present video and its labels."""
-        bench = bench_of(visit)
         return (
             gr.Row(visible=True),
-            gr.Dropdown(choices=names(bench), value=bench.vid),
             gr.Video(value=str(clip_of(visit).shown)),
             *detail(visit),
         )
@@ -115,6 +123,7 @@ def label_tab(site: Site, visit: gr.State) -> None:
         entry = bench.entry
         start, end = entry.window if entry else (0.0, 0.0)
         return (
+            gr.Dropdown(choices=names(bench), value=bench.vid),
             timeline(clip, PLAYER, label_lanes(site, bench, clip)),
             gr.Radio(choices=choices(bench), value=bench.number),
             entry.label.query if entry else "",
@@ -148,8 +157,8 @@ def label_tab(site: Site, visit: gr.State) -> None:
         return detail(visit)
 
     polite, watched = site.polite, [said, start, stop]
-    about = [lanes, chosen, query, first, last, exported, figure, tallied]
-    shown = [work, vid, player, *about]
+    about = [vid, lanes, chosen, query, first, last, exported, figure, tallied]
+    shown = [work, player, *about]
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     source.input(lambda name: gr.File(visible=name == UPLOADS), source, uploads, **hidden)
     start.click(polite(start_run), [source, uploads, visit], [*watched, clock, visit], **hidden)

@@ -215,13 +215,14 @@ def _side(answer: Answer, index: int, pictures: dict[tuple[int, int], str], *, n
 
 def _lane(lane: Lane, duration: float) -> str:
     note = f"<span>{escape(lane.note)}</span>" if lane.note else ""
-    rows: list[float] = []
+    rows: list[list[Bar]] = []
     bars = []
     for bar in lane.bars:
-        # The first row where the bar before it has ended.
-        row = next((i for i, end in enumerate(rows) if end <= bar.start), len(rows))
-        rows[row : row + 1] = [bar.end]
-        bars.append(_bar(bar, row, duration))
+        # The first row that has room; what comes first is seen first.
+        free = (i for i, row in enumerate(rows) if all(_apart(bar, other) for other in row))
+        place = next(free, len(rows))
+        rows[place : place + 1] = [[*(rows[place] if place < len(rows) else ()), bar]]
+        bars.append(_bar(bar, place, duration))
     curve = "" if lane.curve is None else _curve(*lane.curve, duration)
     empty = f'<span class="zt-empty">{escape(lane.empty)}</span>' if lane.empty else ""
     return (
@@ -230,6 +231,10 @@ def _lane(lane: Lane, duration: float) -> str:
         f'<div class="zt-track" style="--rows:{max(len(rows), 1)}">{curve}{"".join(bars)}{empty}'
         "</div></div>"
     )
+
+
+def _apart(bar: Bar, other: Bar) -> bool:
+    return bar.end <= other.start or other.end <= bar.start
 
 
 def _bar(bar: Bar, row: int, duration: float) -> str:

@@ -66,15 +66,21 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
                 1, 20, value=5, step=1, label="Weight of one of yours beside a pseudo label"
             )
             with gr.Row(elem_classes="ask"):
-                start = gr.Button("Tune", variant="primary", elem_id="tune-start")
-                stop = gr.Button("Stop", interactive=False, elem_id="tune-stop")
+                start = gr.Button(
+                    "Tune", variant="primary", size="md", min_width=90, elem_id="tune-start"
+                )
+                stop = gr.Button(
+                    "Stop", size="md", min_width=90, interactive=False, elem_id="tune-stop"
+                )
         with gr.Column(scale=7, min_width=320):
             said = gr.HTML("", elem_id="tune-said", apply_default_css=False)
             curves = gr.HTML("", elem_id="tune-curves", apply_default_css=False)
             with gr.Row(elem_classes="files"):
-                attempt = gr.Button("Ask it in Ground", visible=False, elem_id="tune-try")
+                attempt = gr.Button(
+                    "Ask it in Ground", size="md", visible=False, elem_id="tune-try"
+                )
                 download = gr.DownloadButton(
-                    "Model folder (.zip)", visible=False, elem_id="tune-download"
+                    "Model folder (.zip)", size="md", visible=False, elem_id="tune-download"
                 )
     clock = gr.Timer(1, active=False)
 

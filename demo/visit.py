@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import shutil
 import tempfile
@@ -175,9 +174,10 @@ class Site:
     def without_folders(self, text: str) -> str:
         """Return the first line of a message without the server's folders."""
         line = (text.splitlines() or [""])[0]
+        inner = r"[/\\](?:[^/\\:\s]+[/\\])*"
         for folder in (self.videos, self.folder, Path.cwd(), Path.home()):
             if folder is not None and len(folder.parts) > 1:
-                line = line.replace(f"{folder}{os.sep}", "")
+                line = re.sub(re.escape(str(folder)) + inner, "", line)
         # What is left of other absolute paths is their last part.
         return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^\s/\\:'\"]+)*[/\\](?=[^\s/\\])", "", line)
 

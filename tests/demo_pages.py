@@ -54,7 +54,7 @@ class Page:
     def another_client(self) -> Any:
         from gradio_client import Client
 
-        return Client(self.url, verbose=False)
+        return Client(self.url, verbose=False, httpx_kwargs={"timeout": 120})
 
     def file(self, path: Path) -> Any:
         from gradio_client import handle_file
@@ -82,30 +82,34 @@ class Page:
             time.sleep(0.3)
         raise AssertionError(f"{name} is still {said}")
 
-    def upload(self, size: int) -> int:
-        """Upload so many bytes as a browser would; return the status."""
-        connection = http.client.HTTPConnection(urlparse(self.url).netloc, timeout=60)
+    def upload(self, content: bytes) -> tuple[int, str]:
+        """Upload a file as a browser does; return the status, and where it is on the server."""
         head = b'--x\r\ncontent-disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
-        body = head + bytes(size) + b"\r\n--x--\r\n"
         kind = {"content-type": "multipart/form-data; boundary=x"}
-        connection.request("POST", "/gradio_api/upload", body, kind)
-        return connection.getresponse().status
+        status, body = self._post("/gradio_api/upload", head + content + b"\r\n--x--\r\n", kind)
+        return status, json.loads(body)[0] if status == 200 else ""
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Fetch a path exactly as written."""
-        connection = http.client.HTTPConnection(urlparse(self.url).netloc, timeout=30)
+        connection = http.client.HTTPConnection(urlparse(self.url).netloc, timeout=120)
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, answer.read()
 
-    def raw(self, name: str, data: list[Any]) -> str:
-        """Call an endpoint with data as it is, without a client library; return the events."""
-        connection = http.client.HTTPConnection(urlparse(self.url).netloc, timeout=30)
-        headers = {"content-type": "application/json"}
-        connection.request("POST", f"/gradio_api/call{name}", json.dumps({"data": data}), headers)
-        event = json.loads(connection.getresponse().read())["event_id"]
-        connection.request("GET", f"/gradio_api/call{name}/{event}")
-        return connection.getresponse().read().decode()
+    def raw(self, name: str, data: list[Any], session: str = "nobody") -> str:
+        """Call an endpoint with data as it is, without a client library; return what it says."""
+        kind = {"content-type": "application/json"}
+        given = json.dumps({"data": data, "session_hash": session})
+        status, body = self._post(f"/gradio_api/call{name}", given, kind)
+        if status != 200:
+            return body.decode()
+        return self.get(f"/gradio_api/call{name}/{json.loads(body)['event_id']}")[1].decode()
+
+    def _post(self, path: str, body: bytes | str, headers: dict[str, str]) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(urlparse(self.url).netloc, timeout=120)
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
 def microworld_video(path: Path, index: int, seconds: float = 12.0) -> Path:

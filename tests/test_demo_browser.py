@@ -240,7 +240,7 @@ def test_a_pseudo_label_is_fixed_and_exported(workshop: Tab, tmp_path: Path):
     handle.focus()
     page.keyboard.press("ArrowLeft")
     page.wait_for_function(
-        f"document.querySelector('#label-end input').value == {round(before - 0.1, 2)}"
+        f"document.querySelector('#label-last input').value == {round(before - 0.1, 2)}"
     )
     place = handle.bounding_box()
     page.mouse.move(place["x"] + 7, place["y"] + 10)
@@ -248,7 +248,7 @@ def test_a_pseudo_label_is_fixed_and_exported(workshop: Tab, tmp_path: Path):
     page.mouse.move(place["x"] - 20, place["y"] + 10, steps=4)
     page.mouse.up()
     page.wait_for_function(
-        f"Number(document.querySelector('#label-end input').value) < {before - 0.15}"
+        f"Number(document.querySelector('#label-last input').value) < {before - 0.15}"
     )
     dragged = float(end.input_value())
     assert workshop.now("label") == pytest.approx(dragged, abs=0.1)

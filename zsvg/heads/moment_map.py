@@ -7,7 +7,9 @@ where `scales` has more than one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from zsvg.heads import HeadOutput
 from zsvg.heads.encoder import Encoded, Encoder, HeadConfig
+from zsvg.heads.layers import quiet_mlp
 from zsvg.heads.spans import (
     around,
     average,
@@ -98,11 +101,10 @@ class MapHead(Encoder):
         self.convolve = nn.ModuleList(
             _MaskedConv(width, config.kernel) for _ in range(config.map_layers)
         )
-        self.judge = nn.Conv2d(width, 1, 1)
-        nn.init.normal_(self.judge.weight, std=1e-3)
-        nn.init.zeros_(self.judge.bias)
+        self.judge = quiet_mlp(width, width, 1, bias=0.0)
         self.prior_gain = nn.Parameter(torch.tensor(1.0))
-        self.grids = nn.ModuleList(_Grid(clips, config.dense) for clips in config.scales)
+        grids = nn.ModuleList(_Grid(clips, config.dense) for clips in config.scales)
+        self.grids = cast("Iterable[_Grid]", grids)
 
     def answer(self, seen: Encoded, target: Tensor | None) -> MapOutput:
         """Judge all cells; read the best ones that differ, or with a target the best one."""
@@ -162,7 +164,7 @@ class MapHead(Encoder):
         x = F.normalize(stacked * query, dim=1) * self.config.map_width**0.5
         for layer in self.convolve:
             x = layer(x, grid.mask)
-        found = self.judge(x).float().flatten(1)[:, grid.mask.flatten()]
+        found = self.judge(x.permute(0, 2, 3, 1)[:, grid.mask]).squeeze(-1).float()
         return found + self.prior_gain * expected.logit(eps=1e-4)
 
 
@@ -192,16 +194,15 @@ class _MaskedConv(nn.Module):
 
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, kernel, padding=kernel // 2)
+        self.conv = nn.Conv2d(width, width, kernel, padding=kernel // 2, bias=False)
+        self.bias = nn.Parameter(torch.zeros(width, 1, 1))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Convolve (B, C, N, N) where `mask` (N, N) is True."""
         there = mask[None, None].to(x.dtype)
         size = self.conv.kernel_size[0]
-        seen = F.avg_pool2d(there, size, stride=1, padding=size // 2)
-        bias = None if self.conv.bias is None else self.conv.bias[:, None, None]
-        mixed = F.conv2d(x * there, self.conv.weight, padding=size // 2) / seen.clamp(min=1e-6)
-        return x + F.gelu(mixed + bias) * there
+        seen = F.avg_pool2d(there, size, stride=1, padding=size // 2).clamp(min=1e-6)
+        return x + F.gelu(self.conv(x * there) / seen + self.bias) * there
 
 
 def sparse_cells(clips: int, dense: int) -> Tensor:

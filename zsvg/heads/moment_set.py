@@ -103,7 +103,7 @@ class SetHead(Encoder):
         edges = clip_edges(seen.centres, seen.frame_mask)
         spans, exists = self._places(seen, edges)
         x = self.queries + seen.query[:, None]
-        guesses = []
+        guesses: list[Guess] = []
         for layer in self.decoder:
             x, guess = layer(x, spans.detach() if guesses else spans, exists, seen, edges)
             spans = guess.spans

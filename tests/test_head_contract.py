@@ -265,7 +265,7 @@ def history_terms(kind):
 LEARNING = {"map": {"scales": (32,), "map_width": 16}}
 
 
-def fit(kind, items, steps=60, rate=4e-3):
+def fit(kind, items, steps=90, rate=4e-3):
     torch.manual_seed(0)
     head = make_head(kind, {"dim": 32, "hidden": 32} | LEARNING.get(kind, {})).train()
     optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=0.01)

@@ -16,7 +16,7 @@ from .gate import Gate
 from .ground import ground_tab
 from .label import label_tab
 from .tune import tune_tab
-from .visit import Limits, Site, Visit
+from .visit import Limits, Site, Visit, short
 
 STYLE = Path(__file__).with_name("style.css")
 MICRO_NOTE = (
@@ -57,7 +57,7 @@ def build_demo(
     folder = None if videos is None else Path(videos).resolve()
     site = Site(sides, captioner=captioner, videos=folder, device=device, limits=limits)
     # Uploads are deleted once they are a day old.
-    with gr.Blocks(title="zsvg", delete_cache=(3600, 86400)) as demo:
+    with gr.Blocks(title="zsvg", delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.HTML(_head(sides), apply_default_css=False, elem_id="head")
         visit = gr.State(Visit(), time_to_live=86400, delete_callback=site.leave)
         endpoints(site, visit)  # before the tabs, whose handlers would take their names
@@ -88,13 +88,10 @@ def launch_options(limits: Limits | None = None) -> dict[str, Any]:
 
 def describe(grounder: Grounder) -> str:
     """Return on which backbone a model answers, and how."""
-    name = grounder.backbone.name
-    if name.startswith("local-dir:"):  # only the folder's own name: the page may be public
-        name = f"local-dir:{Path(name.removeprefix('local-dir:')).name}"
     how = "nothing trained, similarity alone"
     if grounder.head is not None:
         how = "tuned prompts and head" if grounder.adapter else "a tuned head, no prompts"
-    return f"on {name}: {how}, {grounder.fps:g} frames a second"
+    return f"on {short(grounder.backbone.name)}: {how}, {grounder.fps:g} frames a second"
 
 
 def _sides(given: dict[str, Grounder]) -> dict[str, Grounder]:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
+
+RESERVE = 1024**3  # bytes of the disk that uploads leave free
+_ADDRESS = re.compile(r"/file[=/]+[a-z][a-z0-9+.-]+:|/proxy=")  # a drive is one letter
 
 # Gradio builds its pages with inline scripts and styles, and its templates with `Function`.
 POLICY = (
@@ -21,7 +28,8 @@ class Gate:
     """ASGI middleware around the page.
 
     Gradio's file route also fetches web addresses for whoever asks; this page has no use for that,
-    and a shared one should not be an open proxy. The policy keeps browsers from other hosts.
+    and a shared one should not be an open proxy. The policy keeps browsers from other hosts. The
+    last gigabyte of the disk is not for uploads.
     """
 
     def __init__(self, app: Any) -> None:
@@ -38,9 +46,11 @@ class Gate:
             await self.app(scope, receive, send)
             return
         path = unquote(scope["path"]).lower()
-        _, found, wanted = path.partition("/file=")
-        if "/proxy=" in path or (found and ":" in wanted.split("/", 1)[0]):
+        if _ADDRESS.search(path):
             await PlainTextResponse("not served here", 403)(scope, receive, send)
+            return
+        if path.endswith("/upload") and _free() < RESERVE:
+            await PlainTextResponse("the disk of the server is full", 507)(scope, receive, send)
             return
 
         async def with_policy(message: Any) -> None:
@@ -56,3 +66,10 @@ class Gate:
             await send(message)
 
         await self.app(scope, receive, with_policy)
+
+
+def _free() -> int:
+    """Return how many bytes the disk of uploads has left."""
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(folder).free

@@ -11,7 +11,7 @@ from .labelling import FOLDER, SAMPLES, UPLOADS, begin, bench_of, export, finish
 from .previews import Clip, open_clip
 from .runs import bar
 from .timeline import component, timeline
-from .visit import Site, Visit
+from .visit import Site, Visit, short
 
 PLAYER = "label-player"
 WORDS = {SAMPLES: "Samples", FOLDER: "The folder of this page", UPLOADS: "My uploads"}
@@ -32,6 +32,8 @@ def label_tab(site: Site, visit: gr.State) -> None:
                 [(WORDS[name], name) for name in given],
                 value=given[-2],
                 label="Which videos?",
+                info=f"Events are found by {short(site.first.backbone.name)} and put into words by "
+                f"{short(site.captioner)}.",
                 elem_classes="chips",
             )
             uploads = gr.File(

@@ -148,13 +148,17 @@ class Site:
         return visit.folder
 
     def leave(self, visit: Visit) -> None:
-        """Stop what a visitor left running, and delete the visitor's files."""
-        for job in (visit.labelling, visit.tuning):
-            if job is not None:
-                job.stop()
-                job.wait(5)
-        if visit.folder is not None:
-            shutil.rmtree(visit.folder, ignore_errors=True)
+        """Stop what a visitor left running and delete the visitor's files, in a thread."""
+
+        def clear() -> None:
+            for job in (visit.labelling, visit.tuning):
+                if job is not None:
+                    job.stop()
+                    job.wait()
+            if visit.folder is not None:
+                shutil.rmtree(visit.folder, ignore_errors=True)
+
+        threading.Thread(target=clear, name="zsvg-leave", daemon=True).start()
 
     def polite(self, function: Callable[..., Result]) -> Callable[..., Result]:
         """Wrap a handler: errors that a visitor can act on become one line without folders.
@@ -180,6 +184,13 @@ class Site:
                 line = re.sub(re.escape(str(folder)) + inner, "", line)
         # What is left of other absolute paths is their last part.
         return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^\s/\\:'\"]+)*[/\\](?=[^\s/\\])", "", line)
+
+
+def short(name: str) -> str:
+    """Return a model's name without the folders that it may lie in: the page may be public."""
+    if name.startswith("local-dir:"):
+        return f"local-dir:{Path(name.removeprefix('local-dir:')).name}"
+    return Path(name).name if Path(name).is_dir() else name
 
 
 def refusal(message: str) -> gr.Error:

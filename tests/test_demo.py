@@ -6,15 +6,19 @@ import functools
 import http.client
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlparse
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -237,6 +241,13 @@ def test_twenty_questions_at_once_are_answered_or_refused(page: Page, small_vide
     assert page.get("/")[0] == 200
 
 
+def test_uploads_leave_room_on_the_disk(page: Page, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(demo_module("gate"), "RESERVE", 10**18)
+    assert page.upload(bytes(1024))[0] == 507
+    monkeypatch.undo()
+    assert page.upload(bytes(1024))[0] == 200
+
+
 def test_pages_tell_browsers_to_stay_here(page: Page):
     connection = http.client.HTTPConnection(urlparse(page.url).netloc)
     connection.request("GET", "/")
@@ -424,6 +435,40 @@ def test_two_pages_do_not_share_anything(grounder: zsvg.Grounder, tiny_clip_fold
     for name, module in list(sys.modules.items()):
         if name.startswith("zsvg._demo"):
             assert not [key for key, value in vars(module).items() if isinstance(value, kept)]
+
+
+def test_the_command_serves_two_models_and_leaves_nothing(tiny_clip_folder: Path, tmp_path: Path):
+    with socket.socket() as probe_socket:
+        probe_socket.bind(("127.0.0.1", 0))
+        port = probe_socket.getsockname()[1]
+    names = ["--model", "micro", "--model", f"local-dir:{tiny_clip_folder}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "zsvg", "demo", *names, "--port", str(port), "--device", "cpu"],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(zsvg.__file__).parent.parent),
+            "TMPDIR": str(tmp_path),
+        },
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline and process.poll() is None:
+            with (
+                suppress(OSError),
+                urlopen(f"http://127.0.0.1:{port}/config", timeout=30) as answer,
+            ):
+                config = answer.read().decode()
+                break
+            time.sleep(0.3)
+        assert "on micro: nothing trained" in config
+        assert "on local-dir:tiny-clip: nothing trained" in config
+        assert str(tiny_clip_folder.parent) not in config
+        assert len(list(tmp_path.glob("zsvg-demo-*"))) == 2
+    finally:
+        process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert not list(tmp_path.glob("zsvg-demo-*"))
 
 
 class TestJobs:

@@ -21,7 +21,7 @@ from zsvg.resources import shipped
 
 CHECKOUT = Path(__file__).parent.parent
 HEAVY = ("torch", "open_clip", "transformers", "peft", "accelerate", "sklearn", "av", "gradio")
-SHIPPED = (".py", ".typed", ".css", ".yaml", ".json", ".txt", ".safetensors")
+SHIPPED = (".py", ".typed", ".css", ".js", ".yaml", ".json", ".txt", ".safetensors")
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 LEAVES = [
     (name, *sub) for name, command in COMMANDS.items()
@@ -131,7 +131,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_everything_and_nothing_else(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {"zsvg/py.typed", "zsvg/report.css", "zsvg/_demo/app.py"}
-    for folder, inside in (("zsvg", "zsvg"), ("prompts", "zsvg/_prompts")):
+    for folder, inside in (
+        ("zsvg", "zsvg"),
+        ("prompts", "zsvg/_prompts"),
+        ("demo", "zsvg/_demo"),
+    ):
         for path in (CHECKOUT / folder).rglob("*"):
             if path.suffix in SHIPPED:
                 expected.add(f"{inside}/{path.relative_to(CHECKOUT / folder).as_posix()}")
@@ -151,11 +155,11 @@ def test_installed_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path)
 import json
 import zsvg
 from zsvg.recipes import load_recipe, recipe_names
-from zsvg.resources import shipped
+from zsvg.resources import demo_module, shipped
 print(json.dumps({
     "package": zsvg.__file__,
     "prompts": str(shipped("prompts")),
-    "demo": str(shipped("demo") / "app.py"),
+    "demo": demo_module("jobs").__file__,
     "recipes": {name: load_recipe(name).name for name in recipe_names()},
 }))
 """
@@ -164,7 +168,7 @@ print(json.dumps({
     found = json.loads(run_python("-c", code, path=target, cwd=elsewhere))
     assert Path(found["package"]) == target / "zsvg" / "__init__.py"
     assert Path(found["prompts"]) == target / "zsvg" / "_prompts"
-    assert Path(found["demo"]) == target / "zsvg" / "_demo" / "app.py"
+    assert Path(found["demo"]) == target / "zsvg" / "_demo" / "jobs.py"
     assert Path(found["demo"]).is_file()
     assert found["recipes"]["coop"] == "coop"
     assert set(found["recipes"]) == {p.stem for p in (CHECKOUT / "prompts/recipes").glob("*.yaml")}

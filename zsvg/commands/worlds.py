@@ -142,6 +142,7 @@ def demo(
 def _models(names: list[str], device: str | None) -> Any:
     """Load one model, or two by their names, on one backbone where they have the same."""
     from zsvg.grounder import MANIFEST, load, read_manifest
+    from zsvg.resources import demo_module
 
     first = load(names[0], device)
     if len(names) == 1:
@@ -151,7 +152,7 @@ def _models(names: list[str], device: str | None) -> Any:
         wanted = read_manifest(Path(names[1]))["backbone"]["fingerprint"]
         same = wanted == first.backbone.fingerprint
     second = load(names[1], device, backbone=first.backbone if same else None)  # type: ignore[arg-type]
-    labels = [Path(name).name if Path(name).is_dir() else name for name in names]
+    labels = [demo_module("visit").short(name) for name in names]
     if labels[0] == labels[1]:
-        labels = names
+        labels = [f"{label} ({number})" for number, label in enumerate(labels, 1)]
     return dict(zip(labels, (first, second), strict=True))

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from zsvg.commands.options import Backbone, Cache, Device, Fps, Framing, Truncated, finish
+from zsvg.commands import completion
+from zsvg.commands.options import (
+    Backbone,
+    Cache,
+    Device,
+    Fps,
+    Framing,
+    Truncated,
+    finish,
+    one_stdin,
+)
+from zsvg.commands.results import AsNumbers, Table, show
 from zsvg.errors import ZsvgError
-from zsvg.terminal import progress, say, table
+from zsvg.terminal import progress, say
 
 
 def compare(
-    labels: Annotated[Path, typer.Argument(help="Annotations or pseudo labels to train on.")],
-    annotations: Annotated[Path, typer.Argument(help="Annotations to test on.")],
+    labels: Annotated[
+        Path, typer.Argument(help="Annotations or pseudo labels to train on; `-` is stdin.")
+    ],
+    annotations: Annotated[Path, typer.Argument(help="Annotations to test on; `-` is stdin.")],
     videos: Annotated[Path, typer.Option(help="Folder of the videos to train on.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of results, table and plot.")
@@ -28,16 +42,23 @@ def compare(
         Path | None, typer.Option(help="Pseudo labels of the same videos, for language-free.")
     ] = None,
     prompts: Annotated[
-        list[str] | None, typer.Option(help="Recipes, shipped or .yaml (default: coop).")
+        list[str] | None,
+        typer.Option(
+            help="Recipes, shipped or .yaml (default: coop).", autocompletion=completion.recipes
+        ),
     ] = None,
     heads: Annotated[
-        list[str] | None, typer.Option(help="Kinds of head (default: each recipe's own).")
+        list[str] | None,
+        typer.Option(
+            help="Kinds of head (default: each recipe's own).", autocompletion=completion.heads
+        ),
     ] = None,
     supervision: Annotated[
         list[str] | None,
         typer.Option(
             help="training-free, language-free, weak, glance, full (default: all that the labels "
-            "allow)."
+            "allow).",
+            autocompletion=completion.supervision,
         ),
     ] = None,
     shots: Annotated[
@@ -57,6 +78,7 @@ def compare(
     cache: Cache = None,
     allow_truncated: Truncated = False,
     dry_run: Annotated[bool, typer.Option(help="List the runs, and stop.")] = False,
+    form: AsNumbers = "table",
     device: Device = None,
 ) -> None:
     """Train and test combinations of prompts, heads and supervision, beside trivial answers.
@@ -77,6 +99,7 @@ def compare(
     from zsvg.tuning import TuneOptions
     from zsvg.video import find_videos
 
+    one_stdin(labels, annotations, pseudo)
     given, truth = read_annotations(labels), read_annotations(annotations)
     made = read_annotations(pseudo) if pseudo else []
     wanted = _values(controls)
@@ -127,7 +150,8 @@ def compare(
 
         results, failures = run(runs, material, output, on_run=tell)
     rows = rows_of(results, truth, permuted="permuted" in wanted)
-    table(HEADER, [row.cells() for row in rows])
+    shown = Table(header=HEADER, rows=[row.cells() for row in rows])
+    show(form, [asdict(row) for row in rows], shown)
     notes = [
         f"{len(truth)} queries of {len({a.vid for a in truth})} videos; {material.backbone.name}; "
         "percent, mean ± standard deviation over runs.",

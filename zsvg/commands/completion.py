@@ -65,4 +65,5 @@ proposals = offer(
     *("blocks", "windows", "random", "uniform", "psvl", "spl", "frames", "coherent", "changes"),
     "steps",
 )
+supervision = offer("training-free", "language-free", "weak", "glance", "full")
 heads = offer("regression", "map", "span", "set", "windows", "pointing")

@@ -287,7 +287,8 @@ def tune(
         str,
         typer.Option(
             help="What is seen of annotations: full, glance (one instant per sentence, under "
-            "`glance` or drawn from its windows) or weak (no times)."
+            "`glance` or drawn from its windows) or weak (no times).",
+            autocompletion=completion.offer("full", "glance", "weak"),
         ),
     ] = "full",
     steps: Steps = None,

@@ -59,8 +59,8 @@ def quickstart(
     seed: Seed = 0,
     output: Output = Path("quickstart"),
     out: Annotated[Path | None, typer.Option(hidden=True)] = None,  # its name in version 0.1
-    videos: Annotated[int, typer.Option(min=10, help="Unlabelled videos.")] = 180,
-    test_videos: Annotated[int, typer.Option(min=10, help="Test videos.")] = 50,
+    videos: Annotated[int, typer.Option(min=4, help="Unlabelled videos.")] = 180,
+    test_videos: Annotated[int, typer.Option(min=4, help="Test videos.")] = 50,
     steps: Steps = None,
 ) -> None:
     """Run the whole path on a rendered domain nobody labelled, and measure it.

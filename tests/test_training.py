@@ -394,7 +394,11 @@ def test_stretches_of_a_few_clips_stand_for_videos_once_frames_are_encoded(
 
 
 @pytest.mark.parametrize("name", ["vpt", "maple"])
-def test_frames_are_read_only_once_visual_prompts_are_trained(name, backbone, network_of, tmp_path):
+def test_frames_are_read_once_before_visual_prompts_are_trained(
+    name, backbone, network_of, tmp_path, monkeypatch
+):
+    import zsvg.training as module
+
     examples = make_examples(backbone, frames=True)
     read = []
 
@@ -406,7 +410,22 @@ def test_frames_are_read_only_once_visual_prompts_are_trained(name, backbone, ne
     network.attach()
     start = snapshot(network)
     visual = [key for key in start if ".visual." in key]
-    seen = {}
+    with torch.no_grad():
+        as_they_start = {e.vid: network.encode_frames(e.load_frames()) for e in examples[:8]}
+    assert any(
+        not np.allclose(e.features, as_they_start[e.vid].numpy(), atol=1e-3) for e in examples[:8]
+    )
+    seen, collate_batch = {}, module.collate
+
+    def collated(chosen, *rest, **options):
+        batch = collate_batch(chosen, *rest, **options)
+        if len(seen) < LATER.visual_from:
+            for row, (example, _) in enumerate(chosen):
+                features = as_they_start[example.vid]
+                assert batch.features[row, : len(features)].equal(features)
+        return batch
+
+    monkeypatch.setattr(module, "collate", collated)
 
     def after(step, loss):
         seen[step] = len(read)
@@ -418,8 +437,8 @@ def test_frames_are_read_only_once_visual_prompts_are_trained(name, backbone, ne
     history = train(
         network, [counted(e) for e in examples[:8]], examples[8:], LATER, tmp_path, after
     )
-    assert seen[LATER.visual_from] == 0
-    assert seen[10] == 4 * 2
+    assert seen[LATER.visual_from] == 8
+    assert seen[10] == 8 + 4 * 2
     assert [step for step, _ in history.validation] == [8, 10]
     assert not all(value.equal(start[key]) for key, value in snapshot(network).items()
                    if key in visual)  # fmt: skip

@@ -53,9 +53,9 @@ class TrainingOptions:
         steps: Optimizer steps.
         batch_size: Samples per pass over all processes; a multiple of their number.
         visual_share: Share of the steps, the last ones, in which prompts in the image tower are
-            trained. Until then the head (and text prompts) learn from the frozen frame features,
-            which are at hand; then frames are encoded again at every step. Nothing is selected
-            before.
+            trained. Until then the head (and text prompts) learn from frame features that are made
+            once, with those prompts as they start; then frames are encoded again at every step.
+            Nothing is selected before.
         visual_batch_size: Samples per pass from then on; None keeps `batch_size`.
         visual_clips: Clips that a sample has at most from then on: longer videos are cut to a
             random stretch around the moment, and none are put together; None takes them whole.
@@ -275,6 +275,9 @@ def train(
     weights = network.trainable()
     optimizer = _optimizer(weights, options, device)
     identity = _identity(network, samples, validation_examples, options, accelerator.num_processes)
+    if options.visual_from and network.trains_vision:
+        # Before weights of a checkpoint are read: coupled prompts move with those of the text.
+        samples = _encoded(network, samples)
     originals, doubts = samples, any(sample.doubtful for sample in samples)
     history, best = History(), dict[str, Tensor]()
     resumed = read_checkpoint(folder, identity=identity, weights=weights, optimizer=optimizer)
@@ -462,20 +465,27 @@ def _answers(
     """
     network.eval()
     device = network.backbone.device
-    seen: dict[int, NDArray[np.float32]] = {}  # examples of one video share its features
-
-    def present(example: Example) -> Example:
-        """Return the example with its video's features as the visual prompts make them now."""
-        key = id(example.features)
-        if key not in seen:
-            seen[key] = network.encode_frames(example.load_frames().to(device)).cpu().numpy()
-        return replace(example, features=seen[key])
-
-    for places in _places(len(examples), options, accelerator):
+    mine = [i for places in _places(len(examples), options, accelerator) for i in places]
+    shown = [examples[i] for i in mine]
+    if visual:
+        shown = _encoded(network, shown)
+    for start in range(0, len(mine), options.batch_size):
+        part = slice(start, start + options.batch_size)
         with torch.no_grad():
-            rows = [(present(examples[i]) if visual else examples[i], 0) for i in places]
-            output = network(collate(rows, texts, device))
-        yield from zip(places, output.moments.cpu(), output.scores.cpu(), strict=True)
+            output = network(collate([(example, 0) for example in shown[part]], texts, device))
+        yield from zip(mine[part], output.moments.cpu(), output.scores.cpu(), strict=True)
+
+
+def _encoded(network: GroundingNetwork, examples: Sequence[Example]) -> list[Example]:
+    """Return the examples with frame features as the visual prompts make them now."""
+    device = network.backbone.device
+    made: dict[int, NDArray[np.float32]] = {}  # examples of one video share its features
+    for example in examples:
+        if id(example.features) not in made:
+            with torch.no_grad():
+                features = network.encode_frames(example.load_frames().to(device))
+            made[id(example.features)] = features.cpu().numpy()
+    return [replace(example, features=made[id(example.features)]) for example in examples]
 
 
 def _places(count: int, options: TrainingOptions, accelerator: Accelerator) -> Iterator[range]:

@@ -35,16 +35,18 @@ from compare_pseudo_labels import VIDEOS, World, labels_of
 from zsvg import baselines
 from zsvg.backbones.clip import load_backbone
 from zsvg.files import locked, write_json
-from zsvg.grounder import ADAPTER_FILE, Grounder, detach_adapters, load
+from zsvg.from_recipe import build_network
+from zsvg.grounder import Grounder, load
 from zsvg.low_label import choose_labels
 from zsvg.metrics import evaluate
 from zsvg.microworld.domains import DEVELOPMENT
 from zsvg.microworld.world import truth
+from zsvg.model_folder import ADAPTER_FILE, detach_adapters
 from zsvg.quickstart import supervised_recipe
 from zsvg.recipes import Recipe, load_recipe
 from zsvg.records import Annotation, read_annotations
 from zsvg.terminal import table
-from zsvg.tuning import TuneOptions, build_network, tune
+from zsvg.tuning import TuneOptions, tune
 
 METHODS = (
     "head-only", "coop", "cocoop", "vpt", "vpt-deep", "independent", "maple", "tvp"

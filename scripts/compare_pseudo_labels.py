@@ -31,10 +31,11 @@ import numpy as np
 from zsvg.backbones.captioner import Captioner, load_captioner
 from zsvg.backbones.clip import ClipBackbone, load_backbone
 from zsvg.files import write_json
-from zsvg.grounder import Grounder, detach_adapters, load
+from zsvg.grounder import Grounder, load
 from zsvg.metrics import evaluate
 from zsvg.microworld.domains import DEVELOPMENT
 from zsvg.microworld.world import truth, write_world
+from zsvg.model_folder import detach_adapters
 from zsvg.moments import iou
 from zsvg.prediction import predict_all
 from zsvg.pseudo.label import default_options, pseudo_label

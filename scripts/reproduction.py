@@ -15,8 +15,9 @@ from zsvg.backbones.clip import ClipBackbone, load_backbone
 from zsvg.baselines import trivial_answers
 from zsvg.datasets import convert
 from zsvg.files import write_json
-from zsvg.grounder import Grounder, detach_adapters, load
+from zsvg.grounder import Grounder, load
 from zsvg.metrics import as_percent
+from zsvg.model_folder import detach_adapters
 from zsvg.prediction import predict_all
 from zsvg.protocols import protocol
 from zsvg.pseudo.label import pseudo_label

@@ -12,10 +12,10 @@ from zsvg.backbones.clip import load_backbone
 from zsvg.denoising import LEAST_DOUBT, denoised, describe_round, noise_weights, refined
 from zsvg.errors import RecipeError
 from zsvg.examples import collate
+from zsvg.from_recipe import training_options
 from zsvg.moments import iou
 from zsvg.recipes import Recipe, Training, load_recipe
 from zsvg.training import History, TrainingOptions, train
-from zsvg.tuning import _training_options
 
 UNIT = st.floats(0, 1)
 PAIRS = st.lists(st.tuples(UNIT, UNIT), min_size=1, max_size=12)
@@ -301,9 +301,8 @@ def test_recipes_take_the_keys_and_name_mistakes(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("training: {steps: 80, denoise: both, denoise_from: 30, denoise_every: 10}")
     recipe = load_recipe(str(path))
-    from zsvg.tuning import TuneOptions
 
-    options = _training_options(recipe, TuneOptions())
+    options = training_options(recipe)
     assert [n for n in range(81) if options.round_after(n)] == [30, 40, 50, 60, 70, 80]
     assert Recipe.model_validate(recipe.model_dump()) == recipe
     path.write_text("training: {denoise: no}")  # YAML's false
@@ -313,4 +312,4 @@ def test_recipes_take_the_keys_and_name_mistakes(tmp_path):
         load_recipe(str(path))
     short = recipe.model_copy(update={"training": recipe.training.model_copy(update={"steps": 9})})
     with pytest.raises(RecipeError, match="recipe mine: training: denoise_from 30"):
-        _training_options(short, TuneOptions())
+        training_options(short)

@@ -14,9 +14,10 @@ from peft import PeftModel
 import zsvg
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import ModelFolderError, RecipeError, RecordError, ZsvgError
-from zsvg.grounder import Grounder, detach_adapters
+from zsvg.grounder import Grounder
 from zsvg.metrics import evaluate
 from zsvg.microworld.world import truth, write_world
+from zsvg.model_folder import detach_adapters
 from zsvg.prediction import predict_all
 from zsvg.recipes import Recipe, load_recipe, recipe_names
 from zsvg.tuning import TuneOptions, plan, split_by_video, tune

@@ -15,7 +15,6 @@ import zsvg
 from zsvg.backbones.clip import load_backbone
 from zsvg.cli import app
 from zsvg.errors import RecipeError
-from zsvg.grounder import detach_adapters
 from zsvg.heads.boundaries import all_pairs, best_pairs
 from zsvg.heads.kinds import HEADS, describe_head, make_head
 from zsvg.heads.layers import coarse
@@ -36,6 +35,7 @@ from zsvg.heads.spans import (
 )
 from zsvg.heads.windows import sliding_windows
 from zsvg.losses import alignment_loss, offset_loss, scaled_iou_loss, set_loss
+from zsvg.model_folder import detach_adapters
 from zsvg.moments import iou, nms
 from zsvg.recipes import HeadRecipe, load_recipe
 from zsvg.records import Annotation

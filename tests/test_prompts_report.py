@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from zsvg.backbones.clip import load_backbone
 from zsvg.cli import app
 from zsvg.errors import ZsvgError
-from zsvg.grounder import FORMAT_VERSION, Grounder, load
+from zsvg.grounder import Grounder, load
 from zsvg.heads.kinds import describe_head
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
+from zsvg.model_folder import FORMAT_VERSION
 from zsvg.network import GroundingNetwork
 from zsvg.prompts_report import LearnedBorder, prompts_report, token_word
 from zsvg.tuners import PromptConfig, prompt_config_for

@@ -9,8 +9,8 @@ from conftest import write_tiny_clip
 import zsvg
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import RecipeError, RecordError, ZsvgError
-from zsvg.grounder import detach_adapters
 from zsvg.microworld.world import truth, write_world
+from zsvg.model_folder import detach_adapters
 from zsvg.prediction import predict_all
 from zsvg.recipes import Recipe, load_recipe, load_templates, recipe_names
 from zsvg.tuners import POINTS

@@ -10,8 +10,8 @@ import yaml
 
 import zsvg
 from zsvg.backbones.clip import load_backbone
-from zsvg.grounder import detach_adapters
 from zsvg.microworld.world import write_world
+from zsvg.model_folder import detach_adapters
 from zsvg.recipes import load_recipe
 from zsvg.records import read_annotations
 from zsvg.tuning import TuneOptions, tune

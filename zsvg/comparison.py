@@ -18,9 +18,10 @@ from zsvg.backbones.clip import ClipBackbone
 from zsvg.baselines import exchanged
 from zsvg.errors import RecordError, ZsvgError
 from zsvg.files import sha256_json, write_json
-from zsvg.grounder import Grounder, detach_adapters, load
+from zsvg.grounder import Grounder, load
 from zsvg.low_label import shots
 from zsvg.metrics import evaluate
+from zsvg.model_folder import detach_adapters
 from zsvg.prediction import predict_all
 from zsvg.recipes import Recipe
 from zsvg.records import Annotation

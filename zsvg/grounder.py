@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,9 +24,9 @@ from zsvg.backbones.captions import (
 from zsvg.backbones.clip import ClipBackbone, TextStates, load_backbone
 from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.features import FrameFeatures, extract
-from zsvg.files import sha256_file
 from zsvg.heads.long_videos import look
 from zsvg.heads.training_free import ScorerOptions, find_moments
+from zsvg.model_folder import ADAPTER_FILE, MANIFEST, attach_adapter, load_head, read_manifest
 from zsvg.video import Framing, find_videos
 
 if TYPE_CHECKING:
@@ -35,10 +34,6 @@ if TYPE_CHECKING:
 
     from zsvg.heads.encoder import Encoder
 
-FORMAT_VERSION = 1
-MANIFEST = "zsvg.json"
-ADAPTER_FILE = "adapter_model.safetensors"
-HEAD_FILE = "head.safetensors"
 TEMPLATE = "a video of"
 BLIND_QUERY = "something"  # what a query-blind control reads instead of every sentence
 
@@ -415,72 +410,9 @@ def _load(
     return Grounder(
         backbone,
         adapter=adapter,
-        head=_load_head(folder, manifest["head"], backbone),
+        head=load_head(folder, manifest["head"], backbone),
         template=manifest["template"],
         fps=manifest["sampling"]["fps"],
         framing=manifest["sampling"]["framing"],
         manifest=manifest,
     )
-
-
-def attach_adapter(backbone: ClipBackbone, folder: Path) -> str:
-    """Put a folder's prompts on a backbone beside the others; return their name there."""
-    from zsvg.tuners import load_adapter
-
-    # Named by content (and its config), so that loading a folder twice keeps one copy.
-    config = sha256_file(folder / "adapter_config.json")
-    name = f"a{sha256_file(folder / ADAPTER_FILE)[:16]}{config[:8]}"
-    with backbone.lock:
-        present = backbone.adapters
-        if present is None:
-            backbone.adapters = load_adapter(backbone.model, folder, name)
-        elif name not in present.peft_config:
-            load_adapter(present, folder, name)
-        backbone.adapters.requires_grad_(False)
-        backbone.adapters.eval()
-    return name
-
-
-def detach_adapters(backbone: ClipBackbone) -> None:
-    """Take all prompts off a backbone; grounders that used them must be loaded again."""
-    with backbone.lock:
-        if backbone.adapters is not None:
-            backbone.adapters.unload()
-            backbone.adapters = None
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read and check a model folder's `zsvg.json`.
-
-    Raises:
-        ModelFolderError: It is not JSON, lacks a key, or is of a newer format.
-    """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        version = manifest["format_version"]
-        missing = {"backbone", "head", "template", "sampling"} - set(manifest)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelFolderError(f"{folder / MANIFEST}: cannot be read ({error})") from error
-    if missing:
-        raise ModelFolderError(f"{folder / MANIFEST}: lacks {', '.join(sorted(missing))}")
-    if version != FORMAT_VERSION:
-        raise ModelFolderError(
-            f"{folder / MANIFEST}: format {version}, this zsvg reads {FORMAT_VERSION}; "
-            "update zsvg or tune again"
-        )
-    return dict(manifest)
-
-
-def _load_head(folder: Path, described: Mapping[str, Any], backbone: ClipBackbone) -> Encoder:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from zsvg.heads.kinds import make_head
-
-    try:
-        head = make_head(described["kind"], described["config"])
-        head.load_state_dict(load_file(folder / HEAD_FILE))
-    except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelFolderError(f"{folder / HEAD_FILE}: cannot be loaded ({reason})") from error
-    return head.requires_grad_(False).eval().to(backbone.device)

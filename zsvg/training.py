@@ -15,10 +15,10 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from zsvg.files import sha256_json
 from zsvg.moments import iou
 from zsvg.network import GroundingNetwork
 from zsvg.together import average_gradients, samples_away, start_alike
+from zsvg.training_options import History, TrainingOptions
 
 __all__ = ["Example", "History", "TrainingError", "TrainingOptions", "train"]
 
@@ -43,189 +44,6 @@ _log = logging.getLogger(__name__)
 
 class TrainingError(ZsvgError):
     """Training cannot start, or diverged; the message says at which step and on what."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """How to train.
-
-    Attributes:
-        steps: Optimizer steps.
-        batch_size: Samples per pass over all processes; a multiple of their number.
-        visual_share: Share of the steps, the last ones, in which prompts in the image tower are
-            trained. Until then the head (and text prompts) learn from frame features that are made
-            once, with those prompts as they start; then frames are encoded again at every step.
-            Nothing is selected before.
-        visual_batch_size: Samples per pass from then on; None keeps `batch_size`.
-        visual_clips: Clips that a sample has at most from then on: longer videos are cut to a
-            random stretch around the moment, and none are put together; None takes them whole.
-        accumulation: Passes per optimizer step; queries are contrasted within a pass, over all
-            processes.
-        prompt_learning_rate: Peak learning rate of the prompts.
-        border_learning_rate: That of a learned border of the pictures (TVP): normalised pixels are
-            about 1 in size, token embeddings of CLIP about 0.01.
-        head_learning_rate: Peak learning rate of the head.
-        weight_decay: AdamW's, on matrices of the head only.
-        warmup: Steps of linear increase.
-        cosine: Fall to 0 along a cosine after the warm-up; False keeps the peak.
-        max_gradient_norm: Gradients are scaled down to this norm.
-        validate_every: Steps between validations; the last step always validates.
-        patience: Stop after so many validations without a better one; None never stops early.
-        checkpoint_every: Steps between checkpoints.
-        mixed_precision: "no", or "bf16" for autocast.
-        checkpoint_gradients: Prompts of the image tower take less memory and more time.
-        seed: Of batches, augmentation and dropout. (The caller seeds initial weights.)
-        crop_rate: Share of samples cut to a random stretch around their moment.
-        concatenate_rate: Share of samples that get another video put before or after them.
-        denoise: Of pseudo labels: "weights" lets those that the network doubts count less, "labels"
-            moves windows towards its answers, "both" does both, "no" trusts them
-            (`zsvg.denoising`).
-        denoise_from: Steps before the first round; None is half of the steps, as in SPL.
-        denoise_every: Steps between rounds. Each answers all training examples; there are none
-            any more once prompts of the image tower have joined, whose frames that would encode.
-    """
-
-    steps: int = 600
-    batch_size: int = 32
-    accumulation: int = 1
-    prompt_learning_rate: float = 2e-3
-    border_learning_rate: float = 1e-2
-    head_learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    warmup: int = 50
-    cosine: bool = True
-    max_gradient_norm: float = 1.0
-    validate_every: int = 50
-    patience: int | None = None
-    checkpoint_every: int = 20
-    mixed_precision: Literal["no", "bf16"] = "no"
-    checkpoint_gradients: bool = False
-    seed: int = 0
-    crop_rate: float = 0.0
-    concatenate_rate: float = 0.0
-    denoise: Literal["no", "weights", "labels", "both"] = "no"
-    denoise_from: int | None = None
-    denoise_every: int = 50
-    visual_share: float = 1.0
-    visual_batch_size: int | None = None
-    visual_clips: int | None = None
-
-    def __post_init__(self) -> None:
-        positive = ("steps", "batch_size", "accumulation", "validate_every", "checkpoint_every",
-                    "prompt_learning_rate", "border_learning_rate", "head_learning_rate",
-                    "max_gradient_norm", "denoise_every")  # fmt: skip
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} {getattr(self, name)} must be above 0")
-        for name in ("visual_batch_size", "visual_clips"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} {value} must be at least 1, or None")
-        if not 0 < self.visual_share <= 1:
-            raise ValueError(f"visual_share {self.visual_share} must lie in (0, 1]")
-        for name in ("warmup", "weight_decay", "seed"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} {getattr(self, name)} must be 0 or more")
-        for name in ("crop_rate", "concatenate_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} {getattr(self, name)} must lie in [0, 1]")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience {self.patience} must be at least 1, or None")
-        if self.mixed_precision not in ("no", "bf16"):
-            raise ValueError(f'mixed_precision {self.mixed_precision!r} must be "no" or "bf16"')
-        if self.denoise not in ("no", "weights", "labels", "both"):
-            raise ValueError(
-                f'denoise {self.denoise!r} must be "no", "weights", "labels" or "both"'
-            )
-        if self.denoise_from is not None and not 1 <= self.denoise_from < self.steps:
-            raise ValueError(
-                f"denoise_from {self.denoise_from} must be at least 1 and below steps {self.steps},"
-                " or None for half of them"
-            )
-
-    @property
-    def visual_from(self) -> int:
-        """Steps before prompts in the image tower are trained."""
-        return self.steps - max(1, round(self.visual_share * self.steps))
-
-    def positions(self, index: int) -> range:
-        """Return where pass 0, 1, ... lies in the endless stream of samples."""
-        early = min(index, self.visual_from * self.accumulation)
-        size = self.batch_size
-        first = early * size
-        if index >= self.visual_from * self.accumulation:
-            size = self.visual_batch_size or size
-            first += (index - early) * size
-        return range(first, first + size)
-
-    def round_after(self, step: int) -> bool:
-        """Return whether the labels are denoised after so many steps."""
-        if self.denoise == "no":
-            return False
-        first = max(1, self.steps // 2) if self.denoise_from is None else self.denoise_from
-        return step >= first and (step - first) % self.denoise_every == 0
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of step 0, 1, ... relative to its peak, in (0, 1]."""
-        return self._rate(step, self.steps, self.warmup)
-
-    def prompt_rate(self, step: int) -> float:
-        """Return the same for prompts: they start again when those in the image tower begin."""
-        if not self.visual_from:
-            return self.rate(step)
-        first, end = (0, self.visual_from) if step < self.visual_from else (
-            self.visual_from, self.steps)  # fmt: skip
-        return self._rate(step - first, end - first, min(self.warmup, (end - first) // 5))
-
-    def _rate(self, step: int, steps: int, warmup: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        if not self.cosine:
-            return 1.0
-        done = (step - warmup) / max(steps - warmup, 1)
-        return 0.5 * (1 + math.cos(math.pi * done))
-
-
-@dataclass(kw_only=True)
-class History:
-    """What happened, step by step; it grows during the run and is the same after a resume.
-
-    Attributes:
-        losses: (n,) total training loss of steps 1 to n.
-        terms: The named parts of the loss, (n,) each.
-        validation: (steps done, mIoU of the first answer in [0, 1]) pairs.
-        best_step: Steps after which the weights that are kept were reached.
-        best_score: Their validation mIoU; None without validation examples.
-        rounds: One per round of denoising: "step", and what `zsvg.denoising.describe_round` says.
-        resumed_at: Steps that an earlier process had done; not part of `to_json`.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    terms: dict[str, list[float]] = field(default_factory=dict)
-    validation: list[tuple[int, float]] = field(default_factory=list)
-    best_step: int = 0
-    best_score: float | None = None
-    rounds: list[dict[str, float]] = field(default_factory=list)
-    resumed_at: int = 0
-
-    @property
-    def steps(self) -> int:
-        """Steps done."""
-        return len(self.losses)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values that do not depend on interruptions; "rounds" only if there were."""
-        values = asdict(self)
-        del values["resumed_at"]
-        if not self.rounds:
-            del values["rounds"]
-        return values | {"validation": [list(pair) for pair in self.validation]}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], *, resumed_at: int = 0) -> History:
-        """Read what `to_json` gave."""
-        pairs = [(int(step), float(score)) for step, score in values["validation"]]
-        return cls(**{**values, "validation": pairs}, resumed_at=resumed_at)
 
 
 def train(
@@ -342,9 +160,7 @@ def train(
         for name, term in values.items():
             history.terms.setdefault(name, []).append(term)
         done = history.steps
-        due = done % options.validate_every == 0 or done == options.steps
-        # What was learned without the visual prompts does not tell what it is worth with them.
-        if validation_examples and due and (visual or not network.trains_vision):
+        if validation_examples and options.validates_after(done, visual=network.trains_vision):
             score = _validate(network, validation_examples, texts, options, accelerator, visual)
             history.validation.append((done, score))
             _log.info("step %d: loss %.4f, held-out labels %.4f", done, loss, score)
@@ -352,8 +168,8 @@ def train(
                 history.best_step, history.best_score = done, score
                 best = {name: value.detach().cpu().clone() for name, value in weights.items()}
         ended = done == options.steps or _stale(history, options)
-        joined = visual and options.visual_from > 0
-        if doubts and options.round_after(done) and not ended and not joined:
+        due = options.round_after(done, visual=network.trains_vision)
+        if doubts and due and not ended:
             moments, scores = _all_answers(network, samples, texts, options, accelerator, visual)
             before, samples = (
                 samples,
@@ -571,12 +387,9 @@ def _remember_texts(
         done, part = divmod(index + 1, options.accumulation)
         if part:
             continue
-        validated = done % options.validate_every == 0
-        if network.trains_vision and done <= options.visual_from:
-            validated = False
-        answered = [validation] if validated else []
-        joined = network.trains_vision and done > options.visual_from > 0
-        answered += [samples] if options.round_after(done) and not joined else []
+        visual = network.trains_vision
+        answered = [validation] if options.validates_after(done, visual=visual) else []
+        answered += [samples] if options.round_after(done, visual=visual) else []
         for examples in answered:
             for places in _places(len(examples), options, accelerator):
                 meet([examples[i] for i in places])

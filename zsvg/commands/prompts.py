@@ -35,7 +35,8 @@ def show_prompts(
 
     Near words are a hint at what was learned, not a reading of it.
     """
-    from zsvg.grounder import ADAPTER_FILE, MANIFEST, load
+    from zsvg.grounder import load
+    from zsvg.model_folder import ADAPTER_FILE, MANIFEST
     from zsvg.prompts_report import prompts_report
 
     if not (model / MANIFEST).is_file():

@@ -141,7 +141,8 @@ def demo(
 
 def _models(names: list[str], device: str | None) -> Any:
     """Load one model, or two by their names, on one backbone where they have the same."""
-    from zsvg.grounder import MANIFEST, load, read_manifest
+    from zsvg.grounder import load
+    from zsvg.model_folder import MANIFEST, read_manifest
     from zsvg.resources import demo_module
 
     first = load(names[0], device)

@@ -360,7 +360,11 @@ def test_prompts_start_again_when_the_image_tower_joins():
     assert options.prompt_rate(59) < 0.01 < options.prompt_rate(60) < options.prompt_rate(64) < 1
     assert options.prompt_rate(68) == 1.0
     assert options.prompt_rate(99) < 0.01
-    assert options.rate(60) == replace(options, visual_share=1.0).prompt_rate(60)
+    at_once = replace(options, visual_share=1.0)
+    assert all(at_once.head_rate(step) == at_once.prompt_rate(step) > 0 for step in range(100))
+    assert options.head_rate(10) == 1
+    assert 0 < options.head_rate(59) < 0.01
+    assert options.head_rate(60) == options.head_rate(99) == 0
     assert replace(options, visual_share=1e-9).visual_from == 99
     with pytest.raises(ValueError, match="visual_share 0 "):
         replace(options, visual_share=0)
@@ -415,7 +419,7 @@ def test_frames_are_read_once_before_visual_prompts_are_trained(
     assert any(
         not np.allclose(e.features, as_they_start[e.vid].numpy(), atol=1e-3) for e in examples[:8]
     )
-    seen, collate_batch = {}, module.collate
+    seen, joined, collate_batch = {}, {}, module.collate
 
     def collated(chosen, *rest, **options):
         batch = collate_batch(chosen, *rest, **options)
@@ -431,6 +435,7 @@ def test_frames_are_read_once_before_visual_prompts_are_trained(
         seen[step] = len(read)
         if step == LATER.visual_from:
             assert visual
+            joined.update(snapshot(network))
             assert all(value.equal(start[key]) for key, value in network.trainable().items()
                        if key in visual)  # fmt: skip
 
@@ -440,8 +445,10 @@ def test_frames_are_read_once_before_visual_prompts_are_trained(
     assert seen[LATER.visual_from] == 8
     assert seen[10] == 8 + 4 * 2
     assert [step for step, _ in history.validation] == [8, 10]
-    assert not all(value.equal(start[key]) for key, value in snapshot(network).items()
-                   if key in visual)  # fmt: skip
+    end = snapshot(network)
+    assert not all(end[key].equal(start[key]) for key in visual)
+    assert joined
+    assert all(end[key].equal(joined[key]) for key in joined if key.startswith("head."))
 
 
 def test_answers_with_visual_prompts_read_each_video_once(backbone, network_of, tmp_path):

@@ -124,7 +124,8 @@ def train(
         visual = network.trains_vision and step >= options.visual_from
         torch.manual_seed(_seed(options.seed, step, accelerator.process_index))
         for group, base in zip(optimizer.param_groups, base_rates, strict=True):
-            group["lr"] = base * (options.prompt_rate if group["prompts"] else options.rate)(step)
+            rate = options.prompt_rate if group["prompts"] else options.head_rate
+            group["lr"] = base * rate(step)
         network.train()
         optimizer.zero_grad()
         totals: dict[str, Tensor] = {}

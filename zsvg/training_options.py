@@ -137,14 +137,20 @@ class TrainingOptions:
         first = max(1, self.steps // 2) if self.denoise_from is None else self.denoise_from
         return step >= first and (step - first) % self.denoise_every == 0
 
-    def rate(self, step: int) -> float:
-        """Return the learning rate of step 0, 1, ... relative to its peak, in (0, 1]."""
-        return self._rate(step, self.steps, self.warmup)
+    def head_rate(self, step: int) -> float:
+        """Return the head's learning rate in step 0, 1, ... relative to its peak, in [0, 1].
+
+        It stands still while prompts in the image tower join: stretches and small batches, which
+        are all that can be encoded again, would teach it that videos are short.
+        """
+        if not self.visual_from:
+            return self._rate(step, self.steps, self.warmup)
+        return 0.0 if step >= self.visual_from else self._rate(step, self.visual_from, self.warmup)
 
     def prompt_rate(self, step: int) -> float:
-        """Return the same for prompts: they start again when those in the image tower begin."""
+        """Return the prompts' rate likewise: it starts again when those in the image tower join."""
         if not self.visual_from:
-            return self.rate(step)
+            return self._rate(step, self.steps, self.warmup)
         first, end = (0, self.visual_from) if step < self.visual_from else (
             self.visual_from, self.steps)  # fmt: skip
         return self._rate(step - first, end - first, min(self.warmup, (end - first) // 5))

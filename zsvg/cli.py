@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from zsvg import __version__
-from zsvg.commands import models, upkeep, worlds, yardsticks
+from zsvg.commands import labelling, models, upkeep, worlds, yardsticks
 from zsvg.commands.compare import compare
 from zsvg.commands.options import Verbose
 from zsvg.commands.prompts import prompts
@@ -37,11 +37,11 @@ app = typer.Typer(
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "From videos to moments": (
-        models.pseudo_label,
+        labelling.pseudo_label,
         models.tune,
         models.ground,
         models.predict,
-        models.features,
+        labelling.features,
         worlds.demo,
     ),
     "How good is it?": (

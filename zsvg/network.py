@@ -236,6 +236,8 @@ class GroundingNetwork(nn.Module):
         )
 
     def _text_states(self, batch: Batch, frames: Tensor) -> TextStates:
+        if not (self.trains_text or self.depends_on_video):
+            return _cut(self._frozen_text(batch.token_ids))
         from zsvg.tuners import condition_on, in_domain
 
         if self.depends_on_video:
@@ -243,13 +245,11 @@ class GroundingNetwork(nn.Module):
             mean = (frames * mask).sum(1) / mask.sum(1)
             with condition_on(nn.functional.normalize(mean, dim=-1)), in_domain(batch.domains):
                 return _cut(self._prompted_text(batch.token_ids))
-        if self.trains_text:
-            # Pseudo-queries repeat; the text tower is the expensive part of a step.
-            ids, domains, where = _distinct(batch)
-            with in_domain(domains):
-                states = self._prompted_text(ids)
-            return _cut(_rows(states, where))
-        return _cut(self._frozen_text(batch.token_ids))
+        # Pseudo-queries repeat; the text tower is the expensive part of a step.
+        ids, domains, where = _distinct(batch)
+        with in_domain(domains):
+            states = self._prompted_text(ids)
+        return _cut(_rows(states, where))
 
     def _prompted_text(self, ids: Tensor) -> TextStates:
         points = None if self.prompts is None else self.prompts.points(ids)

@@ -8,6 +8,7 @@ are read from these.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
@@ -107,7 +108,7 @@ class Encoded:
         return self.logits.sigmoid() * self.frame_mask
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """The part of a head that looks; a kind of head is a subclass with `answer` and `loss`.
 
     Before training the frame logits are twice the standardised CLIP relevance minus three.
@@ -165,10 +166,11 @@ class Encoder(nn.Module):
         seen = self._encode(frames, frame_mask.bool(), centres, tokens, token_mask.bool(), pooled)
         return self.answer(replace(seen, points=points), target)
 
+    @abstractmethod
     def answer(self, seen: Encoded, target: Tensor | None) -> HeadOutput:
         """Read moments from what was seen."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(
         self,
         output: HeadOutput,
@@ -187,7 +189,6 @@ class Encoder(nn.Module):
             away: (N, M, D) what `HeadOutput.exchanged` is of the batch's samples in other
                 processes.
         """
-        raise NotImplementedError
 
     def frame_losses(
         self, output: HeadOutput, inside: Tensor, weight: Tensor | None

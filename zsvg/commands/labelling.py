@@ -1,0 +1,248 @@
+"""`zsvg features` and `zsvg pseudo-label`: what needs no label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zsvg.commands import completion
+from zsvg.commands.options import (
+    Backbone,
+    Cache,
+    Device,
+    Fps,
+    Framing,
+    Seed,
+    Truncated,
+    Videos,
+    finish,
+    tell,
+)
+from zsvg.commands.results import (
+    AsNumbers,
+    Table,
+    show,
+)
+from zsvg.errors import ZsvgError
+from zsvg.files import STANDARD
+from zsvg.terminal import progress, say
+
+PSEUDO = Path("pseudo.jsonl")
+
+
+def features(
+    videos: Videos,
+    backbone: Backbone = None,
+    fps: Fps = 2.0,
+    framing: Framing = "crop",
+    cache: Cache = None,
+    allow_truncated: Truncated = False,
+    form: AsNumbers = "table",
+    device: Device = None,
+) -> None:
+    """Encode the frames of videos once and keep the features.
+
+    Example: zsvg features videos/ --backbone ViT-B-32/laion2b_s34b_b79k
+    """
+    from zsvg.backbones.clip import load_backbone
+    from zsvg.features import default_cache, extract
+    from zsvg.video import find_videos
+
+    found = find_videos(videos)
+    clip = load_backbone(backbone, device)
+    folder = cache or default_cache()
+    done_videos: list[dict[str, Any]] = []
+    failures: list[str] = []
+    with progress("encoding", len(found)) as advance:
+        for done, (vid, path) in enumerate(found.items(), 1):
+            try:
+                video = extract(
+                    path,
+                    clip,
+                    fps=fps,
+                    framing=framing,  # type: ignore[arg-type]
+                    cache=folder,
+                    allow_truncated=allow_truncated,
+                )
+            except ZsvgError as error:
+                failures.append(str(error))
+            else:
+                first, last = map(float, (video.times[0], video.times[-1]))
+                done_videos.append(
+                    {
+                        "video": vid,
+                        "seconds": video.duration,
+                        "frames": len(video.times),
+                        "first": first,
+                        "last": last,
+                    }
+                )
+            advance(done)
+    rows = [
+        (vid, f"{seconds:.2f}", str(frames), f"{first:.3f} to {last:.3f}")
+        for vid, seconds, frames, first, last in (video.values() for video in done_videos)
+    ]
+    show(form, done_videos, Table(header=("video", "seconds", "frames", "frame times"), rows=rows))
+    say(f"features of {len(rows)} of {len(found)} videos are in {folder}")
+    finish(failures)
+
+
+def pseudo_label(
+    videos: Videos,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where to write the labels; `-` is stdout.")
+    ] = PSEUDO,
+    backbone: Backbone = None,
+    captioner: Annotated[
+        str | None,
+        typer.Option(
+            help="Frozen captioner: micro, a hub id, or a folder.",
+            autocompletion=completion.captioners,
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="How events are proposed: blocks, psvl, uniform, ...",
+            autocompletion=completion.proposals,
+        ),
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Most events per video to caption.")] = None,
+    clusters: Annotated[
+        int | None, typer.Option(help="Parts to cut a video into (kinds that cut).")
+    ] = None,
+    per_video: Annotated[int | None, typer.Option(help="Most labels per video.")] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Least fit of sentence and event, -1 to 1.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Sampled captions per event; 0: one, by greedy search.")
+    ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            help="strip (2x2 frames), middle (one), or ends (two, one after the other).",
+            autocompletion=completion.offer("strip", "middle", "ends"),
+        ),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            help="captions, simplified (nouns and verbs), composed (also before and after), or "
+            "features (no sentences, no captioner).",
+            autocompletion=completion.offer("captions", "simplified", "composed", "features"),
+        ),
+    ] = None,
+    tagger: Annotated[
+        str | None,
+        typer.Option(help="Which words are nouns and verbs: micro, or a JSON file {word: tag}."),
+    ] = None,
+    alike: Annotated[
+        float | None,
+        typer.Option(help="Cosine above which one of two sentences of a video is dropped."),
+    ] = None,
+    seed: Seed = 0,
+    fps: Fps = 2.0,
+    framing: Framing = "crop",
+    cache: Cache = None,
+    allow_truncated: Truncated = False,
+    dry_run: Annotated[bool, typer.Option(help="Say what there is to do, and stop.")] = False,
+    device: Device = None,
+) -> None:
+    """Watch unlabelled videos and write down what happens when.
+
+    Example: zsvg pseudo-label videos/ --backbone micro --captioner micro -o pseudo.jsonl
+
+    Under torchrun, several processes share the videos; the result is the same. Where captions are
+    at hand instead of videos: zsvg pseudo-label captions/ --backbone captions:ENCODER
+    """
+    from zsvg.backbones.captioner import load_captioner
+    from zsvg.backbones.clip import load_backbone
+    from zsvg.commands.from_captions import caption_files, label_from_captions
+    from zsvg.features import default_cache
+    from zsvg.pseudo.forms import check_tagger
+    from zsvg.pseudo.label import default_options
+    from zsvg.pseudo.label import pseudo_label as label
+    from zsvg.pseudo.parts import note_captioner
+    from zsvg.pseudo.sharding import launched
+    from zsvg.pseudo.tagging import load_tagger
+    from zsvg.records import write_annotations
+    from zsvg.video import find_videos
+
+    options = default_options(
+        kind=kind,
+        count=count,
+        clusters=clusters,
+        per_video=per_video,
+        min_score=min_score,
+        samples=samples,
+        view=view,
+        form=form,
+        alike=alike,
+    )
+    words = load_tagger(tagger) if tagger is not None else None
+    check_tagger(options.queries, words)
+    if tracks := caption_files(videos, backbone):
+        unused = {"--captioner": captioner, "--samples": samples, "--view": view, "--cache": cache}
+        label_from_captions(
+            tracks, str(backbone), output, options, seed, words, unused, dry_run, device
+        )
+        return
+    found = find_videos(videos)
+    processes = launched(device)
+    if dry_run and not processes.main:
+        return
+    named = PSEUDO if str(output) == STANDARD else output
+    work = named.with_name(f"{named.name}.parts")
+    clip = load_backbone(backbone, device)
+    settings: dict[str, Any] = {
+        "options": options,
+        "tagger": words,
+        "seed": seed,
+        "cache": cache or default_cache(),
+        "work_dir": work,
+        "framing": framing,
+        "fps": fps,
+        "allow_truncated": allow_truncated,
+    }
+    if dry_run:
+        from zsvg.pseudo.forecast import forecast
+
+        with progress("looking", len(found)) as advance:
+            size = forecast(found, clip, captioner, **settings, on_progress=advance)
+        for line in size.lines():
+            say(line)
+        return
+    describe = load_captioner(captioner, device) if options.queries.speaks else None
+    share, who = len(processes.share(found)), ""
+    if processes.count > 1:
+        who = f"process {processes.index + 1} of {processes.count}"
+        say(f"{who} takes {share} of {len(found)} videos")
+    if processes.main and describe is not None:
+        note_captioner(work, describe.name, describe.fingerprint)
+    with progress(f"labelling {who}".strip(), share, hidden=not processes.main) as advance:
+        report = label(
+            found,
+            clip,
+            describe,
+            **settings,
+            processes=processes,
+            on_progress=lambda done, _total, _vid: advance(done),
+            on_resume=lambda done: advance(done, resumed=True),
+        )
+    if processes.main:
+        write_annotations(output, report.labels)
+        _remove_parts(work)
+        tell(report, len(found), output)
+    processes.end()
+    if report.failures:
+        raise typer.Exit(1)
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove the finished videos' files once the whole output is written."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)

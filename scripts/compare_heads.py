@@ -1,0 +1,158 @@
+"""Heads x supervision: every trained head under every level, beside answers that need no training.
+
+    OMP_NUM_THREADS=1 python scripts/compare_heads.py --out runs/worlds
+    OMP_NUM_THREADS=1 python scripts/compare_heads.py --out runs/worlds \
+        --domains paper night fabric --seeds 0 1 2 --heads span --levels captions full blind
+
+The first command makes the whole grid on the development domain, the second some of it on the
+reported ones. Levels, from what is known least to most: `features` and `captions` are
+language-free (pseudo labels that borrow CLIP's frame features as queries, or the captioner's
+sentences), `weak` has the true sentences of all 180 training videos without times, `glance` one
+instant of each, `few-shot` all true labels of 18 videos, `full` those of all. `blind` is `full`
+with one and the same sentence everywhere: the control that sees only videos. Videos and test
+queries are those of `zsvg quickstart`; `full` has three times as many steps, as there. No prompts
+are trained, so that heads differ by themselves alone (the pointing head has its own, recipe `ppt`).
+
+Each run leaves one small file, OUT/DOMAIN-SEED/HEAD LEVEL.json, and is skipped when it is there.
+The command may run several times at once, and beside `compare_prompts.py` with the same folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from compare_prompts import COLUMNS, make, trivial_rows
+from compare_pseudo_labels import VIDEOS, World, labels_of
+
+from zsvg.backbones.clip import load_backbone
+from zsvg.comparison import LANGUAGE_FREE, Material, Run, measure
+from zsvg.heads.kinds import HEADS
+from zsvg.microworld.domains import DEVELOPMENT
+from zsvg.microworld.world import truth
+from zsvg.quickstart import supervised_recipe
+from zsvg.recipes import load_recipe
+from zsvg.records import read_annotations
+from zsvg.terminal import table
+
+LEVELS = ("features", "captions", "weak", "glance", "few-shot", "full", "blind")
+FEW = 18
+
+
+def one_run(world: World, head: str, level: str) -> dict[str, Any]:
+    """Tune and answer; return what was measured."""
+    pointing = head == "pointing"
+    recipe = load_recipe("ppt") if pointing else load_recipe("head-only").with_head(head)
+    blind = level == "blind"
+    if level in ("full", "blind"):
+        recipe = supervised_recipe(recipe, query_blind=blind)
+    pseudo = level in ("features", "captions")
+    world.videos("test")
+    material = Material(
+        labels=truth(world.domain, "train", world.seed, VIDEOS),
+        annotations=read_annotations(world.folder / "test" / "annotations.jsonl"),
+        videos=world.videos("train"),
+        test_videos=world.videos("test"),
+        backbone=world.backbone,
+        pseudo=labels_of(world, "blocks", level) if pseudo else (),
+        cache=world.folder / "features",
+    )
+    run = Run(
+        supervision=LANGUAGE_FREE if pseudo else level if level in ("weak", "glance") else "full",
+        recipe=recipe,
+        shots=FEW if level == "few-shot" else None,
+        seed=world.seed,
+        blind=blind,
+    )
+    processor = time.process_time()
+    result = measure(run, material, world.folder / "models" / f"{head} {level}")
+    return result | {"processor seconds": round(time.process_time() - processor, 1)}
+
+
+def main() -> None:
+    """Make the runs that are missing and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--domains", nargs="+", default=[DEVELOPMENT])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=HEADS)
+    parser.add_argument("--levels", nargs="+", default=list(LEVELS), choices=LEVELS)
+    args = parser.parse_args()
+    backbone = load_backbone("micro")
+    worlds = []
+    for domain, seed in product(args.domains, args.seeds):
+        world = World(args.out / f"{domain}-{seed}", domain, seed, backbone)
+        world.folder.mkdir(parents=True, exist_ok=True)
+        make(world, "trivial", lambda world=world: {"rows": trivial_rows(world)})
+        worlds.append(world)
+    for level, head, world in product(args.levels, args.heads, worlds):
+        if (head, level) != ("pointing", "features"):  # there would be no text to point from
+            make(
+                world,
+                f"{head} {level}",
+                lambda world=world, h=head, v=level: one_run(world, h, v),
+            )
+    report(worlds, args.heads, args.levels)
+
+
+def report(worlds: Sequence[World], heads: Sequence[str], levels: Sequence[str]) -> None:
+    """Print mIoU by head and level, then all numbers; ± is the standard deviation over runs."""
+
+    def read(name: str) -> list[dict[str, Any]] | None:
+        files = [world.folder / f"{name}.json" for world in worlds]
+        if not all(file.exists() for file in files):
+            return None
+        return [json.loads(file.read_text()) for file in files]
+
+    def cell(scores: Sequence[Mapping[str, Any]], column: str) -> str:
+        values = 100 * np.array([score[column] for score in scores])
+        spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+        return f"{values.mean():.1f}{spread}"
+
+    runs = {(h, v): found for h in heads for v in levels if (found := read(f"{h} {v}"))}
+    title = f"{len(worlds)} runs (domain, seed)"
+    rows = [
+        (h, *(cell([r["metrics"] for r in runs[h, v]], "mIoU") if (h, v) in runs else "-"
+              for v in levels))
+        for h in heads
+    ]  # fmt: skip
+    table(("mIoU of", *levels), rows, title=title)
+
+    trivial = read("trivial") or []
+    every = {n: [t["rows"][n] for t in trivial] for n in (trivial[0]["rows"] if trivial else ())}
+    every |= {f"{h}, {v}": [r["metrics"] for r in found] for (h, v), found in runs.items()}
+    other = {f"{h}, {v}": [r["permuted"] for r in found] for (h, v), found in runs.items()}
+    kinds = sorted(next(iter(every.values()))[0]["kinds"])
+    rows = [
+        (
+            name,
+            *(cell(scores, column) for column in COLUMNS),
+            cell(other[name], "mIoU") if name in other else "",
+            *(cell([score["kinds"][kind] for score in scores], "mIoU") for kind in kinds),
+        )
+        for name, scores in every.items()
+    ]
+    table(("", *COLUMNS, "other videos' answers", *(f"mIoU, {k}" for k in kinds)), rows)
+
+    free = np.array([t["rows"]["training-free"]["mIoU"] for t in trivial])
+    rows = []
+    for head in heads:
+        if (head, "captions") in runs and (head, "full") in runs:
+            ours, full = (
+                np.array([r["metrics"]["mIoU"] for r in runs[head, v]])
+                for v in ("captions", "full")
+            )
+            share = (ours - free).sum() / (full - free).sum()
+            rows.append((head, f"{100 * share:.0f} %", f"{100 * (ours - free).mean():+.1f}"))
+    if rows:
+        table(("head", "share of the gap closed", "mIoU - training-free"), rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from zsvg.heads import HeadInputs
-from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
+from zsvg.heads.encoder import Encoder
+from zsvg.heads.kinds import make_head
 from zsvg.pseudo.proposals import ProposalOptions, propose
 from zsvg.records import Annotation
 
@@ -89,11 +90,11 @@ def true_labels(annotations: Sequence[Annotation], videos: Rows, queries: Rows) 
     return sample
 
 
-def train(sampler: Sampler, width: int, seed: int) -> AttentionRegressionHead:
-    """Train the head that `zsvg tune` trains, at the learning rate and length of its recipes."""
+def train(sampler: Sampler, width: int, seed: int, kind: str) -> Encoder:
+    """Train a head that `zsvg tune` trains, at the learning rate and length of its recipes."""
     torch.manual_seed(seed)
     draw = np.random.default_rng(seed)
-    head = AttentionRegressionHead(AttentionRegressionConfig(dim=width, answers=10)).train()
+    head = make_head(kind, {"dim": width, "answers": 10}).train()
     optimiser = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
     for _ in range(STEPS):
@@ -116,7 +117,7 @@ def train(sampler: Sampler, width: int, seed: int) -> AttentionRegressionHead:
 
 @torch.no_grad()
 def relevance(
-    head: AttentionRegressionHead,
+    head: Encoder,
     pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
 ) -> Iterator[tuple[NDArray[np.float64], list[tuple[float, float, float]]]]:
     """Yield the head's logit of every clip, and its own windows in seconds, of each pair.

@@ -12,11 +12,11 @@ same way, and a published decoder at its best setting in hindsight.
 
 Rows of adaptation use no query and no window; "inductive" ones learn from the captions of the half
 that is not reported, "transductive" ones from those that are. "centred" subtracts the mean caption.
-"pseudo labels" trains zsvg's head on them and adds its relevance to the curve; "alone" are that
-head's own answers. "true windows" trains the same head on the queries and windows of the half that
-is not reported: what labels would buy. Gains over the training-free row come with a 95 %
-bootstrap interval over queries. What was chosen and learned is kept under OUT, so an interrupted
-benchmark continues.
+"pseudo labels" trains a head of zsvg on them (regression, where no other is named) and adds its
+relevance to the curve; "alone" are that head's own answers. "true windows" trains the regression
+head on the queries and windows of the half that is not reported: what labels would buy. Gains over
+the training-free row come with a 95 % bootstrap interval over queries. What was chosen and learned
+is kept under OUT, so an interrupted benchmark continues.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from safetensors.numpy import load_file, save_file
 from zsvg.backbones.captions import encode_captions, load_caption_backbone, read_captions
 from zsvg.baselines import random_windows, whole_video
 from zsvg.files import atomic_path, write_json
+from zsvg.heads.kinds import HEADS
 from zsvg.heads.scorers import SCORERS
 from zsvg.heads.training_free import ScorerOptions, find_moments
 from zsvg.moments import iou
@@ -195,6 +196,7 @@ def head_answers(
     queries: Rows,
     samplers: Sequence[Sampler],
     seed: int,
+    head_kind: str,
     file: Path,
 ) -> tuple[Curves, list[Prediction]]:
     """Train a head for each half, unless `file` has what they said.
@@ -205,6 +207,7 @@ def head_answers(
         queries: Centred rows.
         samplers: What the heads that answer half A and half B learn from.
         seed: Of weights and samples.
+        head_kind: Which head.
         file: Keeps the result.
 
     Returns:
@@ -212,7 +215,7 @@ def head_answers(
     """
     if not file.exists():
         width = next(iter(videos.values())).shape[1]
-        heads = [train(sampler, width, seed) for sampler in samplers]
+        heads = [train(sampler, width, seed, head_kind) for sampler in samplers]
         tensors = {}
         for side, head in enumerate(heads):
             asked = [a for a in annotations if half(a.vid) == side]
@@ -280,6 +283,8 @@ def main() -> None:
     others = sorted(set(SCORERS) - {"threshold_runs"})  # which is the training-free row
     parser.add_argument("--scorers", nargs="*", choices=others, default=others)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="none: no heads")
+    kinds = sorted(set(HEADS) - {"pointing"})  # sentence embeddings have no tokens to point with
+    parser.add_argument("--heads", nargs="*", choices=kinds, default=kinds)
     args = parser.parse_args()
     annotations = read_annotations(args.annotations)
     videos, queries = encoded(args)
@@ -306,9 +311,14 @@ def main() -> None:
         )
         plain = plain_curves(annotations, rows, texts)
         sources = (0, 1) if kind == "transductive" else (1, 0)  # of the heads for half A and half B
-        labels = ("pseudo labels", "true windows") if kind == "inductive" else ("pseudo labels",)
-        for given, seed in product(labels, args.seeds):
-            name = f"{given}, {kind}, seed {seed}"
+        # Other heads learn from pseudo labels of other videos only: that is what they are for.
+        wanted = [("pseudo labels", "regression")]
+        if kind == "inductive":
+            wanted += [("true windows", "regression")]
+            wanted += [("pseudo labels", other) for other in args.heads if other != "regression"]
+        for (given, head_kind), seed in product(wanted, args.seeds):
+            by = "" if head_kind == "regression" else f"{head_kind}, "
+            name = f"{given}, {kind}, {by}seed {seed}"
             samplers = [
                 true_labels(halves[source], own, own_texts)
                 if given == "true windows"
@@ -316,7 +326,7 @@ def main() -> None:
                 for source in sources
             ]
             file = args.out / "heads" / f"{name}.safetensors"
-            learned, alone = head_answers(annotations, rows, texts, samplers, seed, file)
+            learned, alone = head_answers(annotations, rows, texts, samplers, seed, head_kind, file)
             found[name] = added(annotations, rows, plain, learned, options)
             found[f"{name}, alone"] = alone
             say(f"{name}: done")

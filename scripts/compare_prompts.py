@@ -13,7 +13,8 @@ are three times as many steps, as there.
 
 So that methods differ by their prompts alone, all have the steps and batches of `SCHEDULE` instead
 of their own: the head learns as long with each of them, and prompts in the image tower, slow to
-train, join it at the end. Prompts deeper than `micro` take as many blocks as it has.
+train, join it at the end. Prompts deeper than `micro` take as many blocks as it has. `dapl` knows one
+domain here, that of the run.
 
 Each run leaves one small file, OUT/DOMAIN-SEED/METHOD BUDGET.json, and is skipped when it is there.
 The command may run several times at once: runs that another process is at are left to it.
@@ -25,6 +26,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -49,11 +51,11 @@ from zsvg.terminal import table
 from zsvg.tuning import TuneOptions, tune
 
 METHODS = (
-    "head-only", "coop", "cocoop", "vpt", "vpt-deep", "independent", "maple", "tvp"
+    "head-only", "coop", "cocoop", "dapl", "ppt", "vpt", "vpt-deep", "independent", "maple", "tvp"
 )  # fmt: skip
 BUDGETS = ("0", "1", "5", "10", "100")
 SCHEDULE = {"steps": 200, "batch_size": 32}
-VISUAL = {"visual_share": 0.25, "visual_batch_size": 4, "visual_clips": 32}
+VISUAL = {"visual_share": 0.25, "visual_batch_size": 2, "visual_clips": 128}
 MIXED_WEIGHT = 4.0
 _TEXT_BLOCKS = 3  # of `micro`; its image tower has 5
 
@@ -91,6 +93,8 @@ def labels_for(world: World, budget: str) -> list[Annotation]:
 def one_run(world: World, method: str, budget: str) -> dict[str, Any]:
     """Tune and answer; return what was measured."""
     labels, recipe = labels_for(world, budget), recipe_of(method, budget)
+    if recipe.prompts.domain_tokens:
+        labels = [replace(a, extra={**a.extra, "domain": world.domain}) for a in labels]
     prompts, head = build_network(world.backbone, recipe, world.seed, labels).parameter_counts()
     model = world.folder / "models" / f"{method} {budget}"
     started, processor = time.monotonic(), time.process_time()

@@ -4,7 +4,7 @@ import importlib
 import json
 import shutil
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -17,8 +17,9 @@ from zsvg.errors import ModelFolderError, RecipeError, RecordError, ZsvgError
 from zsvg.grounder import Grounder
 from zsvg.metrics import evaluate
 from zsvg.microworld.world import truth, write_world
-from zsvg.model_folder import detach_adapters
+from zsvg.model_folder import MANIFEST, detach_adapters
 from zsvg.prediction import predict_all
+from zsvg.presence import calibrate, elsewhere
 from zsvg.recipes import Recipe, load_recipe, recipe_names
 from zsvg.tuning import TuneOptions, plan, split_by_video, tune
 from zsvg.video import find_videos
@@ -259,3 +260,32 @@ def test_recipes_that_ship_are_valid_and_mistakes_are_named(tmp_path):
             load_recipe(str(path))
     with pytest.raises(RecipeError, match="unknown recipe 'coopp'"):
         load_recipe("coopp")
+
+
+def test_a_model_says_where_a_moment_may_not_be_and_how_often_it_is_wrong(
+    world, backbone, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("zsvg.presence.ENOUGH", 2)
+    monkeypatch.setattr("zsvg.presence.LOST", 0.5)
+    videos, labels = world
+    held = [a for a in labels if a.vid in sorted(videos)[:2]]
+    make(world, backbone, tmp_path / "model", validation=held)
+    manifest = json.loads((tmp_path / "model" / MANIFEST).read_text())
+    grounder = zsvg.load(tmp_path / "model", backbone=backbone)
+    scores = [predict_all(grounder, asked, videos)[0] for asked in (held, elsewhere(held))]
+    present, absent = ([p.pred_relevant_windows[0][2] for p in found] for found in scores)
+    expected = calibrate(present, absent)
+    stored = manifest["presence"]
+    assert stored == (None if expected is None else asdict(expected))
+
+    threshold = float(np.median(present)) + 1e-6  # whatever this tiny model can tell
+    manifest["presence"] = {"threshold": threshold, "lost": 0.5, "refused": 0.6, "labels": 9}
+    (tmp_path / "model" / MANIFEST).write_text(json.dumps(manifest))
+    strict = zsvg.load(tmp_path / "model", backbone=backbone)
+    found, _ = predict_all(strict, held, videos)
+    assert [p.extra for p in found] == [
+        {"absent": True} if score < threshold else {} for score in present
+    ]
+    assert {bool(p.extra) for p in found} == {True, False}
+    assert [p.pred_relevant_windows for p in found] == [p.pred_relevant_windows for p in scores[0]]
+    assert not any(Grounder(backbone).ground(videos[a.vid], a.query).absent for a in held[:2])

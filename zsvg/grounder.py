@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,6 +79,9 @@ class Grounding:
         moments: Answers, best first.
         curve: (T,) float32 relevance of each clip to the sentence.
         centres: (T,) middle of each clip, seconds.
+        absent: The best answer scores so low that the moment may not be in the video; the model
+            folder says how often that is said of moments that are (`zsvg.presence`). Always False
+            without training.
     """
 
     query: str
@@ -85,6 +89,7 @@ class Grounding:
     moments: tuple[Moment, ...]
     curve: NDArray[np.float32]
     centres: NDArray[np.float64]
+    absent: bool = False
 
 
 class Grounder:
@@ -132,6 +137,12 @@ class Grounder:
         if self.adapter is None or self.backbone.adapters is None:
             return ()
         return tuple(self.backbone.adapters.peft_config[self.adapter].domains or ())
+
+    @property
+    def least_score(self) -> float:
+        """From which score of the best answer on a moment is taken to be there."""
+        presence = self.manifest.get("presence")
+        return float(presence["threshold"]) if presence and self.head is not None else -math.inf
 
     @property
     def sees_prompts(self) -> bool:
@@ -308,6 +319,7 @@ class Grounder:
             moments=moments,
             curve=curve,
             centres=video.frames.centres,
+            absent=round(moments[0].score, 6) < self.least_score,
         )
 
     def _by_similarity(

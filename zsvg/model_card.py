@@ -51,6 +51,14 @@ def write_model_card(folder: Path, manifest: Mapping[str, Any], *, prompts: int,
     if scores := manifest.get("held_out"):
         said = ", ".join(f"{name} {100 * value:.1f}" for name, value in sorted(scores.items()))
         rows.append(("mIoU on held-out labels of this run, no benchmark", said))
+    if presence := manifest.get("presence"):
+        rows.append(
+            (
+                "says that a moment may not be there",
+                f"below score {presence['threshold']:.3f}: of {presence['labels']} held-out labels "
+                f"{presence['lost']:.0%}, asked of other videos {presence['refused']:.0%}",
+            )
+        )
     table = "\n".join(f"| {name} | {value.replace('|', '/')} |" for name, value in rows)
     note = (
         "\n\n`micro` understands only zsvg's rendered microworld; about other videos its answers "

@@ -33,7 +33,8 @@ def predict_all(
         on_progress: Called with the number of answered queries.
 
     Returns:
-        Predictions in the order of the annotations, and vid -> why it could not be used.
+        Predictions in the order of the annotations, those of moments that may not be there with
+        the key "absent", and vid -> why a video could not be used.
     """
     records = list(annotations)
     by_video: dict[str, list[int]] = {}
@@ -61,12 +62,13 @@ def predict_all(
 def _predict(grounder: Grounder, video: EncodedVideo, record: Annotation, top_k: int) -> Prediction:
     domain = record.extra.get("domain") if grounder.domains else None
     domain = grounder.domain or (domain if isinstance(domain, str) else None)
-    moments = grounder.ground(video, record.query, top_k=top_k, domain=domain).moments
+    answer = grounder.ground(video, record.query, top_k=top_k, domain=domain)
     return Prediction(
         qid=record.qid,
         query=record.query,
         vid=record.vid,
         pred_relevant_windows=tuple(
-            (round(m.start, 3), round(m.end, 3), round(m.score, 6)) for m in moments
+            (round(m.start, 3), round(m.end, 3), round(m.score, 6)) for m in answer.moments
         ),
+        extra={"absent": True} if answer.absent else {},
     )

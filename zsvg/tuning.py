@@ -27,9 +27,10 @@ from zsvg.metrics import evaluate
 from zsvg.model_card import write_model_card
 from zsvg.model_folder import FORMAT_VERSION, MANIFEST, detach_adapters
 from zsvg.prediction import predict_all
+from zsvg.presence import calibrate, elsewhere
 from zsvg.pseudo.sharding import Processes, everywhere, launched
 from zsvg.recipes import Recipe
-from zsvg.records import FROM_FRAMES, Annotation, check_trainable
+from zsvg.records import FROM_FRAMES, Annotation, Prediction, check_trainable
 from zsvg.supervision import Level, hide, level_of, located
 from zsvg.training import Example, History, TrainingOptions, train
 from zsvg.video import Framing, sample_frames
@@ -296,10 +297,10 @@ def _tune(
         network.release()
     if processes.main:
         asked = [a for a in held if a.query != FROM_FRAMES]
-        manifest["held_out"] = (
+        manifest["held_out"], manifest["presence"] = (
             _held_out_scores(staged, manifest, backbone, asked, videos, options, cache)
             if asked
-            else {}
+            else ({}, None)
         )
         write_json(staged / MANIFEST, manifest)
         write_json(staged / "history.json", history.to_json())
@@ -409,21 +410,35 @@ def _held_out_scores(
     videos: Mapping[str, Path],
     options: TuneOptions,
     cache: str | Path | None,
-) -> dict[str, float]:
-    """Score the saved folder and the bare backbone on the held-out labels, by the public path."""
+) -> tuple[dict[str, float], dict[str, float] | None]:
+    """Score the saved folder and the bare backbone on the held-out labels, by the public path.
+
+    Returns:
+        mIoU by name, and from which score on the tuned model calls a sentence present.
+    """
     write_json(folder / MANIFEST, manifest)
     free = Grounder(backbone, template=manifest["template"], fps=options.fps,
                     framing=options.framing)  # fmt: skip
-    scores = {}
+
+    def ask(grounder: Grounder, records: Sequence[Annotation]) -> list[Prediction]:
+        return predict_all(
+            grounder, records, videos, cache=cache, allow_truncated=options.allow_truncated
+        )[0]
+
+    def best(predictions: Sequence[Prediction]) -> list[float]:
+        return [prediction.pred_relevant_windows[0][2] for prediction in predictions]
+
     try:
-        for name, grounder in (("training-free", free), ("tuned", load(folder, backbone=backbone))):
-            predictions, _ = predict_all(
-                grounder, held, videos, cache=cache, allow_truncated=options.allow_truncated
-            )
-            scores[name] = round(float(evaluate(predictions, held)["mIoU"]), 6)
+        before, tuned = ask(free, held), load(folder, backbone=backbone)
+        after = ask(tuned, held)
+        presence = calibrate(best(after), best(ask(tuned, elsewhere(held))))
     finally:
         detach_adapters(backbone)
-    return scores
+    scores = {
+        name: round(float(evaluate(predictions, held)["mIoU"]), 6)
+        for name, predictions in (("training-free", before), ("tuned", after))
+    }
+    return scores, None if presence is None else asdict(presence)
 
 
 def _labels_hash(labels: Sequence[Annotation]) -> str:

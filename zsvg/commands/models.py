@@ -196,6 +196,7 @@ def ground(
     found = grounder.find(videos)
     check_fits(to.form, len(found))
     answers: dict[str, list[tuple[float, float, float, str]]] = {query: [] for query in queries}
+    somewhere: set[str] = set()
     predictions, failures = [], []
     with progress("grounding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
@@ -208,12 +209,17 @@ def ground(
                 advance(done)
                 continue
             for number, query in enumerate(queries):
-                moments = grounder.ground(encoded, query, top_k=top_k).moments
-                windows = tuple((m.start, m.end, m.score) for m in moments)
+                answer = grounder.ground(encoded, query, top_k=top_k)
+                windows = tuple((m.start, m.end, m.score) for m in answer.moments)
                 answers[query] += [(*window, vid) for window in windows]
+                somewhere |= set() if answer.absent else {query}
                 predictions.append(
                     Prediction(
-                        qid=f"{vid}-{number}", query=query, vid=vid, pred_relevant_windows=windows
+                        qid=f"{vid}-{number}",
+                        query=query,
+                        vid=vid,
+                        pred_relevant_windows=windows,
+                        extra={"absent": True} if answer.absent else {},
                     )
                 )
             advance(done)
@@ -229,6 +235,10 @@ def ground(
                 cut_clip(found[vid], start, end, clip)
                 say(f"cut {clip}")
     places = to.give(predictions, tables)
+    if len(failures) < len(found):
+        for query in dict.fromkeys(queries):
+            if query not in somewhere:
+                say(f"{query!r}: perhaps no such moment, every score is low for this model")
     if to.file is not None:
         say(f"wrote {len(predictions)} answers to {places}")
     finish(failures)

@@ -13,7 +13,7 @@ are three times as many steps, as there.
 
 So that methods differ by their prompts alone, all have the steps and batches of `SCHEDULE` instead
 of their own: the head learns as long with each of them, and prompts in the image tower, slow to
-train, join it at the end. Prompts deeper than `micro` take as many blocks as it has. `dapl` knows
+train, join at the end, when it stands still. Prompts deeper than `micro` take as many blocks as it has. `dapl` knows
 one domain here, that of the run.
 
 Each run leaves one small file, OUT/DOMAIN-SEED/METHOD BUDGET.json, and is skipped when it is there.
@@ -55,7 +55,7 @@ METHODS = (
 )  # fmt: skip
 BUDGETS = ("0", "1", "5", "10", "100")
 SCHEDULE = {"steps": 200, "batch_size": 32}
-VISUAL = {"visual_share": 0.25, "visual_batch_size": 2, "visual_clips": 128}
+VISUAL = {"steps": 250, "visual_share": 0.2, "visual_batch_size": 2, "visual_clips": 128}
 MIXED_WEIGHT = 4.0
 _TEXT_BLOCKS = 3  # of `micro`; its image tower has 5
 

@@ -415,11 +415,11 @@ def test_frames_are_read_once_before_visual_prompts_are_trained(
     start = snapshot(network)
     visual = [key for key in start if ".visual." in key]
     with torch.no_grad():
-        as_they_start = {e.vid: network.encode_frames(e.load_frames()) for e in examples[:8]}
+        as_they_start = {e.vid: network.encode_frames(e.load_frames()) for e in examples}
     assert any(
-        not np.allclose(e.features, as_they_start[e.vid].numpy(), atol=1e-3) for e in examples[:8]
+        not np.allclose(e.features, as_they_start[e.vid].numpy(), atol=1e-3) for e in examples
     )
-    seen, joined, collate_batch = {}, {}, module.collate
+    seen, joined, end, collate_batch = {}, {}, {}, module.collate
 
     def collated(chosen, *rest, **options):
         batch = collate_batch(chosen, *rest, **options)
@@ -435,17 +435,20 @@ def test_frames_are_read_once_before_visual_prompts_are_trained(
         seen[step] = len(read)
         if step == LATER.visual_from:
             assert visual
+            if name == "maple":  # its text prompts would have moved the others
+                still = (key for key in start if key.startswith("model."))
+                assert all(network.trainable()[key].equal(start[key]) for key in still)
             joined.update(snapshot(network))
             assert all(value.equal(start[key]) for key, value in network.trainable().items()
                        if key in visual)  # fmt: skip
+        end.update(snapshot(network))
 
     history = train(
         network, [counted(e) for e in examples[:8]], examples[8:], LATER, tmp_path, after
     )
     assert seen[LATER.visual_from] == 8
     assert seen[10] == 8 + 4 * 2
-    assert [step for step, _ in history.validation] == [8, 10]
-    end = snapshot(network)
+    assert [step for step, _ in history.validation] == [2, 4, 6, 8, 10]
     assert not all(end[key].equal(start[key]) for key in visual)
     assert joined
     assert all(end[key].equal(joined[key]) for key in joined if key.startswith("head."))

@@ -95,6 +95,11 @@ class GroundingNetwork(nn.Module):
         return self.prompts is not None and self.prompts.sees_frames
 
     @property
+    def coupled(self) -> bool:
+        """Whether prompts in the image tower move with those of the text (MaPLe)."""
+        return self.prompts is not None and self.prompts.coupled
+
+    @property
     def depends_on_video(self) -> bool:
         """Whether text states depend on the video (CoCoOp)."""
         return self.prompts is not None and self.prompts.conditional

@@ -94,8 +94,10 @@ def train(
     optimizer = _optimizer(weights, options, device)
     identity = _identity(network, samples, validation_examples, options, accelerator.num_processes)
     if options.visual_from and network.trains_vision:
-        # Before weights of a checkpoint are read: coupled prompts move with those of the text.
-        samples = _encoded(network, samples)
+        # Before weights of a checkpoint are read: as the visual prompts are at their start.
+        samples, validation_examples = (
+            _encoded(network, examples) for examples in (samples, validation_examples)
+        )
     originals, doubts = samples, any(sample.doubtful for sample in samples)
     history, best = History(), dict[str, Tensor]()
     resumed = read_checkpoint(folder, identity=identity, weights=weights, optimizer=optimizer)
@@ -124,8 +126,8 @@ def train(
         visual = network.trains_vision and step >= options.visual_from
         torch.manual_seed(_seed(options.seed, step, accelerator.process_index))
         for group, base in zip(optimizer.param_groups, base_rates, strict=True):
-            rate = options.prompt_rate if group["prompts"] else options.head_rate
-            group["lr"] = base * rate(step)
+            rate = options.prompt_rate(step, coupled=network.coupled)
+            group["lr"] = base * (rate if group["prompts"] else options.head_rate(step))
         network.train()
         optimizer.zero_grad()
         totals: dict[str, Tensor] = {}
@@ -161,7 +163,7 @@ def train(
         for name, term in values.items():
             history.terms.setdefault(name, []).append(term)
         done = history.steps
-        if validation_examples and options.validates_after(done, visual=network.trains_vision):
+        if validation_examples and options.validates_after(done):
             score = _validate(network, validation_examples, texts, options, accelerator, visual)
             history.validation.append((done, score))
             _log.info("step %d: loss %.4f, held-out labels %.4f", done, loss, score)
@@ -389,7 +391,7 @@ def _remember_texts(
         if part:
             continue
         visual = network.trains_vision
-        answered = [validation] if options.validates_after(done, visual=visual) else []
+        answered = [validation] if options.validates_after(done) else []
         answered += [samples] if options.round_after(done, visual=visual) else []
         for examples in answered:
             for places in _places(len(examples), options, accelerator):

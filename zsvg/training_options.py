@@ -16,9 +16,9 @@ class TrainingOptions:
         steps: Optimizer steps.
         batch_size: Samples per pass over all processes; a multiple of their number.
         visual_share: Share of the steps, the last ones, in which prompts in the image tower are
-            trained. Until then the head (and text prompts) learn from frame features that are made
-            once, with those prompts as they start; then frames are encoded again at every step.
-            Nothing is selected before.
+            trained. Until then the head learns from frame features that are made once, with those
+            prompts as they start, and so do text prompts, unless they are coupled. Then the head
+            stands still, and frames are encoded again at every step.
         visual_batch_size: Samples per pass from then on; None keeps `batch_size`.
         visual_clips: Clips that a sample has at most from then on: longer videos are cut to a
             random stretch around the moment, and none are put together; None takes them whole.
@@ -121,14 +121,9 @@ class TrainingOptions:
             first += (index - early) * size
         return range(first, first + size)
 
-    def validates_after(self, step: int, *, visual: bool) -> bool:
-        """Return whether answers are scored after so many steps.
-
-        What was learned before prompts in the image tower (`visual`: there are some) train does
-        not tell what it is worth with them.
-        """
-        due = step % self.validate_every == 0 or step == self.steps
-        return due and not (visual and step <= self.visual_from)
+    def validates_after(self, step: int) -> bool:
+        """Return whether answers are scored after so many steps."""
+        return step % self.validate_every == 0 or step == self.steps
 
     def round_after(self, step: int, *, visual: bool = False) -> bool:
         """Return whether the labels are denoised after so many steps."""
@@ -140,17 +135,22 @@ class TrainingOptions:
     def head_rate(self, step: int) -> float:
         """Return the head's learning rate in step 0, 1, ... relative to its peak, in [0, 1].
 
-        It stands still while prompts in the image tower join: stretches and small batches, which
-        are all that can be encoded again, would teach it that videos are short.
+        It stands still while prompts in the image tower join: small batches, which are all that
+        can be encoded again, would undo what it learned.
         """
         if not self.visual_from:
             return self._rate(step, self.steps, self.warmup)
         return 0.0 if step >= self.visual_from else self._rate(step, self.visual_from, self.warmup)
 
-    def prompt_rate(self, step: int) -> float:
-        """Return the prompts' rate likewise: it starts again when those in the image tower join."""
+    def prompt_rate(self, step: int, *, coupled: bool = False) -> float:
+        """Return the prompts' rate likewise: it starts again when those in the image tower join.
+
+        Coupled ones wait until then: they would move prompts whose features are at hand.
+        """
         if not self.visual_from:
             return self._rate(step, self.steps, self.warmup)
+        if coupled and step < self.visual_from:
+            return 0.0
         first, end = (0, self.visual_from) if step < self.visual_from else (
             self.visual_from, self.steps)  # fmt: skip
         return self._rate(step - first, end - first, min(self.warmup, (end - first) // 5))

@@ -13,8 +13,8 @@ are three times as many steps, as there.
 
 So that methods differ by their prompts alone, all have the steps and batches of `SCHEDULE` instead
 of their own: the head learns as long with each of them, and prompts in the image tower, slow to
-train, join at the end, when it stands still. Prompts deeper than `micro` take as many blocks as it has. `dapl` knows
-one domain here, that of the run.
+train, join at the end, when it stands still. Prompts deeper than `micro` take as many blocks as it
+has. `dapl` knows one domain here, that of the run.
 
 Each run leaves one small file, OUT/DOMAIN-SEED/METHOD BUDGET.json, and is skipped when it is there.
 The command may run several times at once: runs that another process is at are left to it.

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -437,37 +437,62 @@ def test_two_pages_do_not_share_anything(grounder: zsvg.Grounder, tiny_clip_fold
             assert not [key for key, value in vars(module).items() if isinstance(value, kept)]
 
 
-def test_the_command_serves_two_models_and_leaves_nothing(tiny_clip_folder: Path, tmp_path: Path):
+@contextmanager
+def command(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run `zsvg demo` with a temporary folder of its own; yield the process and its address."""
     with socket.socket() as probe_socket:
         probe_socket.bind(("127.0.0.1", 0))
         port = probe_socket.getsockname()[1]
-    names = ["--model", "micro", "--model", f"local-dir:{tiny_clip_folder}"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "zsvg", "demo", *names, "--port", str(port), "--device", "cpu"],
+        [sys.executable, "-m", "zsvg", "demo", *options, "--port", str(port), "--device", "cpu"],
         env={
             **os.environ,
             "PYTHONPATH": str(Path(zsvg.__file__).parent.parent),
-            "TMPDIR": str(tmp_path),
+            "TMPDIR": str(folder),
         },
         stdout=subprocess.DEVNULL,
     )
+    url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline and process.poll() is None:
-            with (
-                suppress(OSError),
-                urlopen(f"http://127.0.0.1:{port}/config", timeout=30) as answer,
-            ):
-                config = answer.read().decode()
+            with suppress(OSError), urlopen(url, timeout=30):
                 break
             time.sleep(0.3)
+        yield process, url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_command_serves_two_models_and_leaves_nothing(tiny_clip_folder: Path, tmp_path: Path):
+    names = ["--model", "micro", "--model", f"local-dir:{tiny_clip_folder}"]
+    with command(tmp_path, *names) as (process, url):
+        config = urlopen(f"{url}/config", timeout=60).read().decode()
         assert "on micro: nothing trained" in config
         assert "on local-dir:tiny-clip: nothing trained" in config
         assert str(tiny_clip_folder.parent) not in config
         assert len(list(tmp_path.glob("zsvg-demo-*"))) == 2
-    finally:
         process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+        assert process.wait(60) == 0
+    assert not list(tmp_path.glob("zsvg-demo-*"))
+
+
+def test_a_page_that_is_terminated_takes_its_runs_and_files_along(
+    tiny_clip_folder: Path, small_video: Path, tmp_path: Path
+):
+    from gradio_client import Client
+
+    names = ["--model", f"local-dir:{tiny_clip_folder}", "--captioner", "micro"]
+    with command(tmp_path, *names, "--videos", str(small_video.parent)) as (process, url):
+        client = Client(url, verbose=False)
+        client.predict("folder", [], api_name="/label")
+        while client.predict(api_name="/label_progress")["state"] != "running":
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert not list(tmp_path.glob("zsvg-demo-*"))
+    time.sleep(3)  # nothing comes back that a run were still to write
     assert not list(tmp_path.glob("zsvg-demo-*"))
 
 

@@ -6,6 +6,7 @@ import functools
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -36,6 +37,8 @@ from zsvg.video import cut, decode_summary, probe
 app, asking, jobs, previews, timeline, visits = (
     demo_module(name) for name in ("app", "asking", "jobs", "previews", "timeline", "visit")
 )
+
+DOCUMENTATION = (Path(__file__).parent.parent / "docs" / "demo.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -255,62 +258,97 @@ def test_pages_tell_browsers_to_stay_here(page: Page):
     assert "default-src 'self'" in headers["content-security-policy"]
 
 
-def test_every_named_endpoint(tmp_path_factory: pytest.TempPathFactory):
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with labelled_page(tmp_path_factory) as page:
-        called = set()
+        yield page
 
-        def call(name: str, *given: Any) -> Any:
-            called.add(name)
-            return page.call(name, *given)
 
-        said = call("/sample", "paper")
-        assert said["duration"] > 20
-        assert len(said["sentences"]) == 3
-        call("/open", page.file(page.videos[0]))
-        assert call("/ground", "the red star spins", 1)[0]["video"] == page.videos[0].stem
-        assert probe(call("/clip", 0, 0)).codec == "h264"
-        assert "labels yet" in page.refusal("/tune", "coop", "", 20, "all", 1)
-        assert call("/label", "folder", [])["state"] in ("waiting", "running")
-        assert page.refusal("/label", "folder", []) == "a run is under way; stop it first"
-        assert call("/label_stop")["state"] in ("stopping", "stopped")
-        assert page.until("/label_progress", "stopped")["videos"] == []
-        call("/label", "folder", [])
-        said = page.until("/label_progress", "done")
-        called.add("/label_progress")
-        assert said["videos"] == [video.stem for video in page.videos]
-        for video in said["videos"]:
-            labels = call("/labels", video)
-            if len(labels) > 2:
-                break
-        assert [label["picked"] for label in labels][:2] == [True, False]
-        assert call("/label_pick", 2)[1]["picked"]
-        labels = call("/label_accept", "a green fish sings", 1.25, 2.75)
-        assert (labels[1]["verdict"], labels[1]["query"]) == ("fixed", "a green fish sings")
-        assert labels[2]["picked"]
-        gone = labels[2]["query"]
-        assert call("/label_reject")[2]["verdict"] == "rejected"
-        assert "does not end after it starts" in page.refusal("/label_accept", "a", 3, 2)
-        exported = read_annotations(call("/label_export"))
-        mine = [label for label in exported if not is_pseudo(label)]
-        assert [(a.query, a.relevant_windows) for a in mine] == [
-            ("a green fish sings", ((1.25, 2.75),))
-        ]
-        assert not [a for a in exported if (a.query, a.vid) == (gone, video)]
+def named(page: Page) -> dict[str, list[str]]:
+    """The endpoints of a page, and the parameters of each."""
+    endpoints = page.client.view_api(return_format="dict")["named_endpoints"]
+    return {
+        name: [parameter["parameter_name"] for parameter in about["parameters"]]
+        for name, about in endpoints.items()
+    }
 
-        assert "unknown recipe" in page.refusal("/tune", "../../etc/passwd", "", 20, "all", 1)
-        assert call("/tune", "head-only", "", 20, "all", 3)["state"] in ("waiting", "running")
-        assert call("/tune_stop")["state"] in ("stopping", "stopped")
-        page.until("/tune_progress", "stopped")
-        call("/tune", "head-only", "", 20, "all", 3)
-        said = page.until("/tune_progress", "done")
-        called.add("/tune_progress")
-        assert said["done"] == 20
-        assert [step for step, _ in said["validation"]] == [20]
-        assert Path(call("/tune_use")).suffix == ".zip"
-        answers = page.call("/ground", "the red star spins", 1)[0]["answers"]
-        assert [answer["model"] for answer in answers] == ["training-free", asking.YOURS]
-        named = page.client.view_api(return_format="dict")["named_endpoints"]
-        assert set(named) == called
+
+def test_the_documentation_lists_the_endpoints(workshop: Page):
+    table = DOCUMENTATION.partition("<!-- endpoints -->")[2].partition("<!-- /endpoints -->")[0]
+    rows = re.findall(r"^\| `(/\w+)` \|(.*?)\|", table, re.MULTILINE)
+    assert {name: re.findall(r"`(\w+)`", takes) for name, takes in rows} == named(workshop)
+
+
+def test_the_documentations_client_works(workshop: Page, capsys: pytest.CaptureFixture[str]):
+    (example,) = re.findall(r"^```python\n(.*?)^```$", DOCUMENTATION, re.MULTILINE | re.DOTALL)
+    for there, here in {
+        "http://127.0.0.1:7860": workshop.url,
+        "videos/cam1.mp4": str(workshop.videos[0]),
+    }.items():
+        assert there in example
+        example = example.replace(there, here)
+    exec(example, {})
+    printed = capsys.readouterr().out
+    assert "'duration': 12" in printed
+    assert ".mp4" in printed
+    assert "'verdict': 'open'" in printed
+
+
+def test_every_named_endpoint(workshop: Page):
+    page = workshop
+    called = set()
+
+    def call(name: str, *given: Any) -> Any:
+        called.add(name)
+        return page.call(name, *given)
+
+    said = call("/sample", "paper")
+    assert said["duration"] > 20
+    assert len(said["sentences"]) == 3
+    call("/open", page.file(page.videos[0]))
+    assert call("/ground", "the red star spins", 1)[0]["video"] == page.videos[0].stem
+    assert probe(call("/clip", 0, 0)).codec == "h264"
+    assert "labels yet" in page.refusal("/tune", "coop", "", 20, "all", 1)
+    assert call("/label", "folder", [])["state"] in ("waiting", "running")
+    assert page.refusal("/label", "folder", []) == "a run is under way; stop it first"
+    assert call("/label_stop")["state"] in ("stopping", "stopped")
+    assert page.until("/label_progress", "stopped")["videos"] == []
+    call("/label", "folder", [])
+    said = page.until("/label_progress", "done")
+    called.add("/label_progress")
+    assert said["videos"] == [video.stem for video in page.videos]
+    for video in said["videos"]:
+        labels = call("/labels", video)
+        if len(labels) > 2:
+            break
+    assert [label["picked"] for label in labels][:2] == [True, False]
+    assert call("/label_pick", 2)[1]["picked"]
+    labels = call("/label_accept", "a green fish sings", 1.25, 2.75)
+    assert (labels[1]["verdict"], labels[1]["query"]) == ("fixed", "a green fish sings")
+    assert labels[2]["picked"]
+    gone = labels[2]["query"]
+    assert call("/label_reject")[2]["verdict"] == "rejected"
+    assert "does not end after it starts" in page.refusal("/label_accept", "a", 3, 2)
+    exported = read_annotations(call("/label_export"))
+    mine = [label for label in exported if not is_pseudo(label)]
+    assert [(a.query, a.relevant_windows) for a in mine] == [
+        ("a green fish sings", ((1.25, 2.75),))
+    ]
+    assert not [a for a in exported if (a.query, a.vid) == (gone, video)]
+
+    assert "unknown recipe" in page.refusal("/tune", "../../etc/passwd", "", 20, "all", 1)
+    assert call("/tune", "head-only", "", 20, "all", 3)["state"] in ("waiting", "running")
+    assert call("/tune_stop")["state"] in ("stopping", "stopped")
+    page.until("/tune_progress", "stopped")
+    call("/tune", "head-only", "", 20, "all", 3)
+    said = page.until("/tune_progress", "done")
+    called.add("/tune_progress")
+    assert said["done"] == 20
+    assert [step for step, _ in said["validation"]] == [20]
+    assert Path(call("/tune_use")).suffix == ".zip"
+    answers = page.call("/ground", "the red star spins", 1)[0]["answers"]
+    assert [answer["model"] for answer in answers] == ["training-free", asking.YOURS]
+    assert set(named(page)) == called
 
 
 def test_browsers_get_what_they_can_play(tmp_path: Path):

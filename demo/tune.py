@@ -8,14 +8,13 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from zsvg.heads.kinds import HEADS
 from zsvg.low_label import is_pseudo
-from zsvg.recipes import load_recipe, recipe_names
+from zsvg.recipes import load_recipe
 from zsvg.report_figures import LearningFigure
 
 from .jobs import Job
 from .runs import bar
-from .tuning import ALL, TRUE, begin, history, packed, take
+from .tuning import ALL, TRUE, begin, heads, history, packed, recipes, take
 from .visit import Site, Visit
 
 WORDS = {ALL: "Pseudo labels, and yours", TRUE: "Only those that you accepted or fixed"}
@@ -39,7 +38,7 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
         with gr.Column(scale=5, min_width=320):
             have = gr.HTML(about_labels(None), apply_default_css=False, elem_id="tune-labels")
             recipe = gr.Dropdown(
-                recipe_names(),
+                recipes(),
                 value="coop",
                 label="Recipe",
                 filterable=False,
@@ -47,12 +46,7 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
             )
             source = gr.HTML(about_recipe("coop"), apply_default_css=False)
             head = gr.Dropdown(
-                [("as the recipe says", ""), *HEADS],
-                value="",
-                label="Head",
-                filterable=False,
-                visible=len(HEADS) > 1,
-                elem_id="tune-head",
+                head_choices("coop"), value="", label="Head", filterable=False, elem_id="tune-head"
             )
             steps = gr.Slider(
                 10, limits.steps, value=200, step=10, label="Steps", elem_id="tune-steps"
@@ -120,12 +114,16 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
 
     def use(recipe: str) -> tuple[Any, ...]:
         chosen = load_recipe(recipe)
-        return about_recipe(recipe), min(chosen.training.steps, limits.steps)
+        return (
+            about_recipe(recipe),
+            gr.Dropdown(choices=head_choices(recipe), value=""),
+            min(chosen.training.steps, limits.steps),
+        )
 
     polite, watched = site.polite, [said, curves, start, stop, attempt, download]
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     tab.select(about_labels, visit, have, **hidden)
-    recipe.input(polite(use), recipe, [source, steps], **hidden)
+    recipe.input(polite(use), recipe, [source, head, steps], **hidden)
     start.click(
         polite(start_run),
         [recipe, head, steps, which, weight, visit],
@@ -155,6 +153,13 @@ def about_labels(visit: Visit | None) -> str:
 def about_recipe(name: str) -> str:
     """Return where a recipe comes from."""
     return f'<p class="quiet">{escape(load_recipe(name).source)}</p>'
+
+
+def head_choices(recipe: str) -> list[tuple[str, str]]:
+    """Return the heads that go with a recipe; its own, which has no name here, comes first."""
+    own = load_recipe(recipe).head.kind
+    others = [(kind, kind) for kind in heads(recipe) if kind != own]
+    return [(f"{own}, the recipe's own", ""), *others]
 
 
 def learning(job: Job | None) -> str:

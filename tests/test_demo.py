@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -336,7 +337,7 @@ def test_every_named_endpoint(workshop: Page):
     ]
     assert not [a for a in exported if (a.query, a.vid) == (gone, video)]
 
-    assert "unknown recipe" in page.refusal("/tune", "../../etc/passwd", "", 20, "all", 1)
+    assert "no recipe" in page.refusal("/tune", "../../etc/passwd", "", 20, "all", 1)
     assert call("/tune", "head-only", "", 20, "all", 3)["state"] in ("waiting", "running")
     assert call("/tune_stop")["state"] in ("stopping", "stopped")
     page.until("/tune_progress", "stopped")
@@ -349,6 +350,31 @@ def test_every_named_endpoint(workshop: Page):
     answers = page.call("/ground", "the red star spins", 1)[0]["answers"]
     assert [answer["model"] for answer in answers] == ["training-free", asking.YOURS]
     assert set(named(page)) == called
+
+
+def test_heads_other_than_the_recipes_own(workshop: Page):
+    client = workshop.another_client()
+    call = functools.partial(workshop.call, client=client)
+    call("/label", "folder", [])
+    while call("/label_progress")["state"] != "done":
+        time.sleep(0.3)
+    call("/open", workshop.file(workshop.videos[0]))
+    for recipe, head in (("coop", "map"), ("head-only", "span"), ("ppt", "pointing")):
+        call("/tune", recipe, head, 2, "all", 1)
+        while (said := call("/tune_progress"))["state"] in ("waiting", "running"):
+            time.sleep(0.3)
+        assert (said["state"], said["done"]) == ("done", 2)
+        with zipfile.ZipFile(call("/tune_use")) as model:
+            manifest = json.loads(model.read("model/zsvg.json"))
+        assert manifest["head"]["kind"] == head
+        answers = call("/ground", "the red star spins", 1)[0]["answers"]
+        assert [answer["model"] for answer in answers] == ["training-free", asking.YOURS]
+    for recipe, head, message in (
+        ("coop", "pointing", "no head 'pointing' for coop"),
+        ("ppt", "map", "no head 'map' for ppt; choose one of pointing"),
+        ("dapl", "", "no recipe 'dapl' here"),
+    ):
+        assert message in workshop.refusal("/tune", recipe, head, 2, "all", 1, client=client)
 
 
 def test_browsers_get_what_they_can_play(tmp_path: Path):

@@ -9,13 +9,16 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 import zipfile
+from base64 import b64decode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +27,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from PIL import Image
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
@@ -33,7 +37,7 @@ from tests.demo_pages import Page, labelled_page
 from zsvg.low_label import is_pseudo
 from zsvg.records import read_annotations
 from zsvg.resources import demo_module, shipped
-from zsvg.video import cut, decode_summary, probe
+from zsvg.video import cut, decode_summary, load_frames_at, probe
 
 app, asking, jobs, previews, timeline, visits = (
     demo_module(name) for name in ("app", "asking", "jobs", "previews", "timeline", "visit")
@@ -411,6 +415,41 @@ def test_browsers_get_what_they_can_play(tmp_path: Path):
         assert "you see a copy" in clip.note
         assert probe(clip.shown).duration == pytest.approx(clip.info.duration, abs=0.15)
     assert len(clip.film) == previews.FILM
+
+
+def turned_video(path: Path) -> Path:
+    """Write a video coded 64 x 48 whose header turns it clockwise; upright, its top is red.
+
+    Muxers give no way to say so, hence the matrix is written over the one of the track's header.
+    """
+    pictures = np.full((12, 48, 64, 3), (20, 40, 200), np.uint8)
+    pictures[:, :, :16] = (220, 30, 30)  # what is left in the file comes to the top
+    content = bytearray(encode_video(path, pictures).read_bytes())
+    matrix = content.index(b"tkhd") + 44
+    assert struct.unpack(">9i", content[matrix : matrix + 36])[0] == 1 << 16
+    one, w = 1 << 16, 1 << 30
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 48 << 16, 0, w)
+    path.write_bytes(content)
+    return path
+
+
+def test_turned_videos_are_upright_everywhere(tmp_path: Path):
+    video = turned_video(tmp_path / "phone.mp4")
+    assert probe(video).rotation == -90
+    clip = previews.open_clip(video, tmp_path / "kept", visits.Limits())
+    assert "turned): you see a copy" in clip.note
+    assert clip.aspect == 48 / 64
+    cut(video, 0.2, 0.8, tmp_path / "cut.mp4")
+    pictures = [Image.open(BytesIO(b64decode(clip.film[0].partition(",")[2])))]
+    for file in (clip.shown, tmp_path / "cut.mp4"):
+        info = probe(file)
+        assert (info.width, info.height, info.rotation) == (48, 64, 0)
+        pictures.append(Image.fromarray(load_frames_at(file, [0.1], 64, "squash")[0]))
+    for picture in pictures:
+        red, _, blue = np.asarray(picture.convert("RGB").resize((8, 8)))[1, 4]
+        assert red > 150 > 100 > blue  # top
+        red, _, blue = np.asarray(picture.convert("RGB").resize((8, 8)))[6, 4]
+        assert blue > 150 > 100 > red  # bottom
 
 
 def test_previews_of_large_pictures_are_small(tmp_path: Path):

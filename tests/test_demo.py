@@ -15,7 +15,7 @@ import sys
 import time
 import zipfile
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -217,6 +217,11 @@ def test_nothing_outside_the_servers_folder_is_handed_out(page: Page, small_vide
         assert b"build_demo" not in body
 
 
+def test_what_the_page_does_not_use_is_closed(page: Page):
+    for path in ("/gradio_api/process_recording", "/gradio_api/vibe-edit"):
+        assert page.post(path, b"", {})[0] == 403
+
+
 def described(path: Path | str) -> dict[str, Any]:
     """A file as the page's own script names it to the server."""
     return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
@@ -254,6 +259,35 @@ def test_uploads_leave_room_on_the_disk(page: Page, monkeypatch: pytest.MonkeyPa
     assert page.upload(bytes(1024))[0] == 507
     monkeypatch.undo()
     assert page.upload(bytes(1024))[0] == 200
+
+
+def test_uploads_that_break_off_leave_nothing(page: Page):
+    kept = set(page.served.rglob("*"))
+    address = urlparse(page.url)
+    head = b'--x\r\ncontent-disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        connection.sendall(
+            b"POST /gradio_api/upload HTTP/1.1\r\nhost: here\r\ncontent-length: 900000\r\n"
+            b"content-type: multipart/form-data; boundary=x\r\n\r\n" + head + bytes(400_000)
+        )
+        wait_for(lambda: set(page.served.rglob("*")) > kept)
+    wait_for(lambda: set(page.served.rglob("*")) == kept)
+    assert page.upload(bytes(1024))[0] == 200
+
+
+def test_uploads_stop_when_the_disk_runs_full(page: Page, monkeypatch: pytest.MonkeyPatch):
+    kept = set(page.served.rglob("*"))
+    room = iter([10**12, 10**12])
+    monkeypatch.setattr(demo_module("gate"), "_free", lambda: next(room, 0))
+    assert page.upload(bytes(900_000))[0] == 400
+    assert set(page.served.rglob("*")) == kept
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_pages_tell_browsers_to_stay_here(page: Page):

@@ -18,6 +18,10 @@ from .tuning import ALL, TRUE, begin, heads, history, packed, recipes, take
 from .visit import Site, Visit
 
 WORDS = {ALL: "Pseudo labels, and yours", TRUE: "Only those that you accepted or fixed"}
+BEFORE = (
+    '<p class="quiet">While it tunes, loss and validation are drawn here. The result can then be '
+    "asked in Ground.</p>"
+)
 ASK_AGAIN = """() => {
   const ask = document.querySelector("#ground-ask");
   if (document.querySelector("#ground-player video")) ask.click();
@@ -67,7 +71,7 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
                     "Stop", size="md", min_width=90, interactive=False, elem_id="tune-stop"
                 )
         with gr.Column(scale=7, min_width=320):
-            said = gr.HTML("", elem_id="tune-said", apply_default_css=False)
+            said = gr.HTML(BEFORE, elem_id="tune-said", apply_default_css=False)
             curves = gr.HTML("", elem_id="tune-curves", apply_default_css=False)
             with gr.Row(elem_classes="files"):
                 attempt = gr.Button(

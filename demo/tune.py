@@ -61,7 +61,7 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
                 label="Labels to tune on",
             )
             weight = gr.Slider(
-                1, 20, value=5, step=1, label="Weight of one of yours beside a pseudo label"
+                1, 20, value=5, step=1, label="One of your labels counts as this many pseudo labels"
             )
             with gr.Row(elem_classes="ask"):
                 start = gr.Button(

@@ -170,6 +170,7 @@ class Job:
             text=True,
             encoding="utf-8",
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,  # Ctrl-C is for the page, which then stops its runs
         ) as process:
             reader = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
             reader.start()

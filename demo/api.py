@@ -14,6 +14,7 @@ far it is. A run that nobody asks about for three minutes is stopped; the same c
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,7 @@ def endpoints(site: Site, visit: gr.State) -> None:
         described = (function.__doc__ or "").splitlines()[0]
         results = outputs if isinstance(outputs, Sequence) else [outputs]
 
+        @functools.wraps(function)  # clients see its parameters by name
         def call(*given: Any) -> Any:
             result = site.polite(function)(*given)
             return (*result, given[-1]) if isinstance(result, tuple) else (result, given[-1])

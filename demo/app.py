@@ -142,6 +142,8 @@ def _theme() -> gr.themes.Base:
         "input_placeholder_color": quiet,
         "button_primary_background_fill": ("#1d2126", "#e8e6e1"),
         "button_primary_background_fill_hover": ("#3a4149", "#ffffff"),
+        "button_primary_border_color": ("#1d2126", "#e8e6e1"),
+        "button_primary_border_color_hover": ("#3a4149", "#ffffff"),
         "button_primary_text_color": ("#ffffff", "#14171a"),
         "button_secondary_background_fill": card,
         "button_secondary_background_fill_hover": page,

@@ -9,11 +9,17 @@ from typing import Any
 from urllib.parse import unquote
 
 from gradio.utils import get_upload_folder
+from starlette.formparsers import MultiPartException
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
 RESERVE = 1024**3  # bytes of the disk that uploads leave free
-_ADDRESS = re.compile(r"/file[=/]+[a-z][a-z0-9+.-]+:|/proxy=")  # a drive is one letter
+_CLOSED = re.compile(
+    r"/file[=/]+[a-z][a-z0-9+.-]+:|/proxy="  # addresses of the web; a drive is one letter
+    r"|/process_recording|/vibe-"  # these keep files, and the page has no use for them
+)
+
+_FULL = "the disk of the server is full"
 
 # Gradio builds its pages with inline scripts and styles, and its templates with `Function`.
 POLICY = (
@@ -29,7 +35,7 @@ class Gate:
 
     Gradio's file route also fetches web addresses for whoever asks; this page has no use for that,
     and a shared one should not be an open proxy. The policy keeps browsers from other hosts. The
-    last gigabyte of the disk is not for uploads.
+    last gigabyte of the disk is not for uploads, and one that breaks off leaves nothing.
     """
 
     def __init__(self, app: Any) -> None:
@@ -46,12 +52,27 @@ class Gate:
             await self.app(scope, receive, send)
             return
         path = unquote(scope["path"]).lower()
-        if _ADDRESS.search(path):
+        if _CLOSED.search(path):
             await PlainTextResponse("not served here", 403)(scope, receive, send)
             return
-        if path.endswith("/upload") and _free() < RESERVE:
-            await PlainTextResponse("the disk of the server is full", 507)(scope, receive, send)
+        uploads = path.rstrip("/").endswith("/upload")
+        if uploads and _free() < RESERVE:
+            await PlainTextResponse(_FULL, 507)(scope, receive, send)
             return
+
+        whole = False
+
+        async def receive_whole() -> Any:
+            nonlocal whole
+            message = await receive()
+            if not whole:
+                # Of all ends before the last byte, this is the one after which Gradio clears up.
+                if message["type"] == "http.disconnect":
+                    raise MultiPartException("the upload broke off")
+                if _free() < RESERVE:
+                    raise MultiPartException(_FULL)
+                whole = not message.get("more_body", False)
+            return message
 
         async def with_policy(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -65,7 +86,7 @@ class Gate:
                 }
             await send(message)
 
-        await self.app(scope, receive, with_policy)
+        await self.app(scope, receive_whole if uploads else receive, with_policy)
 
 
 def _free() -> int:

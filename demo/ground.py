@@ -15,6 +15,8 @@ from .timeline import Answer, answer_lanes, cards, component, timeline
 from .visit import Site, Visit
 
 PLAYER = "ground-player"
+MICRO_EXAMPLE = "a red circle spins\na blue star leaves"
+EXAMPLE = "a person opens the fridge\na dog runs to the door"
 PICTURES = 40  # on cards; decoding more takes longer than answering
 
 
@@ -33,7 +35,7 @@ def ground_tab(site: Site, visit: gr.State) -> None:
             )
             sentences = gr.Textbox(
                 label="What happens in the moments you look for? One sentence per line.",
-                placeholder="a red circle spins\na blue star leaves",
+                placeholder=MICRO_EXAMPLE if site.first.backbone.name == "micro" else EXAMPLE,
                 lines=3,
                 max_lines=limits.sentences,
                 elem_id="ground-sentences",

@@ -29,24 +29,33 @@ class Turns:
 
     def __init__(self, *, running: int, waiting: int) -> None:
         self._free = threading.Semaphore(running)
-        self._lock = threading.Lock()
-        self._room = running + waiting
+        self._change = threading.Condition()
+        self._places = running + waiting
+        self._taken = 0
+        self.closed = False
 
     def enter(self) -> None:
         """Take a place, to work or to wait.
 
         Raises:
-            ZsvgError: All are taken.
+            ZsvgError: All are taken, or the page ends.
         """
-        with self._lock:
-            if self._room == 0:
+        with self._change:
+            if self.closed or self._taken == self._places:
                 raise ZsvgError("the machine has enough to do for others; try again in a while")
-            self._room -= 1
+            self._taken += 1
 
     def leave(self) -> None:
         """Give the place back."""
-        with self._lock:
-            self._room += 1
+        with self._change:
+            self._taken -= 1
+            self._change.notify_all()
+
+    def close(self, seconds: float = 10.0) -> None:
+        """Let nobody begin any more, stop those who have, and wait so long for their end."""
+        with self._change:
+            self.closed = True
+            self._change.wait_for(lambda: self._taken == 0, seconds)
 
     def take(self, seconds: float) -> bool:
         """Wait so long for the turn; return whether it has come."""
@@ -129,7 +138,8 @@ class Job:
         self._thread.join(seconds)
 
     def _unwanted(self) -> bool:
-        return self._stop.is_set() or time.monotonic() - self._seen > UNWATCHED
+        stopped = self._stop.is_set() or self._turns.closed
+        return stopped or time.monotonic() - self._seen > UNWATCHED
 
     def _run(self) -> None:
         try:
@@ -160,6 +170,7 @@ class Job:
             text=True,
             encoding="utf-8",
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,  # Ctrl-C is for the page, which then stops its runs
         ) as process:
             reader = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
             reader.start()

@@ -32,8 +32,7 @@ def label_tab(site: Site, visit: gr.State) -> None:
                 [(WORDS[name], name) for name in given],
                 value=given[-2],
                 label="Which videos?",
-                info=f"Events are found by {short(site.first.backbone.name)} and put into words by "
-                f"{short(site.captioner)}.",
+                info=about_models(site.first.backbone.name, site.captioner),
                 elem_classes="chips",
             )
             uploads = gr.File(
@@ -173,3 +172,10 @@ def label_tab(site: Site, visit: gr.State) -> None:
     lanes.ends(polite(moved), None, [first, last], **quick)
     accept.click(polite(take), [query, first, last, visit], about, **quick)
     reject.click(polite(drop), visit, about, **quick)
+
+
+def about_models(backbone: str, captioner: str) -> str:
+    """Return who writes the labels, and what is left to the visitor."""
+    who, words = short(backbone), short(captioner)
+    writer = "" if who == words else f"{words} "
+    return f"{who} finds events and {writer}puts them into words. You accept, fix or reject them."

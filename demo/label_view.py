@@ -16,12 +16,12 @@ MARKS = {"open": "", "accepted": "✓", "fixed": "✎", "rejected": "✕"}
 
 
 def names(bench: Bench) -> list[tuple[str, str]]:
-    """Return the choices of the list of videos: how many labels each has, and how many wait."""
+    """Return the choices of the list of videos: how many labels each has, and how many are open."""
     rows = []
     for vid in sorted(bench.videos):
         own = bench.of(vid)
         undecided = sum(bench.entries[i].verdict == "open" for i in own)
-        rows.append((f"{vid}: {len(own)} labels, {undecided} to look at", vid))
+        rows.append((f"{vid}: {len(own)} labels, {undecided} open", vid))
     return rows
 
 

@@ -30,7 +30,8 @@ def bar(site: Site, job: Job | None, again: str) -> str:
         "stopped": f"Stopped. {again} continues with what is finished.",
         "failed": f"Failed: {site.without_folders(progress.error)}",
     }[progress.state]
-    lines = [words, *progress.result.get("lines", ()), *progress.result.get("failures", ())]
+    results = [line[:1].upper() + line[1:] for line in progress.result.get("lines", ())]
+    lines = [words, *results, *progress.result.get("failures", ())]
     text = "".join(f"<p>{escape(site.without_folders(line))}</p>" for line in lines)
     text = f'<div role="status">{text}</div>'
     if progress.over:

@@ -41,8 +41,8 @@ def draw(site: Site, name: str) -> tuple[Path, list[str]]:
     with site.drawing:
         if not file.exists():
             write_video_file(scene, file)
-    # The shortest sentence of each kind, so that the page shows what can be asked.
-    queries = sorted(annotations, key=lambda a: len(a.query), reverse=True)
+    # The plainest sentence of each kind, so that the page shows what can be asked.
+    queries = sorted(annotations, key=lambda a: ("," in a.query, len(a.query)), reverse=True)
     by_kind = {a.extra["kind"]: a.query for a in queries}
     kinds = ("action", "object", "attribute", "relation")
     return file, [by_kind[kind] for kind in kinds if kind in by_kind][:3]

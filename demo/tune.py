@@ -8,17 +8,20 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from zsvg.heads.kinds import HEADS
 from zsvg.low_label import is_pseudo
-from zsvg.recipes import load_recipe, recipe_names
+from zsvg.recipes import load_recipe
 from zsvg.report_figures import LearningFigure
 
 from .jobs import Job
 from .runs import bar
-from .tuning import ALL, TRUE, begin, history, packed, take
+from .tuning import ALL, TRUE, begin, heads, history, packed, recipes, take
 from .visit import Site, Visit
 
 WORDS = {ALL: "Pseudo labels, and yours", TRUE: "Only those that you accepted or fixed"}
+BEFORE = (
+    '<p class="quiet">While it tunes, loss and validation are drawn here. The result can then be '
+    "asked in Ground.</p>"
+)
 ASK_AGAIN = """() => {
   const ask = document.querySelector("#ground-ask");
   if (document.querySelector("#ground-player video")) ask.click();
@@ -39,7 +42,7 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
         with gr.Column(scale=5, min_width=320):
             have = gr.HTML(about_labels(None), apply_default_css=False, elem_id="tune-labels")
             recipe = gr.Dropdown(
-                recipe_names(),
+                recipes(),
                 value="coop",
                 label="Recipe",
                 filterable=False,
@@ -47,12 +50,7 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
             )
             source = gr.HTML(about_recipe("coop"), apply_default_css=False)
             head = gr.Dropdown(
-                [("as the recipe says", ""), *HEADS],
-                value="",
-                label="Head",
-                filterable=False,
-                visible=len(HEADS) > 1,
-                elem_id="tune-head",
+                head_choices("coop"), value="", label="Head", filterable=False, elem_id="tune-head"
             )
             steps = gr.Slider(
                 10, limits.steps, value=200, step=10, label="Steps", elem_id="tune-steps"
@@ -63,7 +61,7 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
                 label="Labels to tune on",
             )
             weight = gr.Slider(
-                1, 20, value=5, step=1, label="Weight of one of yours beside a pseudo label"
+                1, 20, value=5, step=1, label="One of your labels counts as this many pseudo labels"
             )
             with gr.Row(elem_classes="ask"):
                 start = gr.Button(
@@ -73,7 +71,7 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
                     "Stop", size="md", min_width=90, interactive=False, elem_id="tune-stop"
                 )
         with gr.Column(scale=7, min_width=320):
-            said = gr.HTML("", elem_id="tune-said", apply_default_css=False)
+            said = gr.HTML(BEFORE, elem_id="tune-said", apply_default_css=False)
             curves = gr.HTML("", elem_id="tune-curves", apply_default_css=False)
             with gr.Row(elem_classes="files"):
                 attempt = gr.Button(
@@ -120,12 +118,16 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
 
     def use(recipe: str) -> tuple[Any, ...]:
         chosen = load_recipe(recipe)
-        return about_recipe(recipe), min(chosen.training.steps, limits.steps)
+        return (
+            about_recipe(recipe),
+            gr.Dropdown(choices=head_choices(recipe), value=""),
+            min(chosen.training.steps, limits.steps),
+        )
 
     polite, watched = site.polite, [said, curves, start, stop, attempt, download]
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     tab.select(about_labels, visit, have, **hidden)
-    recipe.input(polite(use), recipe, [source, steps], **hidden)
+    recipe.input(polite(use), recipe, [source, head, steps], **hidden)
     start.click(
         polite(start_run),
         [recipe, head, steps, which, weight, visit],
@@ -155,6 +157,13 @@ def about_labels(visit: Visit | None) -> str:
 def about_recipe(name: str) -> str:
     """Return where a recipe comes from."""
     return f'<p class="quiet">{escape(load_recipe(name).source)}</p>'
+
+
+def head_choices(recipe: str) -> list[tuple[str, str]]:
+    """Return the heads that go with a recipe; its own, which has no name here, comes first."""
+    own = load_recipe(recipe).head.kind
+    others = [(kind, kind) for kind in heads(recipe) if kind != own]
+    return [(f"{own}, the recipe's own", ""), *others]
 
 
 def learning(job: Job | None) -> str:

@@ -14,7 +14,7 @@ from zsvg.checkpoints import POINTER
 from zsvg.files import sha256_json
 from zsvg.heads.kinds import HEADS
 from zsvg.low_label import is_pseudo
-from zsvg.recipes import recipe_names
+from zsvg.recipes import load_recipe, recipe_names
 from zsvg.records import write_annotations
 
 from .jobs import Job
@@ -23,6 +23,17 @@ from .visit import Site, Visit
 
 ALL, TRUE = "all", "true"
 _PACKED = "model.zip"
+
+
+def recipes() -> list[str]:
+    """Return the shipped recipes that labels of this page can tune: they name no domains."""
+    return [name for name in recipe_names() if not load_recipe(name).prompts.domain_tokens]
+
+
+def heads(recipe: str) -> list[str]:
+    """Return the kinds of heads that go with a recipe: learned words that point have their own."""
+    points = load_recipe(recipe).prompts.points is not None
+    return [kind for kind in HEADS if (kind == "pointing") == points]
 
 
 def begin(
@@ -40,8 +51,8 @@ def begin(
     Args:
         site: The page.
         visit: Whose labels are tuned on.
-        recipe: Name of a shipped recipe.
-        head: Kind of the head; empty: the recipe's.
+        recipe: One of `recipes`.
+        head: One of `heads`; empty: the recipe's own.
         steps: How many.
         which: "all" labels, or those alone that the visitor has looked at: "true".
         true_weight: What one of those counts, where a pseudo label counts 1.
@@ -51,10 +62,10 @@ def begin(
     """
     if visit.tuning is not None and not visit.tuning.over:
         raise ZsvgError("a run is under way; stop it first")
-    if recipe not in recipe_names():  # no file of the server is a recipe
-        raise ZsvgError(f"unknown recipe {recipe!r}; choose one of {', '.join(recipe_names())}")
-    if head and head not in HEADS:
-        raise ZsvgError(f"unknown head {head!r}; choose one of {', '.join(HEADS)}")
+    if recipe not in recipes():  # no file of the server is a recipe
+        raise ZsvgError(f"no recipe {recipe!r} here; choose one of {', '.join(recipes())}")
+    if head and head not in heads(recipe):
+        raise ZsvgError(f"no head {head!r} for {recipe}; choose one of {', '.join(heads(recipe))}")
     if which not in (ALL, TRUE):
         raise ZsvgError(f"tune on {ALL} labels or the {TRUE} ones, not on {which!r}")
     if not 1 <= steps <= site.limits.steps:

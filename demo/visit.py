@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,8 +115,8 @@ class Site:
         self.device = device
         self.limits = limits
         self.turns = Turns(running=limits.running, waiting=limits.waiting)
-        self._temporary = tempfile.TemporaryDirectory(prefix="zsvg-demo-")
-        self.folder = Path(self._temporary.name)
+        self.folder = Path(tempfile.mkdtemp(prefix="zsvg-demo-"))
+        weakref.finalize(self, _end, self.turns, self.folder)  # with the program at the latest
         self.drawing = threading.Lock()  # of samples: two visitors draw none twice
 
     @property
@@ -184,6 +185,11 @@ class Site:
                 line = re.sub(re.escape(str(folder)) + inner, "", line)
         # What is left of other absolute paths is their last part.
         return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^\s/\\:'\"]+)*[/\\](?=[^\s/\\])", "", line)
+
+
+def _end(turns: Turns, folder: Path) -> None:
+    turns.close()  # a run would go on to write into the folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def short(name: str) -> str:

@@ -91,7 +91,7 @@ def tune(work: dict[str, Any], tell: Tell) -> None:
     """Tune on labels; write a model folder."""
     from zsvg.backbones.clip import load_backbone
     from zsvg.low_label import weigh_true
-    from zsvg.recipes import HeadRecipe, load_recipe
+    from zsvg.recipes import load_recipe
     from zsvg.records import read_annotations
     from zsvg.tuning import TuneOptions
     from zsvg.tuning import tune as run
@@ -99,9 +99,7 @@ def tune(work: dict[str, Any], tell: Tell) -> None:
     total = work["steps"]
     tell(doing="loading the backbone", done=0, total=total)
     recipe = load_recipe(work["recipe"])
-    changes: dict[str, Any] = {"training": recipe.training.model_copy(update={"steps": total})}
-    if work["head"]:
-        changes["head"] = HeadRecipe(kind=work["head"])
+    recipe = recipe.with_steps(total).with_head(work["head"] or recipe.head.kind)
     backbone = load_backbone(work["backbone"], work["device"])
     tell(doing="looking at the videos", done=0, total=total)
     begun: list[int] = []
@@ -116,7 +114,7 @@ def tune(work: dict[str, Any], tell: Tell) -> None:
         {vid: Path(path) for vid, path in work["videos"].items()},
         backbone,
         work["output"],
-        recipe=recipe.model_copy(update=changes),
+        recipe=recipe,
         options=TuneOptions(fps=work["fps"], framing=work["framing"], allow_truncated=True),
         cache=work["cache"],
         on_step=on_step,

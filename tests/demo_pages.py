@@ -86,7 +86,7 @@ class Page:
         """Upload a file as a browser does; return the status, and where it is on the server."""
         head = b'--x\r\ncontent-disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
         kind = {"content-type": "multipart/form-data; boundary=x"}
-        status, body = self._post("/gradio_api/upload", head + content + b"\r\n--x--\r\n", kind)
+        status, body = self.post("/gradio_api/upload", head + content + b"\r\n--x--\r\n", kind)
         return status, json.loads(body)[0] if status == 200 else ""
 
     def get(self, path: str) -> tuple[int, bytes]:
@@ -100,12 +100,13 @@ class Page:
         """Call an endpoint with data as it is, without a client library; return what it says."""
         kind = {"content-type": "application/json"}
         given = json.dumps({"data": data, "session_hash": session})
-        status, body = self._post(f"/gradio_api/call{name}", given, kind)
+        status, body = self.post(f"/gradio_api/call{name}", given, kind)
         if status != 200:
             return body.decode()
         return self.get(f"/gradio_api/call{name}/{json.loads(body)['event_id']}")[1].decode()
 
-    def _post(self, path: str, body: bytes | str, headers: dict[str, str]) -> tuple[int, bytes]:
+    def post(self, path: str, body: bytes | str, headers: dict[str, str]) -> tuple[int, bytes]:
+        """Send a request; return the status and what was answered."""
         connection = http.client.HTTPConnection(urlparse(self.url).netloc, timeout=120)
         connection.request("POST", path, body, headers)
         answer = connection.getresponse()

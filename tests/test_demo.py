@@ -6,14 +6,19 @@ import functools
 import http.client
 import json
 import os
+import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import zipfile
+from base64 import b64decode
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +27,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from PIL import Image
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
@@ -31,11 +37,13 @@ from tests.demo_pages import Page, labelled_page
 from zsvg.low_label import is_pseudo
 from zsvg.records import read_annotations
 from zsvg.resources import demo_module, shipped
-from zsvg.video import cut, decode_summary, probe
+from zsvg.video import cut, decode_summary, load_frames_at, probe
 
 app, asking, jobs, previews, timeline, visits = (
     demo_module(name) for name in ("app", "asking", "jobs", "previews", "timeline", "visit")
 )
+
+DOCUMENTATION = (Path(__file__).parent.parent / "docs" / "demo.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +217,11 @@ def test_nothing_outside_the_servers_folder_is_handed_out(page: Page, small_vide
         assert b"build_demo" not in body
 
 
+def test_what_the_page_does_not_use_is_closed(page: Page):
+    for path in ("/gradio_api/process_recording", "/gradio_api/vibe-edit"):
+        assert page.post(path, b"", {})[0] == 403
+
+
 def described(path: Path | str) -> dict[str, Any]:
     """A file as the page's own script names it to the server."""
     return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
@@ -248,6 +261,35 @@ def test_uploads_leave_room_on_the_disk(page: Page, monkeypatch: pytest.MonkeyPa
     assert page.upload(bytes(1024))[0] == 200
 
 
+def test_uploads_that_break_off_leave_nothing(page: Page):
+    kept = set(page.served.rglob("*"))
+    address = urlparse(page.url)
+    head = b'--x\r\ncontent-disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        connection.sendall(
+            b"POST /gradio_api/upload HTTP/1.1\r\nhost: here\r\ncontent-length: 900000\r\n"
+            b"content-type: multipart/form-data; boundary=x\r\n\r\n" + head + bytes(400_000)
+        )
+        wait_for(lambda: set(page.served.rglob("*")) > kept)
+    wait_for(lambda: set(page.served.rglob("*")) == kept)
+    assert page.upload(bytes(1024))[0] == 200
+
+
+def test_uploads_stop_when_the_disk_runs_full(page: Page, monkeypatch: pytest.MonkeyPatch):
+    kept = set(page.served.rglob("*"))
+    room = iter([10**12, 10**12])
+    monkeypatch.setattr(demo_module("gate"), "_free", lambda: next(room, 0))
+    assert page.upload(bytes(900_000))[0] == 400
+    assert set(page.served.rglob("*")) == kept
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_pages_tell_browsers_to_stay_here(page: Page):
     connection = http.client.HTTPConnection(urlparse(page.url).netloc)
     connection.request("GET", "/")
@@ -255,62 +297,122 @@ def test_pages_tell_browsers_to_stay_here(page: Page):
     assert "default-src 'self'" in headers["content-security-policy"]
 
 
-def test_every_named_endpoint(tmp_path_factory: pytest.TempPathFactory):
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with labelled_page(tmp_path_factory) as page:
-        called = set()
+        yield page
 
-        def call(name: str, *given: Any) -> Any:
-            called.add(name)
-            return page.call(name, *given)
 
-        said = call("/sample", "paper")
-        assert said["duration"] > 20
-        assert len(said["sentences"]) == 3
-        call("/open", page.file(page.videos[0]))
-        assert call("/ground", "the red star spins", 1)[0]["video"] == page.videos[0].stem
-        assert probe(call("/clip", 0, 0)).codec == "h264"
-        assert "labels yet" in page.refusal("/tune", "coop", "", 20, "all", 1)
-        assert call("/label", "folder", [])["state"] in ("waiting", "running")
-        assert page.refusal("/label", "folder", []) == "a run is under way; stop it first"
-        assert call("/label_stop")["state"] in ("stopping", "stopped")
-        assert page.until("/label_progress", "stopped")["videos"] == []
-        call("/label", "folder", [])
-        said = page.until("/label_progress", "done")
-        called.add("/label_progress")
-        assert said["videos"] == [video.stem for video in page.videos]
-        for video in said["videos"]:
-            labels = call("/labels", video)
-            if len(labels) > 2:
-                break
-        assert [label["picked"] for label in labels][:2] == [True, False]
-        assert call("/label_pick", 2)[1]["picked"]
-        labels = call("/label_accept", "a green fish sings", 1.25, 2.75)
-        assert (labels[1]["verdict"], labels[1]["query"]) == ("fixed", "a green fish sings")
-        assert labels[2]["picked"]
-        gone = labels[2]["query"]
-        assert call("/label_reject")[2]["verdict"] == "rejected"
-        assert "does not end after it starts" in page.refusal("/label_accept", "a", 3, 2)
-        exported = read_annotations(call("/label_export"))
-        mine = [label for label in exported if not is_pseudo(label)]
-        assert [(a.query, a.relevant_windows) for a in mine] == [
-            ("a green fish sings", ((1.25, 2.75),))
-        ]
-        assert not [a for a in exported if (a.query, a.vid) == (gone, video)]
+def named(page: Page) -> dict[str, list[str]]:
+    """The endpoints of a page, and the parameters of each."""
+    endpoints = page.client.view_api(return_format="dict")["named_endpoints"]
+    return {
+        name: [parameter["parameter_name"] for parameter in about["parameters"]]
+        for name, about in endpoints.items()
+    }
 
-        assert "unknown recipe" in page.refusal("/tune", "../../etc/passwd", "", 20, "all", 1)
-        assert call("/tune", "head-only", "", 20, "all", 3)["state"] in ("waiting", "running")
-        assert call("/tune_stop")["state"] in ("stopping", "stopped")
-        page.until("/tune_progress", "stopped")
-        call("/tune", "head-only", "", 20, "all", 3)
-        said = page.until("/tune_progress", "done")
-        called.add("/tune_progress")
-        assert said["done"] == 20
-        assert [step for step, _ in said["validation"]] == [20]
-        assert Path(call("/tune_use")).suffix == ".zip"
-        answers = page.call("/ground", "the red star spins", 1)[0]["answers"]
+
+def test_the_documentation_lists_the_endpoints(workshop: Page):
+    table = DOCUMENTATION.partition("<!-- endpoints -->")[2].partition("<!-- /endpoints -->")[0]
+    rows = re.findall(r"^\| `(/\w+)` \|(.*?)\|", table, re.MULTILINE)
+    assert {name: re.findall(r"`(\w+)`", takes) for name, takes in rows} == named(workshop)
+
+
+def test_the_documentations_client_works(workshop: Page, capsys: pytest.CaptureFixture[str]):
+    (example,) = re.findall(r"^```python\n(.*?)^```$", DOCUMENTATION, re.MULTILINE | re.DOTALL)
+    for there, here in {
+        "http://127.0.0.1:7860": workshop.url,
+        "videos/cam1.mp4": str(workshop.videos[0]),
+    }.items():
+        assert there in example
+        example = example.replace(there, here)
+    exec(example, {})
+    printed = capsys.readouterr().out
+    assert "'duration': 12" in printed
+    assert ".mp4" in printed
+    assert "'verdict': 'open'" in printed
+
+
+def test_every_named_endpoint(workshop: Page):
+    page = workshop
+    called = set()
+
+    def call(name: str, *given: Any) -> Any:
+        called.add(name)
+        return page.call(name, *given)
+
+    said = call("/sample", "paper")
+    assert said["duration"] > 20
+    assert len(said["sentences"]) == 3
+    call("/open", page.file(page.videos[0]))
+    assert call("/ground", "the red star spins", 1)[0]["video"] == page.videos[0].stem
+    assert probe(call("/clip", 0, 0)).codec == "h264"
+    assert "labels yet" in page.refusal("/tune", "coop", "", 20, "all", 1)
+    assert call("/label", "folder", [])["state"] in ("waiting", "running")
+    assert page.refusal("/label", "folder", []) == "a run is under way; stop it first"
+    assert call("/label_stop")["state"] in ("stopping", "stopped")
+    assert page.until("/label_progress", "stopped")["videos"] == []
+    call("/label", "folder", [])
+    said = page.until("/label_progress", "done")
+    called.add("/label_progress")
+    assert said["videos"] == [video.stem for video in page.videos]
+    for video in said["videos"]:
+        labels = call("/labels", video)
+        if len(labels) > 2:
+            break
+    assert [label["picked"] for label in labels][:2] == [True, False]
+    assert call("/label_pick", 2)[1]["picked"]
+    labels = call("/label_accept", "a green fish sings", 1.25, 2.75)
+    assert (labels[1]["verdict"], labels[1]["query"]) == ("fixed", "a green fish sings")
+    assert labels[2]["picked"]
+    gone = labels[2]["query"]
+    assert call("/label_reject")[2]["verdict"] == "rejected"
+    assert "does not end after it starts" in page.refusal("/label_accept", "a", 3, 2)
+    exported = read_annotations(call("/label_export"))
+    mine = [label for label in exported if not is_pseudo(label)]
+    assert [(a.query, a.relevant_windows) for a in mine] == [
+        ("a green fish sings", ((1.25, 2.75),))
+    ]
+    assert not [a for a in exported if (a.query, a.vid) == (gone, video)]
+
+    assert "no recipe" in page.refusal("/tune", "../../etc/passwd", "", 20, "all", 1)
+    assert call("/tune", "head-only", "", 20, "all", 3)["state"] in ("waiting", "running")
+    assert call("/tune_stop")["state"] in ("stopping", "stopped")
+    page.until("/tune_progress", "stopped")
+    call("/tune", "head-only", "", 20, "all", 3)
+    said = page.until("/tune_progress", "done")
+    called.add("/tune_progress")
+    assert said["done"] == 20
+    assert [step for step, _ in said["validation"]] == [20]
+    assert Path(call("/tune_use")).suffix == ".zip"
+    answers = page.call("/ground", "the red star spins", 1)[0]["answers"]
+    assert [answer["model"] for answer in answers] == ["training-free", asking.YOURS]
+    assert set(named(page)) == called
+
+
+def test_heads_other_than_the_recipes_own(workshop: Page):
+    client = workshop.another_client()
+    call = functools.partial(workshop.call, client=client)
+    call("/label", "folder", [])
+    while call("/label_progress")["state"] != "done":
+        time.sleep(0.3)
+    call("/open", workshop.file(workshop.videos[0]))
+    for recipe, head in (("coop", "map"), ("head-only", "span"), ("ppt", "pointing")):
+        call("/tune", recipe, head, 2, "all", 1)
+        while (said := call("/tune_progress"))["state"] in ("waiting", "running"):
+            time.sleep(0.3)
+        assert (said["state"], said["done"]) == ("done", 2)
+        with zipfile.ZipFile(call("/tune_use")) as model:
+            manifest = json.loads(model.read("model/zsvg.json"))
+        assert manifest["head"]["kind"] == head
+        answers = call("/ground", "the red star spins", 1)[0]["answers"]
         assert [answer["model"] for answer in answers] == ["training-free", asking.YOURS]
-        named = page.client.view_api(return_format="dict")["named_endpoints"]
-        assert set(named) == called
+    for recipe, head, message in (
+        ("coop", "pointing", "no head 'pointing' for coop"),
+        ("ppt", "map", "no head 'map' for ppt; choose one of pointing"),
+        ("dapl", "", "no recipe 'dapl' here"),
+    ):
+        assert message in workshop.refusal("/tune", recipe, head, 2, "all", 1, client=client)
 
 
 def test_browsers_get_what_they_can_play(tmp_path: Path):
@@ -347,6 +449,41 @@ def test_browsers_get_what_they_can_play(tmp_path: Path):
         assert "you see a copy" in clip.note
         assert probe(clip.shown).duration == pytest.approx(clip.info.duration, abs=0.15)
     assert len(clip.film) == previews.FILM
+
+
+def turned_video(path: Path) -> Path:
+    """Write a video coded 64 x 48 whose header turns it clockwise; upright, its top is red.
+
+    Muxers give no way to say so, hence the matrix is written over the one of the track's header.
+    """
+    pictures = np.full((12, 48, 64, 3), (20, 40, 200), np.uint8)
+    pictures[:, :, :16] = (220, 30, 30)  # what is left in the file comes to the top
+    content = bytearray(encode_video(path, pictures).read_bytes())
+    matrix = content.index(b"tkhd") + 44
+    assert struct.unpack(">9i", content[matrix : matrix + 36])[0] == 1 << 16
+    one, w = 1 << 16, 1 << 30
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 48 << 16, 0, w)
+    path.write_bytes(content)
+    return path
+
+
+def test_turned_videos_are_upright_everywhere(tmp_path: Path):
+    video = turned_video(tmp_path / "phone.mp4")
+    assert probe(video).rotation == -90
+    clip = previews.open_clip(video, tmp_path / "kept", visits.Limits())
+    assert "turned): you see a copy" in clip.note
+    assert clip.aspect == 48 / 64
+    cut(video, 0.2, 0.8, tmp_path / "cut.mp4")
+    pictures = [Image.open(BytesIO(b64decode(clip.film[0].partition(",")[2])))]
+    for file in (clip.shown, tmp_path / "cut.mp4"):
+        info = probe(file)
+        assert (info.width, info.height, info.rotation) == (48, 64, 0)
+        pictures.append(Image.fromarray(load_frames_at(file, [0.1], 64, "squash")[0]))
+    for picture in pictures:
+        red, _, blue = np.asarray(picture.convert("RGB").resize((8, 8)))[1, 4]
+        assert red > 150 > 100 > blue  # top
+        red, _, blue = np.asarray(picture.convert("RGB").resize((8, 8)))[6, 4]
+        assert blue > 150 > 100 > red  # bottom
 
 
 def test_previews_of_large_pictures_are_small(tmp_path: Path):
@@ -437,37 +574,62 @@ def test_two_pages_do_not_share_anything(grounder: zsvg.Grounder, tiny_clip_fold
             assert not [key for key, value in vars(module).items() if isinstance(value, kept)]
 
 
-def test_the_command_serves_two_models_and_leaves_nothing(tiny_clip_folder: Path, tmp_path: Path):
+@contextmanager
+def command(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run `zsvg demo` with a temporary folder of its own; yield the process and its address."""
     with socket.socket() as probe_socket:
         probe_socket.bind(("127.0.0.1", 0))
         port = probe_socket.getsockname()[1]
-    names = ["--model", "micro", "--model", f"local-dir:{tiny_clip_folder}"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "zsvg", "demo", *names, "--port", str(port), "--device", "cpu"],
+        [sys.executable, "-m", "zsvg", "demo", *options, "--port", str(port), "--device", "cpu"],
         env={
             **os.environ,
             "PYTHONPATH": str(Path(zsvg.__file__).parent.parent),
-            "TMPDIR": str(tmp_path),
+            "TMPDIR": str(folder),
         },
         stdout=subprocess.DEVNULL,
     )
+    url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline and process.poll() is None:
-            with (
-                suppress(OSError),
-                urlopen(f"http://127.0.0.1:{port}/config", timeout=30) as answer,
-            ):
-                config = answer.read().decode()
+            with suppress(OSError), urlopen(url, timeout=30):
                 break
             time.sleep(0.3)
+        yield process, url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_command_serves_two_models_and_leaves_nothing(tiny_clip_folder: Path, tmp_path: Path):
+    names = ["--model", "micro", "--model", f"local-dir:{tiny_clip_folder}"]
+    with command(tmp_path, *names) as (process, url):
+        config = urlopen(f"{url}/config", timeout=60).read().decode()
         assert "on micro: nothing trained" in config
         assert "on local-dir:tiny-clip: nothing trained" in config
         assert str(tiny_clip_folder.parent) not in config
         assert len(list(tmp_path.glob("zsvg-demo-*"))) == 2
-    finally:
         process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+        assert process.wait(60) == 0
+    assert not list(tmp_path.glob("zsvg-demo-*"))
+
+
+def test_a_page_that_is_terminated_takes_its_runs_and_files_along(
+    tiny_clip_folder: Path, small_video: Path, tmp_path: Path
+):
+    from gradio_client import Client
+
+    names = ["--model", f"local-dir:{tiny_clip_folder}", "--captioner", "micro"]
+    with command(tmp_path, *names, "--videos", str(small_video.parent)) as (process, url):
+        client = Client(url, verbose=False)
+        client.predict("folder", [], api_name="/label")
+        while client.predict(api_name="/label_progress")["state"] != "running":
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert not list(tmp_path.glob("zsvg-demo-*"))
+    time.sleep(3)  # nothing comes back that a run were still to write
     assert not list(tmp_path.glob("zsvg-demo-*"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,6 +116,7 @@ def demo(
 
     Example: zsvg demo --model kitchen/ --videos videos/
     """
+    import signal
     import tempfile
 
     from zsvg.resources import demo_module
@@ -124,6 +126,8 @@ def demo(
     names = model or ["micro"]
     if len(names) > 2:
         raise ZsvgError(f"--model is given {len(names)} times; two fit side by side")
+    # Service managers end a server so; by itself Python would leave the folders behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="zsvg-demo-served-") as served:
         # Gradio serves this whole folder, and by default shares it with all its other programs.
         os.environ["GRADIO_TEMP_DIR"] = served
@@ -136,7 +140,8 @@ def demo(
             limits=limits,
         )
         options = demo_module("app").launch_options(limits)
-        page.launch(share=share, server_port=port, **options)
+        with suppress(KeyboardInterrupt):  # the usual end of a page, at whatever point it comes
+            page.launch(share=share, server_port=port, **options)
 
 
 def _models(names: list[str], device: str | None) -> Any:

@@ -135,7 +135,7 @@ def summary(clip: Clip, answers: Sequence[Answer]) -> list[str]:
     lines = [f"{count} moments in {clip.info.duration:.1f} s of {clip.vid}."]
     missing = sum(answer.absent for answer in answers)
     if missing:
-        lines.append(f"{missing} of {len(answers)} answers: no such moment.")
+        lines.append(f"{missing} of {len(answers)} answers: perhaps no such moment.")
     return lines
 
 

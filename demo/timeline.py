@@ -40,8 +40,8 @@ class Answer:
 
     @property
     def absent(self) -> bool:
-        """Whether the model says that no such moment is in the video."""
-        return not self.grounding.moments
+        """Whether the model says that no such moment may be in the video."""
+        return self.grounding.absent or not self.grounding.moments
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the endpoint `/ground` does; the curve has at most `MAX_POINTS` points."""
@@ -144,11 +144,10 @@ def answer_lanes(answers: Iterable[Answer]) -> list[Lane]:
         lanes.append(
             Lane(
                 name=query,
-                note=answer.model,
+                note=f"{answer.model}: perhaps no such moment" if answer.absent else answer.model,
                 style=answer.side,
                 bars=bars,
                 curve=thin(answer.grounding),
-                empty="no such moment" if answer.absent else "",
             )
         )
     return lanes
@@ -194,9 +193,7 @@ def thin(grounding: Grounding) -> tuple[NDArray[np.float64], NDArray[np.float64]
 def _side(answer: Answer, index: int, pictures: dict[tuple[int, int], str], *, named: bool) -> str:
     head = f"<h3>{escape(answer.model)}</h3>" if named else ""
     if answer.absent:
-        return (
-            f'<div class="zc-side {answer.side}">{head}<p>No such moment in this video.</p></div>'
-        )
+        head += "<p>Perhaps no such moment in this video: no score is high for this model.</p>"
     items = []
     for rank, m in enumerate(answer.grounding.moments):
         picture = pictures.get((index, rank))

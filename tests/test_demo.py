@@ -18,6 +18,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -534,6 +535,23 @@ def test_sentences_and_names_are_escaped(small_video: Path, tmp_path: Path):
         assert "<img src=x" not in html
         assert "<b>m</b>" not in html
         assert 'data-start="1.000"' in html
+
+
+def test_a_moment_that_may_not_be_there_is_shown_with_doubt():
+    moment = zsvg.grounder.Moment(start=1.0, end=2.0, score=0.1)
+    answer = zsvg.Grounding(
+        query="a", vid="v", moments=(moment,), curve=np.ones(8, np.float32),
+        centres=np.arange(8) / 2 + 0.25, absent=True,
+    )  # fmt: skip
+    doubted = timeline.Answer(model="m", side="a", grounding=answer)
+    sure = replace(doubted, grounding=replace(answer, absent=False))
+    assert doubted.to_json()["absent"] is True
+    assert sure.to_json()["absent"] is False
+    for said, expected in ((doubted, True), (sure, False)):
+        card = timeline.cards("p", 1.0, [said], {})
+        (lane,) = timeline.answer_lanes([said])
+        assert 'data-start="1.000"' in card
+        assert ("no such moment" in card) is ("no such moment" in lane.note) is expected
 
 
 def test_the_page_says_who_answers(grounder: zsvg.Grounder, tiny_clip_folder: Path):

@@ -9,7 +9,7 @@ reported ones. A method is a shipped recipe. A budget is the share, in percent, 
 videos whose true labels are given: 0 tunes on pseudo labels of all of them, "5+" on those and true
 labels of 5 %, which weigh `MIXED_WEIGHT` times as much, the others on true labels alone. Videos,
 pseudo labels and test queries are those of `zsvg quickstart`; where all true labels are given there
-are three times as many steps, as there.
+are three times as many steps of the head, as there.
 
 So that methods differ by their prompts alone, all have the steps and batches of `SCHEDULE` instead
 of their own: the head learns as long with each of them, and prompts in the image tower, slow to
@@ -55,7 +55,7 @@ METHODS = (
 )  # fmt: skip
 BUDGETS = ("0", "1", "5", "10", "100")
 SCHEDULE = {"steps": 200, "batch_size": 32}
-VISUAL = {"steps": 250, "visual_share": 0.2, "visual_batch_size": 2, "visual_clips": 128}
+VISUAL_STEPS, VISUAL = 50, {"visual_batch_size": 2, "visual_clips": 128}
 MIXED_WEIGHT = 4.0
 _TEXT_BLOCKS = 3  # of `micro`; its image tower has 5
 
@@ -68,10 +68,15 @@ def recipe_of(method: str, budget: str) -> Recipe:
         depth = min(prompts.text_depth, _TEXT_BLOCKS)
         coupled = {"vision_depth": depth} if prompts.coupled else {}
         prompts = prompts.model_copy(update={"text_depth": depth, **coupled})
-    schedule = {**SCHEDULE, **(VISUAL if prompts.vision_tokens or prompts.border else {})}
-    training = recipe.training.model_copy(update=schedule)
+    training = recipe.training.model_copy(update=SCHEDULE | {"visual_share": 1.0})
     recipe = recipe.model_copy(update={"prompts": prompts, "training": training})
-    return supervised_recipe(recipe) if budget == "100" else recipe
+    if budget == "100":
+        recipe = supervised_recipe(recipe)
+    if not (prompts.vision_tokens or prompts.border):
+        return recipe
+    steps = recipe.training.steps + VISUAL_STEPS
+    more = {"steps": steps, "visual_share": VISUAL_STEPS / steps, **VISUAL}
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update=more)})
 
 
 def labels_for(world: World, budget: str) -> list[Annotation]:

@@ -71,17 +71,20 @@ def recipes_page() -> str:
         "What `zsvg tune --recipe NAME` takes; `coop` is the default. A file of",
     ]
     parts += ["your own is a copy of one of these with other values: `--recipe own.yaml`."]
-    parts += ["", "| recipe | text prompts | vision prompts | learning rate | source |"]
+    parts += ["", "| recipe | method | text prompts | vision prompts | learning rate |"]
     parts += ["|---|---|---|---|---|"]
     for name in recipe_names():
         recipe = load_recipe(name)
         prompts = recipe.prompts
         text = f"depth {prompts.text_depth}" if prompts.text else "none"
+        if prompts.points:
+            text = "two that point"
         vision = f"border of {prompts.border:g}" if prompts.border else "none"
         if prompts.vision_tokens:
             vision = f"{prompts.vision_tokens}, depth {prompts.vision_depth}"
         rate = f"{recipe.training.prompt_learning_rate:g}"
-        parts.append(f"| [{name}](#{name}) | {text} | {vision} | {rate} | {recipe.source} |")
+        method = recipe.source.partition(":")[0]  # the whole source stands in the file below
+        parts.append(f"| [{name}](#{name}) | {method} | {text} | {vision} | {rate} |")
     for name in recipe_names():
         text = (shipped("prompts") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
         parts += ["", f"## {name}", "", "```yaml", text.rstrip(), "```"]

@@ -289,3 +289,13 @@ def test_a_model_says_where_a_moment_may_not_be_and_how_often_it_is_wrong(
     assert {bool(p.extra) for p in found} == {True, False}
     assert [p.pred_relevant_windows for p in found] == [p.pred_relevant_windows for p in scores[0]]
     assert not any(Grounder(backbone).ground(videos[a.vid], a.query).absent for a in held[:2])
+
+
+def test_pseudo_labels_and_annotations_may_be_numbered_alike(world, backbone, tmp_path):
+    videos, labels = world
+    pseudo = [replace(a, extra={"source": {"proposals": "blocks"}}) for a in labels]
+    outcome = tune([*pseudo, *labels], videos, backbone, tmp_path / "model", recipe=recipe(),
+                   options=OPTIONS, cache=tmp_path / "features")  # fmt: skip
+    held = [a for a in labels if a.vid in {b.vid for b in split_by_video(labels, 0.25, 0)[1]}]
+    predictions, _ = predict_all(zsvg.load(tmp_path / "model", backbone=backbone), held, videos)
+    assert outcome.held_out == pytest.approx(evaluate(predictions, held)["mIoU"], abs=1e-5)

@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -296,7 +296,8 @@ def _tune(
     finally:
         network.release()
     if processes.main:
-        asked = [a for a in held if a.query != FROM_FRAMES]
+        # Pseudo labels and annotations of one video may be numbered alike.
+        asked = [replace(a, qid=i) for i, a in enumerate(held) if a.query != FROM_FRAMES]
         manifest["held_out"], manifest["presence"] = (
             _held_out_scores(staged, manifest, backbone, asked, videos, options, cache)
             if asked

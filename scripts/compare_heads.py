@@ -20,18 +20,16 @@ The command may run several times at once, and beside `compare_prompts.py` with 
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare_prompts import COLUMNS, make, trivial_rows
+from compare_prompts import COLUMNS, make, percent, prepared, results
 from compare_pseudo_labels import VIDEOS, World, labels_of
 
-from zsvg.backbones.clip import load_backbone
 from zsvg.comparison import LANGUAGE_FREE, Material, Run, measure
 from zsvg.heads.kinds import HEADS
 from zsvg.microworld.domains import DEVELOPMENT
@@ -84,13 +82,7 @@ def main() -> None:
     parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=HEADS)
     parser.add_argument("--levels", nargs="+", default=list(LEVELS), choices=LEVELS)
     args = parser.parse_args()
-    backbone = load_backbone("micro")
-    worlds = []
-    for domain, seed in product(args.domains, args.seeds):
-        world = World(args.out / f"{domain}-{seed}", domain, seed, backbone)
-        world.folder.mkdir(parents=True, exist_ok=True)
-        make(world, "trivial", lambda world=world: {"rows": trivial_rows(world)})
-        worlds.append(world)
+    worlds = prepared(args)
     for level, head, world in product(args.levels, args.heads, worlds):
         if (head, level) != ("pointing", "features"):  # there would be no text to point from
             make(
@@ -103,28 +95,16 @@ def main() -> None:
 
 def report(worlds: Sequence[World], heads: Sequence[str], levels: Sequence[str]) -> None:
     """Print mIoU by head and level, then all numbers; ± is the standard deviation over runs."""
-
-    def read(name: str) -> list[dict[str, Any]] | None:
-        files = [world.folder / f"{name}.json" for world in worlds]
-        if not all(file.exists() for file in files):
-            return None
-        return [json.loads(file.read_text()) for file in files]
-
-    def cell(scores: Sequence[Mapping[str, Any]], column: str) -> str:
-        values = 100 * np.array([score[column] for score in scores])
-        spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-        return f"{values.mean():.1f}{spread}"
-
-    runs = {(h, v): found for h in heads for v in levels if (found := read(f"{h} {v}"))}
+    runs = {(h, v): found for h in heads for v in levels if (found := results(worlds, f"{h} {v}"))}
     title = f"{len(worlds)} runs (domain, seed)"
     rows = [
-        (h, *(cell([r["metrics"] for r in runs[h, v]], "mIoU") if (h, v) in runs else "-"
+        (h, *(percent([r["metrics"] for r in runs[h, v]], "mIoU") if (h, v) in runs else "-"
               for v in levels))
         for h in heads
     ]  # fmt: skip
     table(("mIoU of", *levels), rows, title=title)
 
-    trivial = read("trivial") or []
+    trivial = results(worlds, "trivial") or []
     every = {n: [t["rows"][n] for t in trivial] for n in (trivial[0]["rows"] if trivial else ())}
     every |= {f"{h}, {v}": [r["metrics"] for r in found] for (h, v), found in runs.items()}
     other = {f"{h}, {v}": [r["permuted"] for r in found] for (h, v), found in runs.items()}
@@ -132,9 +112,9 @@ def report(worlds: Sequence[World], heads: Sequence[str], levels: Sequence[str])
     rows = [
         (
             name,
-            *(cell(scores, column) for column in COLUMNS),
-            cell(other[name], "mIoU") if name in other else "",
-            *(cell([score["kinds"][kind] for score in scores], "mIoU") for kind in kinds),
+            *(percent(scores, column) for column in COLUMNS),
+            percent(other[name], "mIoU") if name in other else "",
+            *(percent([score["kinds"][kind] for score in scores], "mIoU") for kind in kinds),
         )
         for name, scores in every.items()
     ]

@@ -153,6 +153,33 @@ def make(world: World, name: str, work: Any) -> None:
             print(world.domain, world.seed, name, flush=True)
 
 
+def prepared(args: argparse.Namespace) -> list[World]:
+    """Return a world for each of `args.domains` and `args.seeds`, its training-free rows made."""
+    backbone = load_backbone("micro")
+    worlds = []
+    for domain, seed in product(args.domains, args.seeds):
+        world = World(args.out / f"{domain}-{seed}", domain, seed, backbone)
+        world.folder.mkdir(parents=True, exist_ok=True)
+        make(world, "trivial", lambda world=world: {"rows": trivial_rows(world)})
+        worlds.append(world)
+    return worlds
+
+
+def results(worlds: Sequence[World], name: str) -> list[dict[str, Any]] | None:
+    """Return what `make` wrote by that name in each world; None unless all have it."""
+    files = [world.folder / f"{name}.json" for world in worlds]
+    if not all(file.exists() for file in files):
+        return None
+    return [json.loads(file.read_text()) for file in files]
+
+
+def percent(scores: Sequence[Mapping[str, Any]], column: str) -> str:
+    """Return mean and standard deviation of a column over worlds."""
+    values = 100 * np.array([score[column] for score in scores])
+    spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{spread}"
+
+
 def main() -> None:
     """Make the runs that are missing and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -162,13 +189,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--budgets", nargs="+", default=list(BUDGETS))
     args = parser.parse_args()
-    backbone = load_backbone("micro")
-    worlds = []
-    for domain, seed in product(args.domains, args.seeds):
-        world = World(args.out / f"{domain}-{seed}", domain, seed, backbone)
-        world.folder.mkdir(parents=True, exist_ok=True)
-        make(world, "trivial", lambda world=world: {"rows": trivial_rows(world)})
-        worlds.append(world)
+    worlds = prepared(args)
     for budget, method, world in product(args.budgets, args.methods, worlds):
         make(
             world,
@@ -181,25 +202,15 @@ def main() -> None:
 def report(worlds: Sequence[World], methods: Sequence[str], budgets: Sequence[str]) -> None:
     """Print mIoU by budget, then R@1, sizes and time; ± is the standard deviation over runs."""
 
-    def read(name: str) -> list[dict[str, Any]] | None:
-        files = [world.folder / f"{name}.json" for world in worlds]
-        if not all(file.exists() for file in files):
-            return None
-        return [json.loads(file.read_text()) for file in files]
-
     def cell(runs: Sequence[Mapping[str, Any]] | None, column: str) -> str:
-        if runs is None:
-            return "-"
-        values = 100 * np.array([run["test"][column] for run in runs])
-        spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-        return f"{values.mean():.1f}{spread}"
+        return "-" if runs is None else percent([run["test"] for run in runs], column)
 
-    runs = {(m, b): read(f"{m} {b}") for m in methods for b in budgets}
+    runs = {(m, b): results(worlds, f"{m} {b}") for m in methods for b in budgets}
     title = f"{len(worlds)} runs (domain, seed); true labels given, percent of the videos"
-    trivial = read("trivial")
+    trivial = results(worlds, "trivial")
     if trivial is not None:
         rows = [
-            (name, *(cell([{"test": run["rows"][name]} for run in trivial], c) for c in COLUMNS))
+            (name, *(percent([run["rows"][name] for run in trivial], c) for c in COLUMNS))
             for name in trivial[0]["rows"]
         ]
         table(("without training", *COLUMNS), rows)

@@ -431,8 +431,10 @@ def _held_out_scores(
 
     try:
         before, tuned = ask(free, held), load(folder, backbone=backbone)
-        after = ask(tuned, held)
-        presence = calibrate(best(after), best(ask(tuned, elsewhere(held))))
+        # Together, so that each video is encoded once for both.
+        answers = ask(tuned, [*held, *elsewhere(held)])
+        after, others = answers[: len(held)], answers[len(held) :]
+        presence = calibrate(best(after), best(others))
     finally:
         detach_adapters(backbone)
     scores = {

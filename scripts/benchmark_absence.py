@@ -7,7 +7,7 @@ are the same sentences with another verb, of something that the same thing does 
 and `easy` ones are of other videos and of things that are not in this one at all. The script of the
 scene says so, not a model. A model refuses by the threshold that its tuning set (`zsvg.presence`);
 beside that stands what the best threshold in hindsight would refuse at a loss of 10 %, and the area
-under the ROC curve (50: the score knows nothing).
+under the ROC curve (50: it knows nothing). Without training there is only the best answer's score.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def area(present: np.ndarray, absent: np.ndarray) -> float:
 
 
 def measure(grounder: Grounder, folder: Path, asked: dict[str, dict[str, list[str]]]) -> Any:
-    """Return sort -> (scores of the best answers, whether they are called absent)."""
+    """Return sort -> (how well the best answers fit, whether they are called absent)."""
     videos = find_videos(folder / "test" / "videos")
     found: dict[str, list[tuple[float, bool]]] = {"present": [], "hard": [], "easy": []}
     for vid, sorts in asked.items():
@@ -68,7 +68,9 @@ def measure(grounder: Grounder, folder: Path, asked: dict[str, dict[str, list[st
         for sort, sentences in sorts.items():
             for sentence in sentences:
                 answer = grounder.ground(video, sentence, top_k=1)
-                found[sort].append((answer.moments[0].score, answer.absent))
+                best = answer.moments[0].score  # all there is without training
+                fit = best if answer.presence is None else answer.presence
+                found[sort].append((fit, answer.absent))
     return {sort: np.array(rows, dtype=np.float64).T for sort, rows in found.items()}
 
 

@@ -273,7 +273,7 @@ def test_a_model_says_where_a_moment_may_not_be_and_how_often_it_is_wrong(
     manifest = json.loads((tmp_path / "model" / MANIFEST).read_text())
     grounder = zsvg.load(tmp_path / "model", backbone=backbone)
     scores = [predict_all(grounder, asked, videos)[0] for asked in (held, elsewhere(held))]
-    present, absent = ([p.pred_relevant_windows[0][2] for p in found] for found in scores)
+    present, absent = ([p.extra["presence"] for p in found] for found in scores)
     expected = calibrate(present, absent)
     stored = manifest["presence"]
     assert stored == (None if expected is None else asdict(expected))
@@ -284,11 +284,11 @@ def test_a_model_says_where_a_moment_may_not_be_and_how_often_it_is_wrong(
     strict = zsvg.load(tmp_path / "model", backbone=backbone)
     found, _ = predict_all(strict, held, videos)
     assert [p.extra for p in found] == [
-        {"absent": True} if score < threshold else {} for score in present
+        {"presence": fit} | ({"absent": True} if fit < threshold else {}) for fit in present
     ]
-    assert {bool(p.extra) for p in found} == {True, False}
+    assert {"absent" in p.extra for p in found} == {True, False}
     assert [p.pred_relevant_windows for p in found] == [p.pred_relevant_windows for p in scores[0]]
-    assert not any(Grounder(backbone).ground(videos[a.vid], a.query).absent for a in held[:2])
+    assert not any(Grounder(backbone).ground(videos[a.vid], a.query).extra for a in held[:2])
 
 
 def test_pseudo_labels_and_annotations_may_be_numbered_alike(world, backbone, tmp_path):

@@ -83,6 +83,7 @@ class TestEveryHead:
         assert real[:, 0].all()
         assert (output.scores.diff(dim=1) <= 1e-7).all()
         assert (output.scores <= 1).all()
+        assert output.presence.shape == (3,)
         assert (output.relevance[~inputs["frame_mask"]] == 0).all()
         assert make(kind, answers=2)(**inputs).moments.shape == (3, 2, 2)
 
@@ -100,6 +101,7 @@ class TestEveryHead:
             single = head(**alone)
             close(single.moments[0], together.moments[row])
             close(single.scores[0], together.scores[row])
+            close(single.presence[0], together.presence[row])
             close(single.relevance[0], together.relevance[row, :length])
 
     @torch.no_grad()
@@ -113,6 +115,7 @@ class TestEveryHead:
         clean, same = head(**inputs), head(**dirty)
         close(clean.moments, same.moments)
         close(clean.scores, same.scores)
+        close(clean.presence, same.presence)
 
     @torch.no_grad()
     def test_batch_order_does_not_matter(self, kind):

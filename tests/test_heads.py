@@ -308,6 +308,19 @@ def test_a_run_is_judged_by_its_direction():
     torch.testing.assert_close(judged.fit[0, 0], judged.fit[0, 1])
 
 
+@torch.no_grad()
+def test_presence_is_the_fit_of_the_run_that_is_answered():
+    head, inputs = make_head(answers=1), make_inputs()
+    output = head(**inputs)
+    runs = output.runs
+    for row in range(len(output.moments)):
+        there = [i for i in range(runs.masks.shape[1]) if runs.masks[row, i].any()]
+        best = max(there, key=lambda i: runs.logits[row, i])
+        score = runs.logits[row, best].sigmoid()
+        torch.testing.assert_close(output.scores[row, 0], score)
+        assert output.presence[row] == runs.fit[row, best]
+
+
 def test_rank_and_contrast_losses_by_hand():
     logits, both = torch.zeros(1, 2), torch.tensor([[True, True]])
     # IoU .5 is half way between what counts for nothing and for everything.

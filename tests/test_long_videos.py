@@ -58,7 +58,12 @@ class Reader:
             spans = spans[np.argsort(spans[:, 0] - spans[:, 1], kind="stable")]
             moments[row, : len(spans)] = torch.from_numpy(spans).float()
             scores[row, : len(spans)] = torch.from_numpy(spans[:, 1] - spans[:, 0]).float()
-        return SimpleNamespace(moments=moments, scores=scores, relevance=(frames[..., 0] > 0) * 1.0)
+        return SimpleNamespace(
+            moments=moments,
+            scores=scores,
+            relevance=(frames[..., 0] > 0) * 1.0,
+            presence=scores.amax(-1),
+        )
 
 
 @torch.no_grad()
@@ -82,6 +87,7 @@ def test_a_video_that_fits_is_answered_as_by_one_call(clips):
         np.testing.assert_array_equal(seen.relevance, output.relevance[0])
         np.testing.assert_array_equal(seen.scores, output.scores[0, :count])
         np.testing.assert_allclose(seen.moments, output.moments[0, :count] * edges[-1], rtol=1e-6)
+        assert seen.presence == pytest.approx(float(output.presence[0]))
     assert (output.scores[0, count:] == 0).all()
 
 
@@ -108,6 +114,19 @@ def test_moments_come_out_whole_wherever_windows_end(clips, window, walls):
     which = close.argmin(axis=1)
     np.testing.assert_array_equal(which, np.unique(which))
     assert (np.diff(seen.scores) <= 0).all()
+
+
+def test_a_sentence_is_in_the_video_as_surely_as_in_its_best_window():
+    head, text = a_head(), a_sentence()
+    features, edges = a_video(40)
+    alone = [
+        look(head, features[start : start + 16], edges[: 16 + 1], text).presence
+        for start in (0, 8, 16)
+    ]
+    alone.append(look(head, features[24:], edges[24:] - edges[24], text).presence)
+    seen = look(head, features, edges, text, window=16)
+    assert seen.presence == pytest.approx(max(alone), abs=1e-6)
+    assert len(set(alone)) == 4
 
 
 def test_an_hour_is_seen_in_windows_of_one_size():

@@ -28,6 +28,7 @@ from zsvg.features import FrameFeatures, extract
 from zsvg.heads.long_videos import look
 from zsvg.heads.training_free import ScorerOptions, find_moments
 from zsvg.model_folder import ADAPTER_FILE, MANIFEST, attach_adapter, load_head, read_manifest
+from zsvg.moments import Spans
 from zsvg.video import Framing, find_videos
 
 if TYPE_CHECKING:
@@ -79,9 +80,10 @@ class Grounding:
         moments: Answers, best first.
         curve: (T,) float32 relevance of each clip to the sentence.
         centres: (T,) middle of each clip, seconds.
-        absent: The best answer scores so low that the moment may not be in the video; the model
-            folder says how often that is said of moments that are (`zsvg.presence`). Always False
-            without training.
+        presence: How well the best answer fits; of one model, it compares across videos and
+            sentences, as scores do not. None without training.
+        absent: It fits so badly that the moment may not be in the video; the model folder says how
+            often that is said of moments that are (`zsvg.presence`). Always False without training.
     """
 
     query: str
@@ -89,7 +91,14 @@ class Grounding:
     moments: tuple[Moment, ...]
     curve: NDArray[np.float32]
     centres: NDArray[np.float64]
+    presence: float | None = None
     absent: bool = False
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What a written answer tells besides its moments: "presence", and "absent" if it is."""
+        told = {} if self.presence is None else {"presence": self.presence}
+        return told | ({"absent": True} if self.absent else {})
 
 
 class Grounder:
@@ -139,8 +148,8 @@ class Grounder:
         return tuple(self.backbone.adapters.peft_config[self.adapter].domains or ())
 
     @property
-    def least_score(self) -> float:
-        """From which score of the best answer on a moment is taken to be there."""
+    def least_presence(self) -> float:
+        """From which `Grounding.presence` on a moment is taken to be there."""
         presence = self.manifest.get("presence")
         return float(presence["threshold"]) if presence and self.head is not None else -math.inf
 
@@ -311,15 +320,19 @@ class Grounder:
         text = self.encode_query(asked, video, domain)
         if self.head is None:
             moments, curve = self._by_similarity(video.frames, text, top_k)
+            presence = None
         else:
-            moments, curve = self._by_head(self.head, video.frames, text, top_k)
+            seen = look(self.head, video.frames.features, video.frames.edges, text)
+            moments, curve = _moments(seen.moments, seen.scores, top_k), seen.relevance
+            presence = round(seen.presence, 6)
         return Grounding(
             query=query,
             vid=video.vid,
             moments=moments,
             curve=curve,
             centres=video.frames.centres,
-            absent=round(moments[0].score, 6) < self.least_score,
+            presence=presence,
+            absent=presence is not None and presence < self.least_presence,
         )
 
     def _by_similarity(
@@ -327,20 +340,14 @@ class Grounder:
     ) -> tuple[tuple[Moment, ...], NDArray[np.float32]]:
         curve = self.backbone.relevance(frames.features, text.pooled[0].cpu().numpy())
         spans, scores = find_moments(curve, frames.edges, self.scorer, frames.features)
-        return tuple(
-            Moment(start=float(s), end=float(e), score=float(p))
-            for (s, e), p in zip(spans[:top_k], scores[:top_k], strict=True)
-        ), curve
+        return _moments(spans, scores, top_k), curve
 
-    def _by_head(
-        self, head: Encoder, frames: FrameFeatures, text: TextStates, top_k: int
-    ) -> tuple[tuple[Moment, ...], NDArray[np.float32]]:
-        seen = look(head, frames.features, frames.edges, text)
-        moments = tuple(
-            Moment(start=float(s), end=float(e), score=float(p))
-            for (s, e), p in zip(seen.moments[:top_k], seen.scores[:top_k], strict=True)
-        )
-        return moments, seen.relevance
+
+def _moments(spans: Spans, scores: NDArray[np.float64], top_k: int) -> tuple[Moment, ...]:
+    return tuple(
+        Moment(start=float(s), end=float(e), score=float(p))
+        for (s, e), p in zip(spans[:top_k], scores[:top_k], strict=True)
+    )
 
 
 class _PromptedEncoder:

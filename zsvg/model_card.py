@@ -55,7 +55,7 @@ def write_model_card(folder: Path, manifest: Mapping[str, Any], *, prompts: int,
         rows.append(
             (
                 "says that a moment may not be there",
-                f"below score {presence['threshold']:.3f}: of {presence['labels']} held-out labels "
+                f"below {presence['threshold']:.3f}: of {presence['labels']} held-out labels "
                 f"{presence['lost']:.0%}, asked of other videos {presence['refused']:.0%}",
             )
         )

@@ -77,13 +77,16 @@ def nms(
     spans, values = _checked(moments, scores, threshold, top_k)
     # Not sorted first: of a long video's windows only a few are kept.
     waiting = values.copy()
+    starts, ends = np.ascontiguousarray(spans.T)
     kept: list[int] = []
     for _ in range(len(spans) if top_k is None else min(top_k, len(spans))):
         best = int(waiting.argmax())
         if waiting[best] == -np.inf:
             break
         kept.append(best)
-        waiting[paired_iou(spans[best], spans) > threshold] = -np.inf
+        start, end = spans[best]
+        met = np.flatnonzero((starts < end) & (start < ends))
+        waiting[met[paired_iou(spans[best], spans[met]) > threshold]] = -np.inf
         waiting[best] = -np.inf
     return np.array(kept, dtype=np.int64)
 

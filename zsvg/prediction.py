@@ -33,8 +33,8 @@ def predict_all(
         on_progress: Called with the number of answered queries.
 
     Returns:
-        Predictions in the order of the annotations, those of moments that may not be there with
-        the key "absent", and vid -> why a video could not be used.
+        Predictions in the order of the annotations, with the keys of `Grounding.extra`, and vid ->
+        why a video could not be used.
     """
     records = list(annotations)
     by_video: dict[str, list[int]] = {}
@@ -70,5 +70,5 @@ def _predict(grounder: Grounder, video: EncodedVideo, record: Annotation, top_k:
         pred_relevant_windows=tuple(
             (round(m.start, 3), round(m.end, 3), round(m.score, 6)) for m in answer.moments
         ),
-        extra={"absent": True} if answer.absent else {},
+        extra=answer.extra,
     )

@@ -1,8 +1,9 @@
-"""Whether a sentence is in a video at all: a threshold on the score, with what it costs measured.
+"""Whether a sentence is in a video at all: a threshold, with what it costs measured.
 
-A model always has a best answer. Scores of answers to held-out labels, and to the same sentences
-asked of other videos, tell from which score on an answer is worth the name: the threshold loses a
-stated share of the former (`LOST`), and what it refuses of the latter is known, not hoped for.
+A model always has a best answer. How well it fits (`HeadOutput.presence`) for held-out labels, and
+for the same sentences asked of other videos, tells from where on an answer is worth the name: the
+threshold loses a stated share of the former (`LOST`), and what it refuses of the latter is known,
+not hoped for.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ ENOUGH = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Presence:
-    """From which score on a sentence counts as present.
+    """From where on a sentence counts as present.
 
     Attributes:
-        threshold: The least score of a present moment.
-        lost: Share of held-out labels that score below it.
+        threshold: The least presence of a moment that is there.
+        lost: Share of held-out labels below it.
         refused: Share of the same sentences that do when they are asked of other videos.
         labels: How many held-out labels there were.
     """
@@ -41,8 +42,8 @@ def calibrate(present: Sequence[float], absent: Sequence[float]) -> Presence | N
     """Set the threshold; None where there is too little to set it by, or nothing would be refused.
 
     Args:
-        present: Best scores of held-out labels in their own videos.
-        absent: Best scores of the same sentences in other videos.
+        present: Presence of held-out labels in their own videos.
+        absent: That of the same sentences in other videos.
     """
     if len(present) < ENOUGH or not len(absent):
         return None

@@ -415,7 +415,7 @@ def _held_out_scores(
     """Score the saved folder and the bare backbone on the held-out labels, by the public path.
 
     Returns:
-        mIoU by name, and from which score on the tuned model calls a sentence present.
+        mIoU by name, and from where on the tuned model calls a sentence present.
     """
     write_json(folder / MANIFEST, manifest)
     free = Grounder(backbone, template=manifest["template"], fps=options.fps,
@@ -426,15 +426,12 @@ def _held_out_scores(
             grounder, records, videos, cache=cache, allow_truncated=options.allow_truncated
         )[0]
 
-    def best(predictions: Sequence[Prediction]) -> list[float]:
-        return [prediction.pred_relevant_windows[0][2] for prediction in predictions]
-
     try:
         before, tuned = ask(free, held), load(folder, backbone=backbone)
         # Together, so that each video is encoded once for both.
         answers = ask(tuned, [*held, *elsewhere(held)])
-        after, others = answers[: len(held)], answers[len(held) :]
-        presence = calibrate(best(after), best(others))
+        after, fits = answers[: len(held)], [answer.extra["presence"] for answer in answers]
+        presence = calibrate(fits[: len(held)], fits[len(held) :])
     finally:
         detach_adapters(backbone)
     scores = {

@@ -219,7 +219,7 @@ def ground(
                         query=query,
                         vid=vid,
                         pred_relevant_windows=windows,
-                        extra={"absent": True} if answer.absent else {},
+                        extra=answer.extra,
                     )
                 )
             advance(done)

@@ -57,6 +57,11 @@ class HeadOutput:
     """(B, T), as given; 0 at padding."""
 
     @property
+    def presence(self) -> Tensor:
+        """(B,) how well the best answer fits, to compare across videos: the higher the surer."""
+        return self.scores[:, 0]
+
+    @property
     def exchanged(self) -> Tensor | None:
         """(N, B, D) what the loss needs of samples in other processes, N tensors of one shape.
 

@@ -36,11 +36,13 @@ class Seen:
         moments: (K, 2) seconds, best first.
         scores: (K,) in [0, 1], not increasing.
         relevance: (T,) in [0, 1].
+        presence: of the window where the sentence fits best; see `HeadOutput.presence`.
     """
 
     moments: Spans
     scores: NDArray[np.float64]
     relevance: Curve
+    presence: float
 
 
 def look(
@@ -76,7 +78,8 @@ def look(
     ])  # fmt: skip
     stretches = np.array([(edges[start], edges[start + size]) for start in starts])
     moments, scores = _merge(found, stretches, float(np.diff(edges).max()))
-    return Seen(moments=moments, scores=scores, relevance=relevance)
+    presence = max(seen.presence for seen in found)
+    return Seen(moments=moments, scores=scores, relevance=relevance, presence=presence)
 
 
 @torch.no_grad()
@@ -103,7 +106,7 @@ def _ask(
         pooled=text.pooled.expand(count, -1),
         points=None if text.points is None else text.points.expand(count, -1, -1),
     )
-    found = []
+    found, presence = [], output.presence.float().tolist()
     for row, start in enumerate(starts):
         spans = (output.moments[row].float().clamp(0, 1) * borders[row, -1]).cpu().numpy()
         scores = output.scores[row].float().cpu().numpy().astype(np.float64)
@@ -113,6 +116,7 @@ def _ask(
                 moments=spans[exists].astype(np.float64) + edges[start],
                 scores=scores[exists],
                 relevance=output.relevance[row].float().cpu().numpy(),
+                presence=presence[row],
             )
         )
     return found

@@ -53,6 +53,15 @@ class RegressionOutput(HeadOutput):
     """(B, D) the true run as a whole, unit length; only with a target."""
 
     @property
+    def presence(self) -> Tensor:
+        """(B,) cosine of the query and the run that is judged best, in [-1, 1].
+
+        Runs were contrasted with the queries of other videos; scores only with each other.
+        """
+        judged = self.runs.logits.masked_fill(~self.runs.masks.any(-1), -torch.inf)
+        return self.runs.fit.gather(1, judged.argmax(-1, keepdim=True)).squeeze(1)
+
+    @property
     def exchanged(self) -> Tensor | None:
         """(2, B, D) true runs and queries: other processes' are contrasted with too."""
         return None if self.summary is None else torch.stack((self.summary, self.query))

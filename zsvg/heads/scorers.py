@@ -8,6 +8,7 @@ seconds, K >= 1, and scores (K,), higher is better, in any order and with near-d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -206,6 +207,7 @@ def _runs_above(curve: Curve, bias: float) -> list[Places]:
     return found
 
 
+@lru_cache(maxsize=1)
 def _windows(clips: int) -> tuple[Places, Places]:
     if clips <= _EXHAUSTIVE_CLIPS:
         rows, columns = np.triu_indices(clips)

@@ -154,7 +154,8 @@ def coherent(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
     labels = np.minimum((time * k).astype(np.int64), k - 1)
     centres = np.stack([points[labels == name].mean(axis=0) for name in range(k)])
     for _ in range(_ROUNDS):
-        distance = ((points[:, None] - centres) ** 2).sum(axis=-1)
+        # Squared, less what is the same for all clusters.
+        distance = (centres**2).sum(axis=1) - 2 * points @ centres.T
         distance[np.abs(time[:, None] - middle) > _COHERENT_REACH / k] = np.inf
         # Where no cluster reaches, the nearest in time does.
         lost = np.isinf(distance).all(axis=1)

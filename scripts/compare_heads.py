@@ -9,9 +9,11 @@ reported ones. Levels, from what is known least to most: `features` and `caption
 language-free (pseudo labels that borrow CLIP's frame features as queries, or the captioner's
 sentences), `weak` has the true sentences of all 180 training videos without times, `glance` one
 instant of each, `few-shot` all true labels of 18 videos, `full` those of all. `blind` is `full`
-with one and the same sentence everywhere: the control that sees only videos. Videos and test
-queries are those of `zsvg quickstart`; `full` has three times as many steps, as there. No prompts
-are trained, so that heads differ by themselves alone (the pointing head has its own, recipe `ppt`).
+with one and the same sentence everywhere: the control that sees only videos. Videos, test queries
+and recipe are those of `zsvg quickstart`, so that the regression head's `captions`, `full` and
+`blind` are its rows; `full` has three times as many steps, as there. All heads have the prompts of
+`coop`, but for pointing, which needs those of `ppt`, and `features`, which have no sentences that
+could teach any.
 
 Each run leaves one small file, OUT/DOMAIN-SEED/HEAD LEVEL.json, and is skipped when it is there.
 The command may run several times at once, and beside `compare_prompts.py` with the same folder.
@@ -45,8 +47,10 @@ FEW = 18
 
 def one_run(world: World, head: str, level: str) -> dict[str, Any]:
     """Tune and answer; return what was measured."""
-    pointing = head == "pointing"
-    recipe = load_recipe("ppt") if pointing else load_recipe("head-only").with_head(head)
+    if head == "pointing":
+        recipe = load_recipe("ppt")
+    else:
+        recipe = load_recipe("head-only" if level == "features" else "coop").with_head(head)
     blind = level == "blind"
     if level in ("full", "blind"):
         recipe = supervised_recipe(recipe, query_blind=blind)

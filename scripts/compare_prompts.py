@@ -12,9 +12,9 @@ pseudo labels and test queries are those of `zsvg quickstart`; where all true la
 are three times as many steps of the head, as there.
 
 So that methods differ by their prompts alone, all have the steps and batches of `SCHEDULE` instead
-of their own: the head learns as long with each of them, and prompts in the image tower, slow to
-train, join at the end, when it stands still. Prompts deeper than `micro` take as many blocks as it
-has. `dapl` knows one domain here, that of the run.
+of their own, and no mean of the weights: the head learns as long with each of them, and prompts in
+the image tower, slow to train, join at the end, when it stands still. Prompts deeper than `micro`
+take as many blocks as it has. `dapl` knows one domain here, that of the run.
 
 Each run leaves one small file, OUT/DOMAIN-SEED/METHOD BUDGET.json, and is skipped when it is there.
 The command may run several times at once: runs that another process is at are left to it.
@@ -54,7 +54,7 @@ METHODS = (
     "head-only", "coop", "cocoop", "dapl", "ppt", "vpt", "vpt-deep", "independent", "maple", "tvp"
 )  # fmt: skip
 BUDGETS = ("0", "1", "5", "10", "100")
-SCHEDULE = {"steps": 200, "batch_size": 32}
+SCHEDULE = {"steps": 200, "batch_size": 32, "average": 0.0}
 VISUAL_STEPS, VISUAL = 50, {"visual_batch_size": 2, "visual_clips": 128}
 MIXED_WEIGHT = 4.0
 _TEXT_BLOCKS = 3  # of `micro`; its image tower has 5

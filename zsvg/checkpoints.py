@@ -30,6 +30,7 @@ def write_checkpoint(
     identity: Mapping[str, str],
     progress: Mapping[str, Any],
     weights: Mapping[str, Tensor],
+    mean: Mapping[str, Tensor],
     best: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
@@ -40,12 +41,14 @@ def write_checkpoint(
         identity: Hashes of what the run is made of, by name.
         progress: JSON values; "step" among them.
         weights: Trained parameters by name.
+        mean: Their running mean, may be empty.
         best: The best weights so far by validation, may be empty.
         optimizer: An AdamW over exactly these parameters.
     """
     step = int(progress["step"])
     tensors = {f"weights/{name}": value for name, value in weights.items()}
-    tensors |= {f"best/{name}": value for name, value in best.items()}
+    for part, values in (("mean", mean), ("best", best)):
+        tensors |= {f"{part}/{name}": value for name, value in values.items()}
     for name, parameter in weights.items():
         state = optimizer.state.get(parameter, {})
         tensors |= {f"{key}/{name}": state[key] for key in _STATE if key in state}
@@ -67,9 +70,10 @@ def read_checkpoint(
     *,
     identity: Mapping[str, str],
     weights: Mapping[str, Tensor],
+    mean: dict[str, Tensor],
     optimizer: torch.optim.AdamW,
 ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """Load the checkpoint into `weights` and `optimizer`.
+    """Load the checkpoint into `weights`, `mean` and `optimizer`.
 
     Returns:
         The progress and the best weights (on the CPU); None when there is no checkpoint yet.
@@ -92,6 +96,8 @@ def read_checkpoint(
         with torch.no_grad():
             for name, parameter in weights.items():
                 parameter.copy_(tensors[f"weights/{name}"])
+                if f"mean/{name}" in tensors:
+                    mean[name] = tensors[f"mean/{name}"].to(parameter)
                 if f"exp_avg/{name}" in tensors:
                     optimizer.state[parameter] = _adam_state(tensors, name, parameter, optimizer)
         torch.set_rng_state(tensors["random/torch"])

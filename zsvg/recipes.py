@@ -78,6 +78,7 @@ class Training(_Strict):
     head_learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     warmup: int = Field(default=30, ge=0)
+    average: float = Field(default=0.96, ge=0, lt=1)  # 0: the last weights, no mean of them
     validate_every: int = Field(default=25, ge=1)
     accumulation: int = Field(default=1, ge=1)
     checkpoint_gradients: bool = False  # of the image tower: less memory, more time

@@ -3,6 +3,7 @@
 What happens in step n depends only on the weights, the optimizer, the options and n: batches come
 from (seed, epoch), augmentation from (seed, sample), dropout from (seed, step, process). Denoising
 (`zsvg.denoising`) adds the present windows and weights of the labels, which checkpoints keep.
+What answers (held-out labels, denoising, the end) is the running mean of the weights, if any.
 Continuing from a checkpoint therefore ends with the same bytes as a run that was never interrupted
 (on the CPU with the same number of threads).
 
@@ -26,6 +27,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zsvg.averaging import RunningMean
 from zsvg.checkpoints import read_checkpoint, write_checkpoint
 from zsvg.denoising import denoised, describe_round
 from zsvg.errors import ZsvgError
@@ -99,8 +101,10 @@ def train(
             _encoded(network, examples) for examples in (samples, validation_examples)
         )
     originals, doubts = samples, any(sample.doubtful for sample in samples)
-    history, best = History(), dict[str, Tensor]()
-    resumed = read_checkpoint(folder, identity=identity, weights=weights, optimizer=optimizer)
+    history, best, mean = History(), dict[str, Tensor](), RunningMean(weights, options.average)
+    resumed = read_checkpoint(
+        folder, identity=identity, weights=weights, mean=mean.values, optimizer=optimizer
+    )
     if resumed is not None:
         progress, best = resumed
         step = progress.pop("step")
@@ -158,40 +162,45 @@ def train(
         average_gradients(list(weights.values()), accelerator)
         accelerator.clip_grad_norm_(list(weights.values()), options.max_gradient_norm)
         optimizer.step()
+        mean.take_in(step)
 
         history.losses.append(loss)
         for name, term in values.items():
             history.terms.setdefault(name, []).append(term)
         done = history.steps
-        if validation_examples and options.validates_after(done):
-            score = _validate(network, validation_examples, texts, options, accelerator, visual)
-            history.validation.append((done, score))
-            _log.info("step %d: loss %.4f, held-out labels %.4f", done, loss, score)
-            if history.best_score is None or score > history.best_score:
-                history.best_step, history.best_score = done, score
-                best = {name: value.detach().cpu().clone() for name, value in weights.items()}
-        ended = done == options.steps or _stale(history, options)
-        due = options.round_after(done, visual=network.trains_vision)
-        if doubts and due and not ended:
-            moments, scores = _all_answers(network, samples, texts, options, accelerator, visual)
-            before, samples = (
-                samples,
-                denoised(
+        with mean.in_use():
+            if validation_examples and options.validates_after(done):
+                score = _validate(network, validation_examples, texts, options, accelerator, visual)
+                history.validation.append((done, score))
+                _log.info("step %d: loss %.4f, held-out labels %.4f", done, loss, score)
+                if history.best_score is None or score > history.best_score:
+                    history.best_step, history.best_score = done, score
+                    best = _kept(weights)
+            ended = done == options.steps or _stale(history, options)
+            due = options.round_after(done, visual=network.trains_vision)
+            if doubts and due and not ended:
+                moments, scores = _all_answers(
+                    network, samples, texts, options, accelerator, visual
+                )
+                before, samples = (
                     samples,
-                    originals,
-                    moments,
-                    scores,
-                    move=options.denoise in ("labels", "both"),
-                    weigh=options.denoise in ("weights", "both"),
-                ),
-            )
-            history.rounds.append({"step": done} | describe_round(before, samples))
+                    denoised(
+                        samples,
+                        originals,
+                        moments,
+                        scores,
+                        move=options.denoise in ("labels", "both"),
+                        weigh=options.denoise in ("weights", "both"),
+                    ),
+                )
+                history.rounds.append({"step": done} | describe_round(before, samples))
         if accelerator.is_main_process and (ended or done % options.checkpoint_every == 0):
             write_checkpoint(
                 folder,
                 identity=identity,
                 progress=history.to_json() | {"step": done} | _labels(samples, history),
                 weights=weights,
+                mean=mean.values,
                 best=best,
                 optimizer=optimizer.optimizer,
             )
@@ -199,12 +208,16 @@ def train(
             on_step(done, loss)
     accelerator.wait_for_everyone()
     if not validation_examples:
-        history.best_step = history.steps
+        history.best_step, best = history.steps, _kept(mean.values)
     with torch.no_grad():
         for name, value in best.items():
             weights[name].copy_(value)
     network.eval()
     return history
+
+
+def _kept(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 
 def _optimizer(

@@ -32,6 +32,8 @@ class TrainingOptions:
         warmup: Steps of linear increase.
         cosine: Fall to 0 along a cosine after the warm-up; False keeps the peak.
         max_gradient_norm: Gradients are scaled down to this norm.
+        average: What the running mean of the weights keeps per step, in [0, 1): its memory is of
+            1 / (1 - average) steps. 0 takes the last weights.
         validate_every: Steps between validations; the last step always validates.
         patience: Stop after so many validations without a better one; None never stops early.
         checkpoint_every: Steps between checkpoints.
@@ -58,6 +60,7 @@ class TrainingOptions:
     warmup: int = 50
     cosine: bool = True
     max_gradient_norm: float = 1.0
+    average: float = 0.0
     validate_every: int = 50
     patience: int | None = None
     checkpoint_every: int = 20
@@ -89,6 +92,8 @@ class TrainingOptions:
         for name in ("warmup", "weight_decay", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} {getattr(self, name)} must be 0 or more")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average {self.average} must lie in [0, 1)")
         for name in ("crop_rate", "concatenate_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)} must lie in [0, 1]")

@@ -86,7 +86,7 @@ PROMPTS = {
     ),
 }
 QUICK = TrainingOptions(
-    steps=6, batch_size=4, warmup=2, validate_every=3, checkpoint_every=2, seed=3
+    steps=6, batch_size=4, warmup=2, validate_every=3, checkpoint_every=2, average=0.8, seed=3
 )
 
 
@@ -304,6 +304,25 @@ def test_accumulation_equals_a_larger_batch(backbone, network_of, tmp_path):
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
 
 
+@pytest.mark.parametrize("average", [0.0, 0.5, 0.8])
+def test_a_running_mean_of_the_weights_is_left(backbone, network_of, tmp_path, average):
+    network, every = network_of("coop"), []
+    options = replace(QUICK, average=average)
+    history = train(
+        network, make_examples(backbone), [], options, tmp_path,
+        on_step=lambda step, loss: every.append(snapshot(network)),
+    )  # fmt: skip
+    assert history.best_step == len(every) == 6
+    for name, left in snapshot(network).items():
+        expected = every[0][name].double()
+        for step in range(1, 6):
+            kept = min(average, (step + 1) / (step + 10))
+            expected = kept * expected + (1 - kept) * every[step][name].double()
+        torch.testing.assert_close(left, expected.float())
+    moved = [not value.equal(every[-1][name]) for name, value in snapshot(network).items()]
+    assert any(moved) == (average > 0)
+
+
 def test_patience_stops_early(backbone, network_of, tmp_path):
     examples = make_examples(backbone)
     options = replace(
@@ -340,6 +359,8 @@ def test_impossible_runs_are_explained(backbone, network_of, tmp_path):
         TrainingOptions(steps=0)
     with pytest.raises(ValueError, match="mixed_precision"):
         TrainingOptions(mixed_precision="fp8")
+    with pytest.raises(ValueError, match="average 1.0 must lie in"):
+        TrainingOptions(average=1.0)
 
 
 # ---- prompts in the image tower join later ------------------------------------------------------

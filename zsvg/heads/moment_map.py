@@ -51,7 +51,7 @@ class MapConfig(HeadConfig):
 
     scales: tuple[int, ...] = (64,)
     dense: int = 16
-    map_width: int = 32
+    map_width: int = 16
     map_layers: int = 2
     kernel: int = 5
     low: float = 0.5

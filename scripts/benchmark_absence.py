@@ -2,12 +2,14 @@
 
     python scripts/benchmark_absence.py RUN [RUN ...]
 
-RUN is a folder of `zsvg quickstart`. Each event of its test videos is asked by its action; `hard`
-are the same sentences with another verb, of something that the same thing does not do in the video,
-and `easy` ones are of other videos and of things that are not in this one at all. The script of the
-scene says so, not a model. A model refuses by the threshold that its tuning set (`zsvg.presence`);
-beside that stands what the best threshold in hindsight would refuse at a loss of 10 %, and the area
-under the ROC curve (50: it knows nothing). Without training there is only the best answer's score.
+RUN is a folder of `zsvg quickstart`, or OUT/DOMAIN-SEED of `compare_heads.py` after its regression
+head has run at the levels `captions` and `full`. Each event of its test videos is asked by its
+action; `hard` are the same sentences with another verb, of something that the same thing does not
+do in the video, and `easy` ones are of other videos and of things that are not in this one at all.
+The script of the scene says so, not a model. A model refuses by the threshold that its tuning set
+(`zsvg.presence`); beside that stands what the best threshold in hindsight would refuse at a loss of
+10 %, and the area under the ROC curve (50: it knows nothing). Without training there is only the
+best answer's score.
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ from typing import Any
 import numpy as np
 from benchmark_microworld import action_pairs
 
+from zsvg.backbones.clip import load_backbone
 from zsvg.grounder import Grounder, load
 from zsvg.microworld.world import plan_video
-from zsvg.model_folder import detach_adapters
 from zsvg.terminal import table
 from zsvg.video import find_videos
 
 MODELS = ("zero-labels", "supervised")
+TEST_VIDEOS = 50  # of a world of `compare_heads.py`
 
 
 def questions(domain: str, seed: int, videos: int) -> dict[str, dict[str, list[str]]]:
@@ -51,6 +54,19 @@ def questions(domain: str, seed: int, videos: int) -> dict[str, dict[str, list[s
         count = len(found[vid]["present"])
         found[vid]["easy"] = [absent[i] for i in rng.permutation(len(absent))[:count]]
     return found
+
+
+def opened(folder: Path) -> tuple[str, int, int, dict[str, Path]]:
+    """Return domain, seed, number of test videos, and where each of `MODELS` is."""
+    file = folder / "results.json"
+    if file.is_file():
+        about = json.loads(file.read_text(encoding="utf-8"))
+        places = {name: folder / name for name in MODELS}
+        return about["domain"], about["seed"], about["test_videos"], places
+    about = json.loads((folder / "trivial.json").read_text(encoding="utf-8"))
+    levels = zip(MODELS, ("captions", "full"), strict=True)
+    places = {name: folder / "models" / f"regression {level}" for name, level in levels}
+    return about["domain"], about["seed"], TEST_VIDEOS, places
 
 
 def area(present: np.ndarray, absent: np.ndarray) -> float:
@@ -83,11 +99,9 @@ def main() -> None:
     for name in ("training-free", *MODELS):
         values = []
         for folder in args.runs:
-            about = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-            asked = questions(about["domain"], about["seed"], about["test_videos"])
-            tuned = load(folder / MODELS[0])
-            grounder = Grounder(tuned.backbone) if name == "training-free" else load(folder / name)
-            found = measure(grounder, folder, asked)
+            domain, seed, videos, models = opened(folder)
+            grounder = load(models[name]) if name in models else Grounder(load_backbone("micro"))
+            found = measure(grounder, folder, questions(domain, seed, videos))
             (present, lost), line = found["present"], []
             threshold = np.quantile(present, 0.1)
             for sort in ("hard", "easy"):
@@ -95,7 +109,6 @@ def main() -> None:
                 best = (scores < threshold).mean()
                 line += [refused.mean(), best, area(present, scores)]
             values.append([lost.mean(), *line])
-            detach_adapters(tuned.backbone)
         mean = 100 * np.mean(values, axis=0)
         rows.append((name, *(f"{value:.1f}" for value in mean)))
     table(

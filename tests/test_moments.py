@@ -56,6 +56,18 @@ def test_nms_by_hand() -> None:
     assert nms([], [], 0.5).tolist() == []
 
 
+@pytest.mark.parametrize("top_k", [1, 3, 50])
+@pytest.mark.parametrize("levels", [2, 1000])  # few levels: many ties
+def test_nms_of_many_spans_is_that_of_all_at_once(monkeypatch, top_k, levels) -> None:
+    rng = np.random.default_rng(top_k)
+    for many in (5, 40, 150):
+        spans = np.sort(rng.uniform(0, 30, (200, 2)), axis=1)
+        scores = rng.integers(0, levels, 200) / levels
+        expected = nms(spans, scores, 0.5)[:top_k]
+        monkeypatch.setattr("zsvg.moments._MANY", many)
+        np.testing.assert_array_equal(nms(spans, scores, 0.5, top_k), expected)
+
+
 def test_nms_refuses_options_out_of_range() -> None:
     with pytest.raises(ValueError, match="scores"):
         nms([[0, 1]], [0.1, 0.2], 0.5)

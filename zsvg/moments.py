@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Spans = NDArray[np.float64]
 
+_MANY = 20_000  # spans beyond which suppression looks at the best ones first
+
 
 def as_spans(values: ArrayLike) -> Spans:
     """Return spans as a float64 array of shape (n, 2); an empty input gives (0, 2).
@@ -75,7 +77,18 @@ def nms(
         ValueError: shapes disagree, a score is not finite, or `threshold` is outside [0, 1].
     """
     spans, values = _checked(moments, scores, threshold, top_k)
-    # Not sorted first: of a long video's windows only a few are kept.
+    if top_k is not None and len(spans) > _MANY:
+        # Of a long video's windows few are kept, and nearly always they are among the best.
+        best = np.flatnonzero(values > np.partition(values, -_MANY)[-_MANY])
+        kept = best[_greedy(spans[best], values[best], threshold, top_k)]
+        if len(kept) == top_k:
+            return kept
+    return _greedy(spans, values, threshold, top_k)
+
+
+def _greedy(
+    spans: Spans, values: NDArray[np.float64], threshold: float, top_k: int | None
+) -> NDArray[np.int64]:
     waiting = values.copy()
     starts, ends = np.ascontiguousarray(spans.T)
     kept: list[int] = []

@@ -236,9 +236,9 @@ def _contrast(curve: Curve, starts: Places, stops: Places) -> Curve:
     """Inner mean minus outer mean of windows [start, stop) of clips; 0 for the whole curve."""
     prefix = np.concatenate(([0.0], np.cumsum(curve - curve.mean())))
     total, length = prefix[stops] - prefix[starts], stops - starts
+    # Of a centred curve, what lies outside sums to minus what lies inside.
     outside = len(curve) - length
-    difference = total / length - (prefix[-1] - total) / np.maximum(outside, 1)
-    return np.where(outside > 0, difference, 0.0)
+    return np.where(outside > 0, total * len(curve) / (length * np.maximum(outside, 1)), 0.0)
 
 
 def _spans(edges: Curve, starts: Places, stops: Places) -> Spans:

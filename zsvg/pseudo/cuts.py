@@ -164,9 +164,9 @@ def coherent(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
         if (fresh == labels).all():
             break
         labels = fresh
-        for name in np.unique(labels):
-            centres[name] = points[labels == name].mean(axis=0)
-            middle[name] = time[labels == name].mean()
+        there, size = np.unique(labels, return_counts=True)
+        share = (labels == there[:, None]) / size[:, None]
+        centres[there], middle[there] = share @ points, share @ time
     return _runs(_absorb_short_runs(labels, rows @ rows.T, options.least * n))
 
 

@@ -106,9 +106,8 @@ def psvl(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
     """
     if len(rows) < options.clusters:
         return _parts([], len(rows))
-    similarity = rows @ rows.T
-    labels = _clusters(_context(similarity, options), options, draw)
-    return _runs(_absorb_short_runs(labels, similarity, options.least * len(rows)))
+    labels = _clusters(_context(rows @ rows.T, options), options, draw)
+    return _runs(_absorb_short_runs(labels, rows, options.least * len(rows)))
 
 
 def spl(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
@@ -136,7 +135,7 @@ def frames(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
     if len(rows) < options.clusters:
         return _parts([], len(rows))
     labels = _clusters(rows, options, draw)
-    return _runs(_absorb_short_runs(labels, rows @ rows.T, options.least * len(rows)))
+    return _runs(_absorb_short_runs(labels, rows, options.least * len(rows)))
 
 
 def coherent(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
@@ -155,7 +154,7 @@ def coherent(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
     centres = np.stack([points[labels == name].mean(axis=0) for name in range(k)])
     for _ in range(_ROUNDS):
         # Squared, less what is the same for all clusters.
-        distance = (centres**2).sum(axis=1) - 2 * points @ centres.T
+        distance = (centres**2).sum(axis=1) - points @ (2 * centres).T
         distance[np.abs(time[:, None] - middle) > _COHERENT_REACH / k] = np.inf
         # Where no cluster reaches, the nearest in time does.
         lost = np.isinf(distance).all(axis=1)
@@ -167,7 +166,7 @@ def coherent(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
         there, size = np.unique(labels, return_counts=True)
         share = (labels == there[:, None]) / size[:, None]
         centres[there], middle[there] = share @ points, share @ time
-    return _runs(_absorb_short_runs(labels, rows @ rows.T, options.least * n))
+    return _runs(_absorb_short_runs(labels, rows, options.least * n))
 
 
 def changes(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
@@ -249,7 +248,7 @@ def _clusters(points: Rows, options: Cutting, draw: np.random.Generator) -> Part
         return np.asarray(means.fit_predict(points.round(_DIGITS)), dtype=np.int64)
 
 
-def _absorb_short_runs(labels: Parts, similarity: NDArray[np.float64], least: float) -> Parts:
+def _absorb_short_runs(labels: Parts, rows: Rows, least: float) -> Parts:
     """Give each run shorter than `least` points the label of its more similar neighbour.
 
     Shortest first, and runs are counted anew after each, so that A b A becomes one run of A.
@@ -261,9 +260,10 @@ def _absorb_short_runs(labels: Parts, similarity: NDArray[np.float64], least: fl
         run = int(np.argmin(lengths))
         if len(lengths) == 1 or lengths[run] >= least:
             return labels
-        inside = similarity[starts[run] : starts[run + 1]]
+        # The mean similarity of two runs is the similarity of their means.
+        mean = rows[starts[run] : starts[run + 1]].mean(axis=0)
         neighbours = [k for k in (run - 1, run + 1) if 0 <= k < len(lengths)]
-        closest = max(neighbours, key=lambda k: inside[:, starts[k] : starts[k + 1]].mean())
+        closest = max(neighbours, key=lambda k: mean @ rows[starts[k] : starts[k + 1]].mean(axis=0))
         labels[starts[run] : starts[run + 1]] = labels[starts[closest]]
 
 

@@ -1,4 +1,4 @@
-"""One open video file: which stream, what the header claims, frames with their times, damage.
+"""One open video file: frames with the times at which they are shown, and damage.
 
 `zsvg.video` is the public door; this module is what it is built on.
 """
@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
+import numpy as np
 from av.error import FFmpegError
-from av.stream import Disposition
+from av.sidedata.sidedata import Type as SideData
 
+from zsvg.clock import timeline
+from zsvg.containers import REENCODE, film_of, open_container, prepare, reason
 from zsvg.errors import TruncatedVideoError, VideoError
 
 TIME_TOLERANCE = 1e-6
 """Seconds by which two times may differ and still count as equal (float rounding of pts)."""
-REENCODE = "is it a video at all? Play it, or re-encode it with `ffmpeg -i FILE OUT.mp4`"
 _SEEK_GAP = 2.0  # decoding two seconds on is about as fast as seeking to a key frame and back up
-_PROGRAM_STREAMS = frozenset({"mpegts", "mpeg"})  # their clocks start anywhere: players subtract it
-_ELEMENTARY = frozenset({"h264", "hevc", "m4v", "mpegvideo", "mjpeg", "av1", "obu", "vc1"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +31,18 @@ class VideoInfo:
 
     Attributes:
         path: The file.
-        duration: Seconds; the header's, else the end of the last frame (also when truncated).
-        header_duration: Seconds that the container claims, None when it claims nothing.
+        duration: Seconds of what is shown: the header's where packets agree with it, else theirs;
+            of a truncated file, until where it can be read.
+        header_duration: Seconds that the header claims, None when it claims nothing.
+        clock_start: What the file's own clock shows at time 0; 0 in most files.
+        jumps: How often that clock jumps.
         first_frame_time: Presentation time of the first frame, seconds.
         last_frame_time: The same of the last frame, None until every frame has been decoded.
         frames: Number of frames, None until every frame has been decoded.
         width: Coded width in pixels, before rotation.
         height: Coded height in pixels, before rotation.
         rotation: Multiple of 90 degrees in (-180, 180]; turn counter-clockwise by it to show.
+        mirrored: Whether left and right are exchanged, after turning, to show.
         fps: Average frame rate that the container claims, None when unknown.
         codec: FFmpeg's name of the codec.
         pixel_format: FFmpeg's name of how pixels are stored, such as "yuv420p"; None when unknown.
@@ -51,12 +54,15 @@ class VideoInfo:
     path: Path
     duration: float
     header_duration: float | None
+    clock_start: float = 0.0
+    jumps: int = 0
     first_frame_time: float
     last_frame_time: float | None = None
     frames: int | None = None
     width: int
     height: int
     rotation: int
+    mirrored: bool = False
     fps: float | None
     codec: str
     pixel_format: str | None = None
@@ -66,73 +72,26 @@ class VideoInfo:
 
 
 class Reader(AbstractContextManager["Reader"]):
-    """One open file: the chosen stream, its header, and frames in display order."""
+    """One open file: the stream to watch, its timeline, and frames in display order."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not self.path.exists():
-            raise VideoError(f"{path}: no such file; check the path")
-        if not self.path.is_file():
-            raise VideoError(f"{path}: not a file; give the path of one video")
-        if self.path.stat().st_size == 0:
-            raise VideoError(f"{path}: the file is empty; copy or download it again")
-        self.container = self._open()
+        self.timeline = timeline(path)
+        self.container = open_container(path)
         try:
-            self.stream = self._choose_stream()
+            self.stream = film_of(self.container, path)
         except BaseException:
             self.container.close()
             raise
-        format_name = self.container.format.name
-        self.offset = 0.0
-        if format_name in _PROGRAM_STREAMS and self.container.start_time is not None:
-            self.offset = self.container.start_time / av.time_base
-        claimed = self.container.duration
-        known = claimed is not None and claimed > 0 and format_name not in _ELEMENTARY
-        self.header_duration: float | None = claimed / av.time_base if known else None
         self.count = 0
         self.first: float | None = None
         self.last: float | None = None
         self.end = 0.0
-        self.rotation = 0
+        self.orientation = (0, False)
         self.truncated_at: float | None = None
 
     def __exit__(self, *exc: object) -> None:
         self.container.close()
-
-    def _open(self) -> Any:
-        try:
-            # "file:" keeps a colon in a name from being read as a protocol, and the whitelist
-            # keeps play lists from reaching for the network.
-            return av.open(f"file:{self.path}", options={"protocol_whitelist": "file"})
-        except (FFmpegError, OSError) as error:
-            raise VideoError(
-                f"{self.path}: cannot be opened ({reason(error)}); {REENCODE}"
-            ) from error
-
-    def _choose_stream(self) -> Any:
-        name = self.container.format.name
-        if name.endswith("_pipe") or name in {"image2", "ico"}:
-            raise VideoError(f"{self.path}: a still image ({name}), not a video; give a video file")
-        if name == "tty":  # FFmpeg "plays" any text file as a terminal recording
-            raise VideoError(f"{self.path}: a text file, not a video; give a video file")
-        streams = [
-            stream
-            for stream in self.container.streams.video
-            if not stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails)
-        ]
-        if not streams:
-            kinds = sorted({stream.type for stream in self.container.streams}) or ["nothing"]
-            raise VideoError(
-                f"{self.path}: no video stream, found {', '.join(kinds)}; give a file with pictures"
-            )
-        defaults = [stream for stream in streams if stream.disposition & Disposition.default]
-        stream = (defaults or [self.container.streams.best("video")])[0]
-        if stream not in streams:
-            stream = streams[0]
-        if stream.codec_context is None:
-            raise VideoError(f"{self.path}: no decoder for this video's codec; re-encode as H.264")
-        stream.thread_type = "AUTO"
-        return stream
 
     @property
     def fps(self) -> float | None:
@@ -140,45 +99,33 @@ class Reader(AbstractContextManager["Reader"]):
         rate = self.stream.average_rate
         return float(rate) if rate else None
 
-    def expected_end(self) -> float | None:
-        """Return when the last frame should end: sound may outlive the pictures."""
-        if self.header_duration is None:
-            return None
-        if self.stream.duration:
-            start = self.stream.start_time or 0
-            stream_end = float((start + self.stream.duration) * self.stream.time_base) - self.offset
-            return min(stream_end, self.header_duration)
-        clock = self.stream.metadata.get("DURATION", "").split(":")  # Matroska, per stream
-        if len(clock) == 3:
-            try:
-                written = float(clock[0]) * 3600 + float(clock[1]) * 60 + float(clock[2])
-            except ValueError:
-                return self.header_duration
-            return min(written, self.header_duration)
-        return self.header_duration
+    @property
+    def duration(self) -> float:
+        """Seconds until the end, as far as the file has been read."""
+        return self.timeline.duration if self.truncated_at is None else self.truncated_at
 
     def frames(self, allow_truncated: bool) -> Iterator[tuple[float, Any]]:
         """Yield (presentation time, frame) from the current position to the end.
 
         Raises:
-            TruncatedVideoError: Decoding failed, or the file ends well before its header says.
+            TruncatedVideoError: Decoding failed, or bytes are missing at the end of the file.
             VideoError: Not one frame could be decoded.
         """
         failure: Exception | None = None
         previous: float | None = None
         step = 1.0 / (self.fps or 25.0)
-        decoded = self.container.decode(self.stream)
+        decoded = self._decoded()
         while True:
             # Decoder threads report an error in its turn, after the frames before it, so where a
             # file breaks does not depend on their number; what they hold back after it would.
             try:
-                frame = next(decoded)
+                shift, frame = next(decoded)
             except StopIteration:
                 break
             except (FFmpegError, OSError, ValueError) as error:
                 failure = error
                 break
-            time = self._time(frame, None if previous is None else previous + step)
+            time = self._time(frame, shift, None if previous is None else previous + step)
             if previous is not None:
                 time = max(time, previous)
             shown = float(frame.duration * self.stream.time_base) if frame.duration else 0.0
@@ -187,26 +134,66 @@ class Reader(AbstractContextManager["Reader"]):
             self.count += 1
             if self.first is None:
                 self.first = time
-                self.rotation = _quarter_turns(frame) * 90
+                self.orientation = orientation_of(frame)
             previous = self.last = time
             self.end = time + shown
             yield time, frame
         if self.first is None:
             detail = f" ({reason(failure)})" if failure else ""
             raise VideoError(f"{self.path}: not one frame can be decoded{detail}; {REENCODE}")
-        expected = self.expected_end()
-        short = expected is not None and expected - self.end > max(1.0, 0.05 * expected)
-        if failure or short:
+        if failure or self.timeline.missing:
             self.truncated_at = self.end
             if not allow_truncated:
-                of = "" if expected is None else f" of {expected:.2f} s"
+                claimed = self.timeline.header
+                of = "" if claimed is None else f" of {claimed:.2f} s"
                 how = f"decoding fails ({reason(failure)})" if failure else "the file ends"
                 raise TruncatedVideoError(
                     f"{self.path}: {how} at {self.end:.2f} s{of}; copy the file again, or keep "
                     "this part with allow_truncated=True (--allow-truncated)"
                 ) from failure
 
-    def _time(self, frame: Any, guess: float | None) -> float:
+    def _decoded(self) -> Iterator[tuple[float, Any]]:
+        """Yield (seconds that the clock is ahead, frame); each piece of the clock by itself."""
+        jumps = list(self.timeline.shifts)
+        shift = jumps.pop(0)[1]
+        number, shown, refused = 0, False, None
+        for packet in self.container.demux(self.stream):
+            if packet.dts is None and packet.pts is None and not packet.size:
+                continue  # the end of the file
+            if jumps and number == jumps[0][0]:
+                for frame in self._held_back(shown):
+                    yield shift, frame
+                shift, shown = jumps.pop(0)[1], False
+            number += 1
+            if not packet.size:
+                continue  # the picture before it stays
+            try:
+                frames = packet.decode()
+            except FFmpegError as error:
+                if shown:
+                    raise
+                # A stream that was joined late begins between two key frames.
+                refused = refused or error
+                continue
+            for frame in frames:
+                shown = True
+                yield shift, frame
+        for frame in self._held_back(shown):
+            shown = True
+            yield shift, frame
+        if not shown and refused is not None:
+            raise refused
+
+    def _held_back(self, shown: bool) -> Iterator[Any]:
+        """Yield what the decoder still holds, and make it ready to begin anew."""
+        try:
+            yield from self.stream.decode(None)
+        except FFmpegError:
+            if shown:
+                raise
+        self.stream.codec_context.flush_buffers()
+
+    def _time(self, frame: Any, shift: float, guess: float | None) -> float:
         # AVI stores only decoding times; FFmpeg's made-up presentation times jump back and forth
         # in files with packed B-frames, while frames do come out in display order.
         ticks = frame.dts if self.container.format.name == "avi" else frame.pts
@@ -214,16 +201,20 @@ class Reader(AbstractContextManager["Reader"]):
             ticks = frame.pts if frame.pts is not None else frame.dts
         if ticks is None:
             return guess or 0.0
-        return float(ticks * (frame.time_base or self.stream.time_base)) - self.offset
+        return float(ticks * (frame.time_base or self.stream.time_base)) - shift
 
     def seek(self, time: float) -> bool:
         """Go to a key frame at or before `time`; return whether the container can."""
-        ticks = max(int((time + self.offset) / self.stream.time_base), 0)
+        if not self.timeline.steady:
+            return False
         try:
-            self.container.seek(ticks, stream=self.stream, backward=True)
+            self.container.seek(self._ticks(time), stream=self.stream, backward=True)
         except (FFmpegError, OSError):
             return False
         return True
+
+    def _ticks(self, time: float) -> int:
+        return max(int((time + self.timeline.start) / self.stream.time_base), 0)
 
     def decodes_on(self, position: float, time: float) -> bool:
         """Return whether seeking to `time` would lead no further than `position`.
@@ -231,39 +222,40 @@ class Reader(AbstractContextManager["Reader"]):
         Key frames often lie ten seconds apart, so that a seek over three goes back by seven.
         """
         index = getattr(self.stream, "index_entries", None)
-        ticks = int((time + self.offset) / self.stream.time_base)
+        ticks = self._ticks(time)
         # Where the header has no index, it covers no more than what has been read.
         if not index or index[len(index) - 1].timestamp < ticks:
             return False
         found = index.search_timestamp(ticks)
         if found < 0:
             return False
-        return float(index[found].timestamp * self.stream.time_base) - self.offset <= position
+        landed = float(index[found].timestamp * self.stream.time_base)
+        return landed - self.timeline.start <= position
 
     def reopen(self) -> None:
         """Start again at the first frame, for containers that seek badly."""
         index = self.stream.index
         self.container.close()
-        self.container = self._open()
-        self.stream = self.container.streams[index]
-        self.stream.thread_type = "AUTO"
+        self.container = open_container(self.path)
+        self.stream = prepare(self.container.streams[index], self.path)
 
     def info(self) -> VideoInfo:
         """Describe the file as far as it has been decoded (at least one frame)."""
-        duration = self.header_duration or self.end
-        if self.truncated_at is not None:
-            duration = self.truncated_at
         context = self.stream.codec_context
+        turns, mirrored = self.orientation
         return VideoInfo(
             path=self.path,
-            duration=duration,
-            header_duration=self.header_duration,
+            duration=self.duration,
+            header_duration=self.timeline.header,
+            clock_start=self.timeline.start,
+            jumps=len(self.timeline.shifts) - 1,
             first_frame_time=self.first or 0.0,
             last_frame_time=self.last,
             frames=self.count,
             width=context.width,
             height=context.height,
-            rotation=self.rotation,
+            rotation=90 * turns,
+            mirrored=mirrored,
             fps=self.fps,
             codec=context.name,
             pixel_format=context.pix_fmt,
@@ -284,7 +276,7 @@ class Cursor:
     def __init__(self, reader: Reader, allow_truncated: bool) -> None:
         self.reader = reader
         self.allow_truncated = allow_truncated
-        self.can_seek = True
+        self.can_seek = reader.timeline.steady
         self._restart()
 
     def _restart(self) -> None:
@@ -329,12 +321,18 @@ class Cursor:
         return self.current
 
 
-def _quarter_turns(frame: Any) -> int:
-    turns = round((frame.rotation or 0) / 90) % 4
-    return turns - 4 if turns == 3 else turns  # -90 is what players and PyAV call 270
+def orientation_of(frame: Any) -> tuple[int, bool]:
+    """Return how a frame is shown: quarter turns counter-clockwise in (-2, 2], then mirrored or not.
 
-
-def reason(error: BaseException | None) -> str:
-    """Return FFmpeg's reason on one line, without the path, which the caller has named."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())
+    The display matrix sends a pixel (x, y) to (a x + c y, b x + d y), y downwards; other angles
+    than a camera's are taken for the nearest of those.
+    """
+    data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if data is None:
+        return 0, False
+    (a, b, _), (c, d, _), _ = np.frombuffer(bytes(data), np.int32)[:9].reshape(3, 3).tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        leftwards, upwards = a < 0, d < 0
+        return (2 if upwards else 0), leftwards != upwards
+    leftwards, upwards = c < 0, b < 0
+    return (1 if upwards else -1), leftwards == upwards

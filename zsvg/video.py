@@ -1,9 +1,10 @@
 """Video files: probe, sample frames at exact presentation times, and write, all in bounded memory.
 
-Times are seconds on the file's own timeline, as its frames carry them: a first frame at 0.033 s
-stays at 0.033 s. Of several video streams the first one flagged as default is read (cover pictures
-are not video), else the one that FFmpeg calls best. Rotation is applied, so a portrait phone video
-comes out upright; non-square pixels are not corrected, as in CLIP's own data.
+Times are seconds of what is shown (`zsvg.clock`): they begin with the file, whatever its own clock
+shows then, and they grow, however that jumps; a first frame at 0.033 s stays there. Of several
+video streams the first one flagged as default is read (cover pictures are not video), else the one
+that FFmpeg calls best. Pictures come out upright, turned and mirrored as players show them;
+non-square pixels are not corrected, as in CLIP's own data.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ from typing import Any, Literal, get_args
 
 import av
 import numpy as np
-from av.error import FFmpegError
 from numpy.typing import NDArray
 from PIL import Image
 
-from zsvg.decoding import REENCODE, TIME_TOLERANCE, Cursor, Reader, VideoInfo
+from zsvg.containers import REENCODE
+from zsvg.decoding import TIME_TOLERANCE, Cursor, Reader, VideoInfo, orientation_of
 from zsvg.errors import VideoError
 from zsvg.files import atomic_path, sha256_file
+from zsvg.finding import Videos, find_videos
 
 __all__ = [
     "FrameSampler",
     "Framing",
     "VideoInfo",
+    "Videos",
     "clip_count",
     "cut",
     "decode_summary",
@@ -43,39 +46,8 @@ __all__ = [
 
 Framing = Literal["crop", "pad", "squash"]
 
-VIDEO_SUFFIXES = (
-    *(".3g2", ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
-    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
-)
-
 # PyAV 17 converts pictures on many threads unless told otherwise; older ones cannot be told.
 _ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
-
-
-def find_videos(folder_or_file: str | Path) -> dict[str, Path]:
-    """Map video names (file stems, sorted) to paths; sub-folders are not searched.
-
-    Raises:
-        VideoError: Nothing there, no video in the folder, or two files share one stem.
-    """
-    path = Path(folder_or_file)
-    if path.is_file():
-        return {path.stem: path}
-    if not path.is_dir():
-        raise VideoError(f"{path}: no such file or folder; give a video or a folder of videos")
-    found: dict[str, Path] = {}
-    for file in sorted(path.iterdir()):
-        if file.name.startswith(".") or file.suffix.lower() not in VIDEO_SUFFIXES:
-            continue
-        if file.stem in found:
-            raise VideoError(
-                f"{found[file.stem]} and {file} would both be called {file.stem!r}; rename one"
-            )
-        if file.is_file():
-            found[file.stem] = file
-    if not found:
-        raise VideoError(f"{path}: no video in this folder (.mp4, .mkv, .webm, .avi, .mov, ...)")
-    return dict(sorted(found.items()))
 
 
 def video_hash(path: str | Path) -> str:
@@ -91,34 +63,23 @@ def video_hash(path: str | Path) -> str:
 
 
 def clip_count(duration: float, fps: float) -> int:
-    """Return how many clips of 1/fps seconds cover `duration` seconds, at least one."""
-    return max(1, math.ceil(duration * fps - TIME_TOLERANCE))
+    """Return into how many clips of 1/fps seconds `duration` seconds are cut, at least one.
+
+    The rest after the last full step is a clip if it is half a step or more, else it belongs to the
+    clip before: a clip of a hundredth of a second would be an answer of one frame.
+    """
+    return max(1, math.floor(duration * fps + 0.5 + TIME_TOLERANCE))
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Describe a video after decoding one frame.
-
-    A header without a duration costs a pass over the packets, still without decoding.
+    """Describe a video after one pass over its packets and decoding one frame.
 
     Raises:
         VideoError: The file is missing, empty, not a video, a still image, or has no frame.
     """
     with Reader(path) as reader:
         next(reader.frames(allow_truncated=True))
-        info = replace(reader.info(), last_frame_time=None, frames=None)
-        if info.header_duration is None:
-            reader.reopen()
-            end = reader.end
-            try:
-                for packet in reader.container.demux(reader.stream):
-                    ticks = packet.dts if packet.pts is None else packet.pts
-                    if ticks is not None:
-                        ticks += packet.duration or 0
-                        end = max(end, float(ticks * packet.time_base) - reader.offset)
-            except (FFmpegError, OSError):
-                pass  # the readable part counts; sampling reports the damage
-            info = replace(info, duration=end)
-        return info
+        return replace(reader.info(), last_frame_time=None, frames=None)
 
 
 def decode_summary(path: str | Path, *, allow_truncated: bool = False) -> VideoInfo:
@@ -167,8 +128,7 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
         self, path: str | Path, fps: float, size: int | None, framing: Framing, truncated: bool
     ) -> Any:
         with Reader(path) as reader:
-            header = reader.header_duration
-            total = math.inf if header is None else clip_count(header, fps)
+            total = clip_count(reader.duration, fps)
             clip = 0
             shown: tuple[float, Any] | None = None
             pixels: NDArray[np.uint8] | None = None
@@ -179,16 +139,17 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
                     and (clip + 0.5) / fps < time - TIME_TOLERANCE
                 ):
                     if pixels is None:
-                        pixels = _render(shown[1], reader.rotation, size, framing)
+                        pixels = _render(shown[1], size, framing)
                     yield shown[0], pixels
                     clip += 1
                 shown, pixels = (time, frame), None
             info = reader.info()
             if shown is None:
                 raise VideoError(f"{path}: not one frame can be decoded; {REENCODE}")
-            if pixels is None and clip < clip_count(info.duration, fps):
-                pixels = _render(shown[1], reader.rotation, size, framing)
-            while pixels is not None and clip < clip_count(info.duration, fps):
+            total = clip_count(info.duration, fps)
+            if clip < total and pixels is None:
+                pixels = _render(shown[1], size, framing)
+            while clip < total:
                 yield shown[0], pixels
                 clip += 1
             self.info = info
@@ -204,9 +165,10 @@ def sample_frames(
 ) -> FrameSampler:
     """Yield the frame on display at the centre of each clip of 1/fps seconds.
 
-    Clip k covers [k/fps, (k+1)/fps) of [0, duration). Its frame is the last one whose presentation
-    time is not after the clip's centre, or the first frame when there is none yet. Every clip has a
-    frame, so a video slower than `fps` repeats frames and the shortest video yields one.
+    Clip k covers [k/fps, (k+1)/fps) of [0, duration), the last one also a rest of less than half a
+    step. Its frame is the last one whose presentation time is not after (k+0.5)/fps, or the first
+    frame when there is none yet. Every clip has a frame, so a video slower than `fps` repeats
+    frames (the same array again) and the shortest video yields one.
 
     Args:
         path: The video.
@@ -255,8 +217,9 @@ def load_frames_at(
         cursor = Cursor(reader, allow_truncated)
         for index in np.argsort(wanted, kind="stable"):
             _, frame = cursor.at(float(wanted[index]))
-            pictures[int(index)] = _render(frame, reader.rotation, size, framing)
-    return np.stack([pictures[index] for index in range(len(wanted))])
+            pictures[int(index)] = _render(frame, size, framing)
+    first = pictures[0].shape[:2]  # where pictures change their size on the way, all get this one
+    return np.stack([_fit(pictures[index], first) for index in range(len(wanted))])
 
 
 def write_video(
@@ -290,7 +253,8 @@ def cut(
 ) -> None:
     """Save the moment [start, end) seconds of a video as an H.264 mp4 that begins at 0.
 
-    Pictures only, upright, in their own size (rounded down to even) and with their own times.
+    Pictures only, upright, in their own size (rounded down to even; later pictures of another size
+    are fitted into that of the first) and with their own times.
 
     Args:
         path: The video.
@@ -310,20 +274,21 @@ def cut(
     with Reader(path) as reader:
         cursor = Cursor(reader, allow_truncated=True)
         cursor.at(start)
-        known_end = reader.header_duration or math.inf
-        if cursor.next is None:
-            known_end = max(min(known_end, reader.info().duration), reader.end)
-        if start >= known_end:
+        if start >= (max(reader.end, reader.duration) if cursor.next is None else math.inf):
             raise VideoError(f"{path}: a moment at {start} s lies after the end; choose an earlier")
 
         def pieces() -> Iterator[tuple[float, float, Any]]:
+            shape: tuple[int, ...] | None = None
             while cursor.current[0] < end:
                 time, frame = cursor.current
                 following = cursor.advance()
-                until = min(end, reader.end if following is None else following[0])
+                shown = max(reader.end, reader.duration) if following is None else following[0]
+                until = min(end, shown)
                 if until > max(time, start):
                     frame = frame if longest is None else _within(frame, longest)
-                    pixels = _even(_render(frame, reader.rotation, None, "squash"))
+                    pixels = _even(_render(frame, None, "squash"))
+                    shape = shape or pixels.shape[:2]
+                    pixels = _fit(pixels, shape)
                     yield max(time - start, 0.0), until - max(time, start), _to_frame(pixels)
                 if following is None:
                     return
@@ -407,13 +372,29 @@ def _check_framing(size: int | None, framing: str) -> None:
         raise ValueError(f"size must be a positive number of pixels or None, got {size}")
 
 
-def _render(frame: Any, rotation: int, size: int | None, framing: Framing) -> NDArray[np.uint8]:
+def _render(frame: Any, size: int | None, framing: Framing) -> NDArray[np.uint8]:
     """Turn a decoded frame into upright RGB of the wanted size."""
     pixels = frame.reformat(format="rgb24", **_ONE_THREAD).to_ndarray()
-    if rotation:
-        pixels = np.rot90(pixels, rotation // 90)
-    pixels = np.ascontiguousarray(pixels)
+    turns, mirrored = orientation_of(frame)
+    pixels = np.rot90(pixels, turns)
+    pixels = np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)
     return pixels if size is None else resize(pixels, size, framing)
+
+
+def _fit(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Bring a picture to (height, width), whole and between black bars."""
+    if pixels.shape[:2] == tuple(shape):
+        return pixels
+    height, width = shape
+    high, wide = pixels.shape[:2]
+    if wide * height < width * high:
+        sides = max(1, round(height * wide / high)), height
+    else:
+        sides = width, max(1, round(width * high / wide))
+    image = Image.fromarray(pixels).resize(sides, Image.Resampling.BICUBIC)
+    canvas = Image.new("RGB", (width, height))
+    canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+    return np.array(canvas)
 
 
 def resize(pixels: NDArray[np.uint8], size: int, framing: Framing = "crop") -> NDArray[np.uint8]:
@@ -427,15 +408,11 @@ def resize(pixels: NDArray[np.uint8], size: int, framing: Framing = "crop") -> N
     image = Image.fromarray(pixels)
     if framing == "squash":
         return np.array(image.resize((size, size), Image.Resampling.BICUBIC))
+    if framing == "pad":
+        return _fit(pixels, (size, size))
     short, long = min(height, width), max(height, width)
-    if framing == "crop":
-        scaled = (size, int(size * long / short))
-        shape = scaled if width <= height else scaled[::-1]
-        image = image.resize(shape, Image.Resampling.BICUBIC)
-        left, top = (round((side - size) / 2.0) for side in image.size)
-        return np.array(image.crop((left, top, left + size, top + size)))
-    scaled = (max(1, round(size * short / long)), size)
-    image = image.resize(scaled if width <= height else scaled[::-1], Image.Resampling.BICUBIC)
-    canvas = Image.new("RGB", (size, size))
-    canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
-    return np.array(canvas)
+    scaled = (size, int(size * long / short))
+    shape = scaled if width <= height else scaled[::-1]
+    image = image.resize(shape, Image.Resampling.BICUBIC)
+    left, top = (round((side - size) / 2.0) for side in image.size)
+    return np.array(image.crop((left, top, left + size, top + size)))

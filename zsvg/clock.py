@@ -1,0 +1,276 @@
+"""One model of a file's time, from one pass over its packets, without decoding.
+
+Clocks of files begin anywhere, jump, and start again; headers claim lengths that no picture fills.
+Here time is what is shown: it begins at 0 with the file, it grows, and it ends with the last
+picture, or with the sound if that goes on. `Timeline` says how to get from one to the other.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+from av.error import FFmpegError
+
+from zsvg.containers import ends_early, film_of, open_container, reason
+
+_log = logging.getLogger(__name__)
+
+_DISCONTINUOUS = 0x200  # FFmpeg's AVFMT_TS_DISCONT: the clock may jump, as in broadcasts
+_ELEMENTARY = frozenset({"h264", "hevc", "m4v", "mpegvideo", "mjpeg", "av1", "obu", "vc1"})
+
+# Muxers that are not careful step back by a frame or two; a clock that starts again by more.
+_BACK = 0.2
+# FFmpeg's own limit for clocks that may jump. In other files a picture may stand for long: screens
+# are recorded only when something changes.
+_BREAK = 10.0
+_LONGEST_STILL = 3600.0
+# Clocks of less than a second are delays that players keep, between pictures and sound.
+_DELAY = 1.0
+# Until when pictures may follow sound, or sound pictures, to belong to each other without more.
+_TOGETHER = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """How the clock of a file becomes the time of what it shows.
+
+    Attributes:
+        shifts: (packet, seconds) in rising order: from this packet of the film on, counted from 0,
+            time is the clock less so many seconds. More than one where the clock jumps.
+        pictures: When the last picture ends by its own length, seconds.
+        duration: When the film ends, seconds: sound or a last still may outlive `pictures`.
+        header: Seconds that the header claims, None where it claims nothing.
+        missing: The header claims more, and the file is too short for it: bytes are missing.
+    """
+
+    shifts: tuple[tuple[int, float], ...]
+    pictures: float
+    duration: float
+    header: float | None
+    missing: bool
+
+    @property
+    def start(self) -> float:
+        """What the clock shows at time 0."""
+        return self.shifts[0][1]
+
+    @property
+    def steady(self) -> bool:
+        """Whether the clock never jumps, so that its times can be sought."""
+        return len(self.shifts) == 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, as caches keep them."""
+        return {**asdict(self), "shifts": [list(shift) for shift in self.shifts]}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Timeline:
+        """Return what `to_json` was made of.
+
+        Raises:
+            TypeError: Something is missing or of another kind.
+            ValueError: The same.
+        """
+        shifts = tuple((int(packet), float(seconds)) for packet, seconds in value["shifts"])
+        return cls(**{**value, "shifts": shifts})
+
+
+class _Strand:
+    """The packets of one stream in the order of the file: its clock's pieces without a jump."""
+
+    def __init__(self, stream: Any, longest: float, *, decoding_times: bool = False) -> None:
+        rate = getattr(stream, "average_rate", None)
+        self.step = 1.0 / float(rate) if rate else (0.04 if stream.type == "video" else 0.0)
+        self.longest = longest
+        self.decoding_times = decoding_times
+        self.base = stream.time_base
+        self.number = 0
+        self.before: float | None = None
+        self.pieces: list[list[float]] = []
+        """[number of the first packet, first time, end] of each."""
+
+    def add(self, packet: Any) -> None:
+        """Take the next packet of the stream."""
+        if packet.dts is None and packet.pts is None and not packet.size:
+            return  # the end of the file
+        number, self.number = self.number, self.number + 1
+        if packet.is_discard:  # an edit list hides it
+            return
+        clock = None if packet.dts is None else float(packet.dts * self.base)
+        jumped = False
+        if clock is not None:
+            if self.before is not None:
+                jumped = not -_BACK <= clock - self.before <= self.longest
+            self.before = clock
+        ticks = packet.dts if self.decoding_times or packet.pts is None else packet.pts
+        last = self.pieces[-1][2] if self.pieces else 0.0
+        time = last if ticks is None else float(ticks * self.base)
+        length = float(packet.duration * self.base) if packet.duration else self.step
+        end = time + min(max(length, 0.0), self.longest)
+        if jumped or not self.pieces:
+            self.pieces.append([number, time, end])
+        else:
+            piece = self.pieces[-1]
+            piece[1], piece[2] = min(piece[1], time), max(piece[2], end)
+
+    @property
+    def first(self) -> float:
+        """What the clock shows at the first packet."""
+        return self.pieces[0][1] if self.pieces else 0.0
+
+    @property
+    def length(self) -> float:
+        """Seconds of all pieces, one after the other."""
+        return math.fsum(end - first for _, first, end in self.pieces)
+
+    def shifts(self, start: float) -> tuple[tuple[int, float], ...]:
+        """Return `Timeline.shifts` where the clock shows `start` at time 0."""
+        shifts = [(0, start)]
+        for (_, _, before), (number, first, _) in zip(self.pieces, self.pieces[1:], strict=False):
+            # The piece goes on where the one before it ended.
+            shifts.append((int(number), first - (before - shifts[-1][1])))
+        return tuple(shifts)
+
+
+def timeline(path: str | Path) -> Timeline:
+    """Return a file's timeline; of a file that has not changed it is known from before.
+
+    Raises:
+        VideoError: The file cannot be opened as a video.
+    """
+    key = _key(path)
+    with _lock:
+        known = _known.get(key)
+    if known is None:
+        known = _scan(Path(path))
+        _keep(key, known)
+    return known
+
+
+def remember(path: str | Path, known: Timeline) -> None:
+    """Take a file's timeline from where it was kept with the hash of its content."""
+    _keep(_key(path), known)
+
+
+_Key = tuple[str, int, int, int]
+_known: dict[_Key, Timeline] = {}
+_lock = threading.Lock()
+_MOST_KNOWN = 10_000
+
+
+def _key(path: str | Path) -> _Key:
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return str(path), 0, 0, 0  # opening it says what is wrong
+    return str(path), status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _keep(key: _Key, known: Timeline) -> None:
+    with _lock:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[key] = known
+
+
+def _scan(path: Path) -> Timeline:
+    with open_container(path) as container:
+        film = film_of(container, path)
+        name = container.format.name
+        jumpy = bool(int(container.format.flags) & _DISCONTINUOUS) or name in ("flv", "live_flv")
+        longest = _BREAK if jumpy else _LONGEST_STILL
+        pictures = _Strand(film, longest, decoding_times=name == "avi")
+        sounds = {s.index: _Strand(s, _BREAK) for s in container.streams.audio}
+        streams = [film, *container.streams.audio]
+        try:
+            for packet in container.demux(streams):
+                strand = pictures if packet.stream_index == film.index else None
+                strand = strand or sounds.get(packet.stream_index)
+                if strand is not None:
+                    strand.add(packet)
+        except (FFmpegError, OSError, ValueError) as error:
+            # What can be read counts; decoding reports the damage.
+            _log.debug("%s: packets end early (%s)", path, reason(error))
+        start = _start(container, pictures, list(sounds.values()), jumpy)
+        claimed = container.duration
+        unclaimed = bool(int(container.format.flags) & _DISCONTINUOUS) or name in _ELEMENTARY
+        header = claimed / av.time_base if claimed and claimed > 0 and not unclaimed else None
+        return _ended(path, name, pictures, list(sounds.values()), start, header, _tag(film))
+
+
+def _start(container: Any, pictures: _Strand, sounds: list[_Strand], jumpy: bool) -> float:
+    """Return what the clock shows when the film begins, 0 for the small delays of whole files."""
+    first = pictures.first
+    begin = first if container.start_time is None else container.start_time / av.time_base
+    if begin > first:
+        begin = first
+    lead = first - begin
+    if lead > _TOGETHER and not any(sound.length >= lead - _TOGETHER for sound in sounds):
+        begin = first  # nothing is heard there either
+    return begin if jumpy or abs(begin) >= _DELAY else 0.0
+
+
+def _tag(stream: Any) -> float | None:
+    """Return when a track of Matroska ends by its own tag, None where it has none."""
+    clock = stream.metadata.get("DURATION", "").split(":")
+    try:
+        return float(clock[0]) * 3600 + float(clock[1]) * 60 + float(clock[2])
+    except (ValueError, IndexError):
+        return None
+
+
+def _ended(
+    path: Path,
+    format_name: str,
+    film: _Strand,
+    sounds: list[_Strand],
+    start: float,
+    header: float | None,
+    tag: float | None,
+) -> Timeline:
+    """Return the timeline, and say in one line what in the file is not as it claims."""
+    shifts = film.shifts(start)
+    pictures = max(film.pieces[-1][2] - shifts[-1][1], 0.0) if film.pieces else 0.0
+    measured = pictures
+    if len(shifts) == 1:
+        for sound in sounds:
+            begins = sound.first - start
+            if sound.pieces and begins <= pictures + _TOGETHER:
+                measured = max(measured, begins + sound.length)
+    if header is not None and header > start:
+        # Some containers claim when the film ends by its clock, some how long it is.
+        header = min(header, header - start, key=lambda claim: abs(claim - measured))
+    duration, missing = measured, False
+    if len(shifts) > 1:
+        when = film.pieces[0][2] - start
+        by = film.pieces[1][1] - film.pieces[0][2]
+        often = "once" if len(shifts) == 2 else f"{len(shifts) - 1} times"
+        _log.warning(
+            "%s: its clock jumps %s (at %.2f s by %+.2f s); times count what is shown, without "
+            "the jumps", path, often, when, by,
+        )  # fmt: skip
+    elif header is not None and film.pieces:
+        excess = header - measured
+        early = ends_early(path, format_name) if excess > 1.0 else False
+        # Without a word on its size, a file that is short by little may have a header by rule of
+        # thumb.
+        missing = excess > 1.0 and (early is True or (early is None and excess > 0.05 * header))
+        still = early is False and tag is not None and abs(tag - start - header) < 1.0
+        if missing or -0.5 <= excess <= 1.0 or (still and excess <= _LONGEST_STILL):
+            duration = header
+        else:
+            _log.warning(
+                "%s: its header claims %.2f s, its pictures and sound last %.2f s; the latter "
+                "counts", path, header, measured,
+            )  # fmt: skip
+    if abs(start) >= _DELAY:
+        _log.info("%s: its clock begins at %.2f s; times count from there", path, start)
+    return Timeline(
+        shifts=shifts, pictures=pictures, duration=duration, header=header, missing=missing
+    )

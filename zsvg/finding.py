@@ -1,0 +1,149 @@
+"""Which videos lie where, and what each is called."""
+
+from __future__ import annotations
+
+import glob
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from zsvg.errors import VideoError
+
+VIDEO_SUFFIXES = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+
+
+class Videos(Mapping[str, Path]):
+    """Videos by name, in the order of their names.
+
+    A name is found in whatever Unicode form it is written: disks of Macs take accents apart.
+
+    Attributes:
+        unusable: One line each on what was found and is no video that can be used: dangling links,
+            folders that cannot be read, names that are not text.
+    """
+
+    def __init__(self, files: Mapping[str, Path], unusable: Iterable[str] = ()) -> None:
+        self._files = dict(sorted((_one_form(vid), path) for vid, path in files.items()))
+        self.unusable = tuple(unusable)
+
+    def __getitem__(self, vid: str) -> Path:
+        return self._files[_one_form(vid)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def find_videos(*places: str | Path) -> Videos:
+    """Return the videos of files, folders and patterns such as "videos/*.mp4".
+
+    Folders are searched with all that is below them, links included; what is hidden is left out. A
+    video is called by its path below the given folder, with "/" between folders and without its
+    suffix; files that would be called the same keep theirs.
+
+    Args:
+        places: At least one. A file that is named itself may have any suffix.
+
+    Raises:
+        VideoError: A place does not exist, or there is no video at all.
+    """
+    found: dict[str, tuple[Path, Path]] = {}
+    unusable: list[str] = []
+    for place in _expand(places):
+        if place.is_dir():
+            files = list(_below(place, unusable))
+            base = place
+        elif place.is_file():
+            files, base = [place], place.parent
+        else:
+            raise VideoError(f"{place}: no such file or folder; give a video or a folder of videos")
+        for path in files:
+            found.setdefault(os.path.abspath(path), (path, base))
+    named: dict[str, Path] = {}
+    for vid, path in _named(found.values()):
+        if vid is None:
+            shown = str(path).encode("utf-8", "backslashreplace").decode()
+            unusable.append(f"{shown}: the name is not UTF-8; rename the file")
+        elif vid in named:
+            unusable.append(
+                f"{path}: would be called {vid!r}, as {named[vid]} is; rename one, or give a "
+                "folder above both"
+            )
+        else:
+            named[vid] = path
+    if not named:
+        where = ", ".join(map(str, places))
+        more = f"; {unusable[0]}" if unusable else " (.mp4, .mkv, .webm, .avi, .mov, ...)"
+        kind = "no video in this folder" if len(places) == 1 else "no video there"
+        raise VideoError(f"{where}: {kind}{more}")
+    return Videos(named, unusable)
+
+
+def _one_form(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _expand(places: Iterable[str | Path]) -> Iterator[Path]:
+    """Yield paths, and for patterns that no shell has expanded the paths that fit."""
+    for place in places:
+        text = os.fspath(place)
+        if not os.path.lexists(text) and glob.has_magic(text):
+            if not (fitting := sorted(glob.glob(text, recursive=True))):
+                raise VideoError(f"{text}: no file fits this pattern; give a video or a folder")
+            yield from map(Path, fitting)
+        else:
+            yield Path(text)
+
+
+def _below(folder: Path, unusable: list[str]) -> Iterator[Path]:
+    """Yield the video files below a folder; links that lead in circles are walked once."""
+    seen: set[tuple[int, int]] = set()
+
+    def refused(error: OSError) -> None:
+        unusable.append(f"{error.filename}: cannot be read ({error.strerror}); check its rights")
+
+    for here, folders, files in os.walk(folder, onerror=refused, followlinks=True):
+        status = os.stat(here)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(here, name)
+            if name.startswith(".") or path.suffix.lower() not in VIDEO_SUFFIXES:
+                continue
+            if path.is_file():
+                yield path
+            elif path.is_symlink():
+                unusable.append(f"{path}: a link to nothing; fetch what it stands for, or remove it")
+
+
+def _named(files: Iterable[tuple[Path, Path]]) -> Iterator[tuple[str | None, Path]]:
+    """Yield (name, path) in order of names, None for what cannot be written as text."""
+    whole: list[tuple[str, Path]] = []
+    for path, base in files:
+        vid = _one_form(path.relative_to(base).as_posix())
+        try:
+            vid.encode("utf-8")
+        except UnicodeEncodeError:
+            yield None, path
+        else:
+            whole.append((vid, path))
+    short = {vid: vid[: len(vid) - len(Path(vid).suffix)] for vid, _ in whole}
+    # A suffix that one file keeps may be what another would be called without its own.
+    while clashing := {
+        name
+        for name, count in Counter(short.values()).items()
+        if count > 1 and any(vid != name for vid, of in short.items() if of == name)
+    }:
+        short |= {vid: vid for vid, name in short.items() if name in clashing}
+    for vid, path in sorted(whole):
+        yield short[vid], path

@@ -112,7 +112,9 @@ class _Strand:
         last = self.pieces[-1][2] if self.pieces else 0.0
         time = last if ticks is None else float(ticks * self.base)
         length = float(packet.duration * self.base) if packet.duration else self.step
-        end = time + min(max(length, 0.0), self.longest)
+        if 0.0 < length <= self.longest:
+            self.step = length
+        end = time + self.step
         if jumped or not self.pieces:
             self.pieces.append([number, time, end])
         else:
@@ -201,6 +203,9 @@ def _scan(path: Path) -> Timeline:
         claimed = container.duration
         unclaimed = bool(int(container.format.flags) & _DISCONTINUOUS) or name in _ELEMENTARY
         header = claimed / av.time_base if claimed and claimed > 0 and not unclaimed else None
+        if header is not None and name == "avi":
+            # FFmpeg shortens what the header claims to what a cut file can hold.
+            header = max(header, film.frames * pictures.step)
         return _ended(path, name, pictures, list(sounds.values()), start, header, _tag(film))
 
 
@@ -255,11 +260,12 @@ def _ended(
             "%s: its clock jumps %s (at %.2f s by %+.2f s); times count what is shown, without "
             "the jumps", path, often, when, by,
         )  # fmt: skip
-    elif header is not None and film.pieces:
+    elif header is None:
+        missing = ends_early(path, format_name) is True
+    elif film.pieces:
         excess = header - measured
         early = ends_early(path, format_name) if excess > 1.0 else False
-        # Without a word on its size, a file that is short by little may have a header by rule of
-        # thumb.
+        # Where a container says nothing of its size, headers are right to about one in twenty.
         missing = excess > 1.0 and (early is True or (early is None and excess > 0.05 * header))
         still = early is False and tag is not None and abs(tag - start - header) < 1.0
         if missing or -0.5 <= excess <= 1.0 or (still and excess <= _LONGEST_STILL):

@@ -322,7 +322,7 @@ class Cursor:
 
 
 def orientation_of(frame: Any) -> tuple[int, bool]:
-    """Return how a frame is shown: quarter turns counter-clockwise in (-2, 2], then mirrored or not.
+    """Return how a frame is shown: quarter turns (-1 to 2, counter-clockwise) and mirrored after.
 
     The display matrix sends a pixel (x, y) to (a x + c y, b x + d y), y downwards; other angles
     than a camera's are taken for the nearest of those.

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from zsvg.clock import Timeline, remember, timeline
 from zsvg.errors import VideoError
 from zsvg.files import atomic_path, sha256_json
 from zsvg.video import FrameSampler, Framing, VideoInfo, sample_frames, video_hash
@@ -26,7 +28,7 @@ from zsvg.video import FrameSampler, Framing, VideoInfo, sample_frames, video_ha
 if TYPE_CHECKING:
     from zsvg.backbones.clip import ClipBackbone
 
-FORMAT = 1
+FORMAT = 2
 """Part of every cache key: raise it when sampling, resizing or the file layout change."""
 
 _log = logging.getLogger(__name__)
@@ -164,15 +166,24 @@ def extract(
     file = None if cache is None else Path(cache).expanduser() / file_name(key)
     stored = None if file is None else _load(file, backbone.embed_dim)
     if stored is None or (stored[2]["truncated_at"] is not None and not allow_truncated):
+        if file is not None and any(
+            (file.parent / file_name({**key, "format": old})).is_file() for old in range(1, FORMAT)
+        ):
+            _tell_of_old(file.parent)
         started = time.monotonic()
         features, times, info = _encode(sampler, backbone, batch_size)
         _log.info("%s: %d frames encoded in %.1f s", path, len(times), time.monotonic() - started)
-        fresh: dict[str, Any] = {"duration": info.duration, "truncated_at": info.truncated_at}
+        fresh: dict[str, Any] = {
+            "duration": info.duration,
+            "truncated_at": info.truncated_at,
+            "timeline": timeline(path).to_json(),
+        }
         stored = features.astype(np.float16), times, fresh
         if file is not None:
             _save(file, *stored, key)
     elif file is not None:
         _log.debug("%s: features read from %s", path, file)
+        remember(path, Timeline.from_json(stored[2]["timeline"]))
         _mark_used(file)
     sampler.close()
     half, times, meta = stored
@@ -199,17 +210,19 @@ def _content(path: str | Path) -> str:
 def _encode(
     sampler: FrameSampler, backbone: ClipBackbone, batch_size: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], VideoInfo]:
-    """Encode all frames while a second thread decodes on."""
+    """Encode all frames while a second thread decodes on; one that stands for long, once."""
     import torch
 
     # One block that doubles. Thousands of small tensors, each allocated between the large ones of a
     # forward pass, would keep the heap from shrinking: memory would grow with the video's length.
     rows = torch.empty(256, backbone.embed_dim, device=backbone.device)
     times: list[float] = []
+    counts: list[int] = []
     with torch.no_grad():
-        for batch_times, frames in _batches(sampler, batch_size):
+        for batch_times, clips, frames in _batches(sampler, batch_size):
             start = len(times)
             times.extend(batch_times)
+            counts.extend(clips)
             while len(times) > len(rows):
                 rows = torch.cat((rows, torch.empty_like(rows)))
             # On a GPU this returns before it is done.
@@ -217,15 +230,21 @@ def _encode(
         features = rows[: len(times)].cpu().numpy()
     if sampler.info is None:
         raise RuntimeError("the sampler ended without describing the video")
-    return features, np.asarray(times, dtype=np.float64), sampler.info
+    clips_each = np.asarray(counts)
+    return (
+        np.repeat(features, clips_each, axis=0),
+        np.repeat(np.asarray(times, dtype=np.float64), clips_each),
+        sampler.info,
+    )
 
 
 def _batches(
     sampler: FrameSampler, batch_size: int
-) -> Iterator[tuple[list[float], NDArray[np.uint8]]]:
-    """Yield (times, (B, size, size, 3) uint8) that a thread decodes ahead, two batches at most.
+) -> Iterator[tuple[list[float], list[int], NDArray[np.uint8]]]:
+    """Yield (times, clips that each lasts, (B, size, size, 3) uint8) of frames that differ.
 
-    FFmpeg releases the interpreter while it decodes, and so does torch while it computes.
+    A thread decodes ahead, two batches at most: FFmpeg releases the interpreter while it decodes,
+    and so does torch while it computes.
     """
     ready: queue.Queue[Any] = queue.Queue(maxsize=2)
     stopped = threading.Event()
@@ -240,18 +259,23 @@ def _batches(
 
     def decode() -> None:
         times: list[float] = []
+        clips: list[int] = []
         frames: list[NDArray[np.uint8]] = []
         try:
             for time, pixels in sampler:
-                times.append(time)
-                frames.append(pixels)
+                if frames and pixels is frames[-1]:
+                    clips[-1] += 1
+                    continue
                 if len(frames) == batch_size:
-                    put((times, np.stack(frames)))
-                    times, frames = [], []
+                    put((times, clips, np.stack(frames)))
+                    times, clips, frames = [], [], []
+                times.append(time)
+                clips.append(1)
+                frames.append(pixels)
                 if stopped.is_set():
                     return
             if frames:
-                put((times, np.stack(frames)))
+                put((times, clips, np.stack(frames)))
             put(None)
         except BaseException as error:  # handed to the caller's thread, which raises it
             put(error)
@@ -268,6 +292,16 @@ def _batches(
     finally:
         stopped.set()
         thread.join()
+
+
+@lru_cache
+def _tell_of_old(folder: Path) -> None:
+    """Say once what becomes of features that an older version made."""
+    _log.warning(
+        "%s: features of an older version lie here and are made again; `zsvg cache prune "
+        "--unused` removes the old ones",
+        folder,
+    )
 
 
 def _mark_used(file: Path) -> None:
@@ -307,6 +341,7 @@ def _load(
             and bool(np.isfinite(features).all())
             and float(meta["duration"]) > 0
             and "truncated_at" in meta
+            and Timeline.from_json(meta["timeline"]) is not None
         )
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         return None

@@ -87,6 +87,20 @@ else:
         os.close(handle)
 
 
+def file_stem(name: str, most: int = 100) -> str:
+    """Return the name of a video as a part of a file's name, at most so many bytes long.
+
+    Folders in it become parts, and what a terminal or a disk would not take is replaced. A name
+    that is cut keeps apart from others by its hash.
+    """
+    text = "".join("-" if c in "/\\" else c if c.isprintable() else "_" for c in name)
+    data = text.encode("utf-8", "replace")
+    if len(data) > most:
+        mark = hashlib.sha256(data).hexdigest()[:8]
+        return data[: most - 9].decode("utf-8", "ignore") + "~" + mark
+    return data.decode()
+
+
 STANDARD = "-"
 """The path that means standard input, or standard output, as everywhere in a shell."""
 

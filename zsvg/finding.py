@@ -123,7 +123,7 @@ def _below(folder: Path, unusable: list[str]) -> Iterator[Path]:
             if path.is_file():
                 yield path
             elif path.is_symlink():
-                unusable.append(f"{path}: a link to nothing; fetch what it stands for, or remove it")
+                unusable.append(f"{path}: a link to nothing; fetch its file, or remove it")
 
 
 def _named(files: Iterable[tuple[Path, Path]]) -> Iterator[tuple[str | None, Path]]:

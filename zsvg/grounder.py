@@ -180,15 +180,20 @@ class Grounder:
                 adapters.set_adapter(self.adapter, inference_mode=True)
                 yield adapters
 
-    def find(self, folder_or_file: str | Path) -> dict[str, Path]:
+    def find(self, *places: str | Path) -> Mapping[str, Path]:
         """Return vid -> file of what `encode` takes: videos, or ready captions where those serve.
+
+        Args:
+            places: Files, folders and patterns, see `zsvg.video.find_videos`.
 
         Raises:
             VideoError: There is nothing of that kind.
         """
-        if isinstance(self.backbone, CaptionBackbone) and (found := find_captions(folder_or_file)):
-            return found
-        return find_videos(folder_or_file)
+        if isinstance(self.backbone, CaptionBackbone):
+            tracks = {vid: file for place in places for vid, file in find_captions(place).items()}
+            if tracks:
+                return tracks
+        return find_videos(*places)
 
     def encode(
         self,

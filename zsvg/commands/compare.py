@@ -17,7 +17,9 @@ from zsvg.commands.options import (
     Fps,
     Framing,
     Truncated,
+    VideoFolders,
     finish,
+    name_unusable,
     one_stdin,
 )
 from zsvg.commands.results import AsNumbers, Table, show
@@ -30,13 +32,14 @@ def compare(
         Path, typer.Argument(help="Annotations or pseudo labels to train on; `-` is stdin.")
     ],
     annotations: Annotated[Path, typer.Argument(help="Annotations to test on; `-` is stdin.")],
-    videos: Annotated[Path, typer.Option(help="Folder of the videos to train on.")],
+    videos: VideoFolders,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of results, table and plot.")
     ] = Path("comparison"),
     backbone: Backbone = None,
     test_videos: Annotated[
-        Path | None, typer.Option(help="Folder of the tested videos (default: that of --videos).")
+        list[str] | None,
+        typer.Option(help="Folder of the tested videos (default: that of --videos)."),
     ] = None,
     pseudo: Annotated[
         Path | None, typer.Option(help="Pseudo labels of the same videos, for language-free.")
@@ -116,12 +119,13 @@ def compare(
         seeds=[_whole("--seeds", n) for n in _values(seeds)] or [0],
         blind="query-blind" in wanted,
     )
-    found = find_videos(videos)
+    found = find_videos(*videos)
+    name_unusable(found)
     material = Material(
         labels=given,
         annotations=truth,
         videos=found,
-        test_videos=find_videos(test_videos) if test_videos else found,
+        test_videos=find_videos(*test_videos) if test_videos else found,
         backbone=load_backbone(backbone, device),
         pseudo=made,
         options=TuneOptions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
     from zsvg.pseudo.tagging import Tagger
 
 
-def caption_files(given: Path, backbone: str | None) -> dict[str, Path]:
+def caption_files(given: Sequence[str], backbone: str | None) -> dict[str, Path]:
     """Return the caption files to label from; none where the backbone wants videos."""
     from zsvg.backbones.captions import PREFIX, find_captions
 
-    return find_captions(given) if backbone and backbone.startswith(PREFIX) else {}
+    if not backbone or not backbone.startswith(PREFIX):
+        return {}
+    return {vid: file for place in given for vid, file in find_captions(place).items()}
 
 
 def label_from_captions(

@@ -50,11 +50,11 @@ def features(
     from zsvg.features import default_cache, extract
     from zsvg.video import find_videos
 
-    found = find_videos(videos)
+    found = find_videos(*videos)
     clip = load_backbone(backbone, device)
     folder = cache or default_cache()
     done_videos: list[dict[str, Any]] = []
-    failures: list[str] = []
+    failures = list(found.unusable)
     with progress("encoding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
             try:
@@ -190,7 +190,7 @@ def pseudo_label(
             tracks, str(backbone), output, options, seed, words, unused, dry_run, device
         )
         return
-    found = find_videos(videos)
+    found = find_videos(*videos)
     processes = launched(device)
     if dry_run and not processes.main:
         return
@@ -236,8 +236,10 @@ def pseudo_label(
         write_annotations(output, report.labels)
         _remove_parts(work)
         tell(report, len(found), output)
+        for line in found.unusable:
+            say(f"error: {line}")
     processes.end()
-    if report.failures:
+    if report.failures or found.unusable:
         raise typer.Exit(1)
 
 

@@ -21,9 +21,11 @@ from zsvg.commands.options import (
     Steps,
     Templates,
     Truncated,
-    Videos,
+    VideoFolders,
     finish,
+    name_unusable,
     one_stdin,
+    split_sentences,
 )
 from zsvg.commands.results import (
     AsMoments,
@@ -39,7 +41,7 @@ def tune(
     labels: Annotated[
         Path, typer.Argument(help="Pseudo labels or annotations (JSONL); `-` is stdin.")
     ],
-    videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
+    videos: VideoFolders,
     output: Output = Path("model"),
     backbone: Backbone = None,
     recipe: Annotated[
@@ -127,11 +129,12 @@ def tune(
         mixed_precision=mixed_precision,  # type: ignore[arg-type]
         allow_truncated=allow_truncated,
     )
-    found = find_videos(videos)
+    found = find_videos(*videos)
     processes = launched(device)
     if dry_run and not processes.main:
         return
     if processes.main:
+        name_unusable(found)
         for line in taken:
             say(line)
     clip = load_backbone(backbone, device)
@@ -164,8 +167,15 @@ def tune(
 
 
 def ground(
-    videos: Videos,
-    queries: Annotated[list[str], typer.Argument(help="One or more sentences.")],
+    video: Annotated[
+        str, typer.Argument(help="A video, a folder (searched with all below it), or a pattern.")
+    ],
+    queries: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[VIDEO]... SENTENCE...", help="More of them, then one or more sentences."
+        ),
+    ],
     model: Model,
     top_k: Annotated[int, typer.Option(min=1, help="Most answers per sentence.")] = 5,
     output: MomentsOutput = None,
@@ -181,6 +191,10 @@ def ground(
 
     Example: zsvg ground videos/ "a red circle spins" --model model/
 
+    Example: zsvg ground videos/*.mp4 "a red circle spins" "a blue square" --model model/
+
+    What exists before the first sentence is a video; a file after it is refused.
+
     The table shows the best answers of the whole folder, other forms those of every video.
     """
     from zsvg.features import default_cache
@@ -191,13 +205,14 @@ def ground(
     from zsvg.writers import check_fits
 
     to = destination(output, form)
+    more, queries = split_sentences(queries)
     texts = load_templates(templates) if templates else ()
     grounder = load(model, device, domain=domain, templates=texts)
-    found = grounder.find(videos)
+    found = grounder.find(video, *more)
     check_fits(to.form, len(found))
     answers: dict[str, list[tuple[float, float, float, str]]] = {query: [] for query in queries}
     somewhere: set[str] = set()
-    predictions, failures = [], []
+    predictions, failures = [], list(getattr(found, "unusable", ()))
     with progress("grounding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
             try:
@@ -235,7 +250,7 @@ def ground(
                 cut_clip(found[vid], start, end, clip)
                 say(f"cut {clip}")
     places = to.give(predictions, tables)
-    if len(failures) < len(found):
+    if predictions:
         for query in dict.fromkeys(queries):
             if query not in somewhere:
                 say(f"{query!r}: perhaps no such moment, every score is low for this model")
@@ -246,7 +261,7 @@ def ground(
 
 def predict(
     annotations: Annotated[Path, typer.Argument(help="Queries to answer (JSONL); `-` is stdin.")],
-    videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
+    videos: VideoFolders,
     model: Model,
     output: MomentsOutput = None,
     form: AsMoments = None,
@@ -276,7 +291,8 @@ def predict(
     check_fits(to.form, len({record.vid for record in records}))
     texts = load_templates(templates) if templates else ()
     grounder = load(model, device, domain=domain, templates=texts)
-    found = grounder.find(videos)
+    found = grounder.find(*videos)
+    name_unusable(found)
     with progress("answering", len(records)) as advance:
         predictions, failures = predict_all(
             grounder,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import glob
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +13,20 @@ import typer
 from zsvg.commands import completion
 from zsvg.errors import ZsvgError
 from zsvg.files import STANDARD
+from zsvg.finding import VIDEO_SUFFIXES
 from zsvg.terminal import say, show_logs
 
 if TYPE_CHECKING:
     from zsvg.pseudo.label import LabelReport
 
-Videos = Annotated[Path, typer.Argument(help="A video, or a folder of videos.")]
+Videos = Annotated[
+    list[str],
+    typer.Argument(help="Videos, folders (searched with all below them), patterns like 'v/*.mp4'."),
+]
+VideoFolders = Annotated[
+    list[str],
+    typer.Option("--videos", help="Folder of the videos; also files and patterns, several times."),
+]
 Backbone = Annotated[
     str | None,
     typer.Option(
@@ -91,6 +102,39 @@ def one_stdin(*paths: Path | None) -> None:
     """
     if sum(str(path) == STANDARD for path in paths) > 1:
         raise ZsvgError("only one file can be `-`, since stdin can be read once; name the others")
+
+
+def split_sentences(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return (videos, sentences): what exists before the first sentence is a video.
+
+    Raises:
+        ZsvgError: A sentence is the name of a file, there or not.
+    """
+    count = 0
+    while count < len(arguments) and _is_there(arguments[count]):
+        count += 1
+    for text in arguments[count:]:
+        named = Path(text).suffix.lower() in VIDEO_SUFFIXES and not any(map(str.isspace, text))
+        if named or _is_there(text):
+            why = (
+                "comes after a sentence; name all videos first"
+                if _is_there(text)
+                else ("no such file")
+            )
+            raise ZsvgError(f"{text}: {why}")
+    if count == len(arguments):
+        raise ZsvgError(f"{arguments[-1]} is taken for a video; a sentence has to follow")
+    return list(arguments[:count]), list(arguments[count:])
+
+
+def _is_there(text: str) -> bool:
+    return os.path.lexists(text) or (glob.has_magic(text) and bool(glob.glob(text)))
+
+
+def name_unusable(found: Mapping[str, Path]) -> None:
+    """Say what in the folders is no video that can be used, where none of it was asked for."""
+    for line in getattr(found, "unusable", ()):
+        say(f"left out: {line}")
 
 
 def finish(failures: list[str]) -> None:

@@ -18,7 +18,9 @@ from zsvg.commands.options import (
     Pseudo,
     Seed,
     Truth,
+    VideoFolders,
     finish,
+    name_unusable,
     one_stdin,
 )
 from zsvg.commands.results import (
@@ -248,7 +250,7 @@ def audit(
 def inspect(
     pseudo: Pseudo,
     videos: Annotated[
-        Path | None, typer.Option(help="Folder of the videos, to show pictures of them.")
+        list[str] | None, typer.Option(help="Folder of the videos, to show pictures of them.")
     ] = None,
     truth: Annotated[
         Path | None, typer.Option(help="Annotations (JSONL) to compare the labels with.")
@@ -268,7 +270,7 @@ def inspect(
     one_stdin(pseudo, truth)
     labels = read_annotations(pseudo)
     true = None if truth is None else read_annotations(truth)
-    files = None if videos is None else find_videos(videos)
+    files = find_videos(*videos) if videos else None
     with progress("drawing", len(draw(labels, most, seed))) as advance:
         failures = write_inspection(
             output,
@@ -286,7 +288,7 @@ def inspect(
 
 def probe(
     annotations: Truth,
-    videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
+    videos: VideoFolders,
     model: Model,
     seconds: Annotated[
         list[float] | None, typer.Option(help="Noise in front (default: 10 and 15).")
@@ -310,7 +312,8 @@ def probe(
     from zsvg.video import find_videos
 
     records = read_annotations(annotations)
-    found = find_videos(videos)
+    found = find_videos(*videos)
+    name_unusable(found)
     grounder = load(model, device)
     with progress("probing", len(records)) as advance:
         results, failures = measure(

@@ -16,7 +16,6 @@ from zsvg.errors import TruncatedVideoError, VideoError
 from zsvg.video import (
     cut,
     decode_summary,
-    find_videos,
     load_frames_at,
     probe,
     resize,
@@ -303,22 +302,7 @@ def test_unusable_files_are_one_line_errors(tmp_path):
         assert not isinstance(caught.value, TruncatedVideoError)
 
 
-# --- finding, hashing ------------------------------------------------------------------------
-
-
-def test_find_videos(tmp_path, small_video):
-    for name in ("b.mp4", "a.MKV", ".hidden.mp4", "notes.txt"):
-        (tmp_path / name).touch()
-    assert list(find_videos(tmp_path)) == ["a", "b"]
-    assert find_videos(small_video) == {"small": small_video}
-    (tmp_path / "a.mp4").touch()
-    with pytest.raises(VideoError, match=r"a\.MKV and .*a\.mp4 would both be called 'a'"):
-        find_videos(tmp_path)
-    with pytest.raises(VideoError, match="no such file or folder"):
-        find_videos(tmp_path / "nowhere")
-    (tmp_path / "sub").mkdir()
-    with pytest.raises(VideoError, match="no video in this folder"):
-        find_videos(tmp_path / "sub")
+# --- hashing ------------------------------------------------------------------------
 
 
 def test_hash_is_of_the_content(tmp_path, small_video):

@@ -69,7 +69,7 @@ def find_videos(*places: str | Path) -> Videos:
     named: dict[str, Path] = {}
     for vid, path in _named(found.values()):
         if vid is None:
-            shown = str(path).encode("utf-8", "backslashreplace").decode()
+            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
             unusable.append(f"{shown}: the name is not UTF-8; rename the file")
         elif vid in named:
             unusable.append(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from zsvg.errors import ZsvgError
-from zsvg.files import STANDARD, write_text
+from zsvg.files import STANDARD, file_stem, sha256_json, write_text
 from zsvg.records import Annotation, Prediction, to_jsonl
 
 Records = Sequence[Annotation] | Sequence[Prediction]
@@ -36,9 +36,14 @@ def write_moments(path: str | Path, records: Records) -> list[Path]:
     videos: dict[str, list[Annotation | Prediction]] = {record.vid: [] for record in records}
     for record in records:
         videos[record.vid].append(record)
-    written = []
+    written: list[Path] = []
     for vid, own in videos.items():
-        file = target if len(videos) == 1 else target.with_suffix(f".{vid}{target.suffix}")
+        file = target
+        if len(videos) > 1:
+            file = target.with_name(f"{target.stem}.{file_stem(vid)}{target.suffix}")
+            if file in written:  # another name that differs in what file names cannot hold
+                mark = sha256_json(vid)[:8]
+                file = target.with_name(f"{target.stem}.{file_stem(vid)}~{mark}{target.suffix}")
         write_text(file, FORMS[form](own))  # type: ignore[arg-type]
         written.append(file)
     return written

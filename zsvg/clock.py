@@ -81,6 +81,13 @@ class Timeline:
         return cls(**{**value, "shifts": shifts})
 
 
+def presentable(packet: Any) -> bool:
+    """Return whether a packet says when it is shown, no further from its decoding than can be."""
+    if packet.pts is None or packet.dts is None:
+        return packet.pts is not None
+    return bool(abs(packet.pts - packet.dts) * packet.time_base <= _TOGETHER)
+
+
 class _Strand:
     """The packets of one stream in the order of the file: its clock's pieces without a jump."""
 
@@ -102,13 +109,16 @@ class _Strand:
         number, self.number = self.number, self.number + 1
         if packet.is_discard:  # an edit list hides it
             return
-        clock = None if packet.dts is None else float(packet.dts * self.base)
+        # Times of decoding only grow; without one, that of the picture may wait for others.
+        ticks, back = (packet.pts, _TOGETHER) if packet.dts is None else (packet.dts, _BACK)
         jumped = False
-        if clock is not None:
+        if ticks is not None:
+            clock = float(ticks * self.base)
             if self.before is not None:
-                jumped = not -_BACK <= clock - self.before <= self.longest
+                jumped = not -back <= clock - self.before <= self.longest
             self.before = clock
-        ticks = packet.dts if self.decoding_times or packet.pts is None else packet.pts
+        trusted = not self.decoding_times and presentable(packet)
+        ticks = packet.pts if trusted else packet.dts
         last = self.pieces[-1][2] if self.pieces else 0.0
         time = last if ticks is None else float(ticks * self.base)
         length = float(packet.duration * self.base) if packet.duration else self.step

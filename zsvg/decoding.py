@@ -16,7 +16,7 @@ import numpy as np
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
 
-from zsvg.clock import timeline
+from zsvg.clock import presentable, timeline
 from zsvg.containers import REENCODE, film_of, open_container, prepare, reason
 from zsvg.errors import TruncatedVideoError, VideoError
 
@@ -167,6 +167,8 @@ class Reader(AbstractContextManager["Reader"]):
             number += 1
             if not packet.size:
                 continue  # the picture before it stays
+            if not presentable(packet):
+                packet.pts = packet.dts
             try:
                 frames = packet.decode()
             except FFmpegError as error:

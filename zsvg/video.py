@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -293,7 +294,12 @@ def cut(
                 if following is None:
                     return
 
-        _encode(out, pieces(), reader.fps or 25.0)
+        shown = pieces()
+        if (first := next(shown, None)) is None:
+            raise VideoError(
+                f"{path}: nothing is shown from {start} s on; choose an earlier moment"
+            )
+        _encode(out, chain([first], shown), reader.fps or 25.0)
 
 
 def _within(frame: Any, longest: int) -> Any:

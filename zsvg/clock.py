@@ -98,7 +98,8 @@ class _Strand:
         self.decoding_times = decoding_times
         self.base = stream.time_base
         self.number = 0
-        self.before: float | None = None
+        self.before: tuple[float, bool] | None = None
+        """What the clock showed last, and whether that was a time of decoding."""
         self.pieces: list[list[float]] = []
         """[number of the first packet, first time, end] of each."""
 
@@ -109,14 +110,14 @@ class _Strand:
         number, self.number = self.number, self.number + 1
         if packet.is_discard:  # an edit list hides it
             return
-        # Times of decoding only grow; without one, that of the picture may wait for others.
-        ticks, back = (packet.pts, _TOGETHER) if packet.dts is None else (packet.dts, _BACK)
-        jumped = False
+        ticks, jumped = packet.pts if packet.dts is None else packet.dts, False
         if ticks is not None:
-            clock = float(ticks * self.base)
+            clock, decoding = float(ticks * self.base), packet.dts is not None
             if self.before is not None:
-                jumped = not -back <= clock - self.before <= self.longest
-            self.before = clock
+                # Times of decoding only grow; where one lacks, pictures may wait for others.
+                back = _BACK if decoding and self.before[1] else _TOGETHER
+                jumped = not -back <= clock - self.before[0] <= self.longest
+            self.before = clock, decoding
         trusted = not self.decoding_times and presentable(packet)
         ticks = packet.pts if trusted else packet.dts
         last = self.pieces[-1][2] if self.pieces else 0.0

@@ -1,4 +1,4 @@
-"""One model of a file's time, from one pass over its packets, without decoding.
+"""One model of a file's time: from its index, or one pass over its packets, without decoding.
 
 Clocks of files begin anywhere, jump, and start again; headers claim lengths that no picture fills.
 Here time is what is shown: it begins at 0 with the file, it grows, and it ends with the last
@@ -43,14 +43,13 @@ class Timeline:
     Attributes:
         shifts: (packet, seconds) in rising order: from this packet of the film on, counted from 0,
             time is the clock less so many seconds. More than one where the clock jumps.
-        pictures: When the last picture ends by its own length, seconds.
-        duration: When the film ends, seconds: sound or a last still may outlive `pictures`.
+        duration: When the film ends, seconds: with its last picture, or later where that stands on
+            for the sound or by its own length.
         header: Seconds that the header claims, None where it claims nothing.
         missing: The header claims more, and the file is too short for it: bytes are missing.
     """
 
     shifts: tuple[tuple[int, float], ...]
-    pictures: float
     duration: float
     header: float | None
     missing: bool
@@ -196,6 +195,8 @@ def _scan(path: Path) -> Timeline:
     with open_container(path) as container:
         film = film_of(container, path)
         name = container.format.name
+        if (indexed := _from_index(path, container, film)) is not None:
+            return indexed
         jumpy = bool(int(container.format.flags) & _DISCONTINUOUS) or name in ("flv", "live_flv")
         longest = _BREAK if jumpy else _LONGEST_STILL
         pictures = _Strand(film, longest, decoding_times=name == "avi")
@@ -218,6 +219,30 @@ def _scan(path: Path) -> Timeline:
             # FFmpeg shortens what the header claims to what a cut file can hold.
             header = max(header, film.frames * pictures.step)
         return _ended(path, name, pictures, list(sounds.values()), start, header, _tag(film))
+
+
+def _from_index(path: Path, container: Any, film: Any) -> Timeline | None:
+    """Return the timeline of a file whose index lists every frame and agrees with the header."""
+    index, name = getattr(film, "index_entries", None), container.format.name
+    header = (container.duration or 0) / av.time_base
+    if not index or len(index) != film.frames or not film.average_rate or not header > 0:
+        return None
+    begins, last = (index[place].timestamp * film.time_base for place in (0, len(index) - 1))
+    plain = (
+        ("mp4" in name or name == "avi")
+        and max(abs(begins), abs(container.start_time or 0) / av.time_base) < _DELAY
+        and header < _LONGEST_STILL  # no room for a clock that jumps
+        and _agree(header, float(last + 1 / film.average_rate))
+        and ends_early(path, name) is False
+    )
+    if not plain:
+        return None
+    return Timeline(shifts=((0, 0.0),), duration=header, header=header, missing=False)
+
+
+def _agree(header: float, measured: float) -> bool:
+    """Return whether a header claims what there is: sound and pictures need not end together."""
+    return -0.5 <= header - measured <= 1.0
 
 
 def _start(container: Any, pictures: _Strand, sounds: list[_Strand], jumpy: bool) -> float:
@@ -279,7 +304,7 @@ def _ended(
         # Where a container says nothing of its size, headers are right to about one in twenty.
         missing = excess > 1.0 and (early is True or (early is None and excess > 0.05 * header))
         still = early is False and tag is not None and abs(tag - start - header) < 1.0
-        if missing or -0.5 <= excess <= 1.0 or (still and excess <= _LONGEST_STILL):
+        if missing or _agree(header, measured) or (still and excess <= _LONGEST_STILL):
             duration = header
         else:
             _log.warning(
@@ -288,6 +313,4 @@ def _ended(
             )  # fmt: skip
     if abs(start) >= _DELAY:
         _log.info("%s: its clock begins at %.2f s; times count from there", path, start)
-    return Timeline(
-        shifts=shifts, pictures=pictures, duration=duration, header=header, missing=missing
-    )
+    return Timeline(shifts=shifts, duration=duration, header=header, missing=missing)

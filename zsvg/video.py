@@ -15,18 +15,27 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from zsvg.containers import REENCODE
-from zsvg.decoding import TIME_TOLERANCE, Cursor, Reader, VideoInfo, orientation_of
+from zsvg.decoding import TIME_TOLERANCE, Cursor, Reader, VideoInfo
 from zsvg.errors import VideoError
 from zsvg.files import atomic_path, sha256_file
 from zsvg.finding import Videos, find_videos
+from zsvg.pictures import (
+    ONE_THREAD,
+    Framing,
+    check_framing,
+    even,
+    fit,
+    render,
+    resize,
+    within,
+)
 
 __all__ = [
     "FrameSampler",
@@ -44,11 +53,6 @@ __all__ = [
     "video_hash",
     "write_video",
 ]
-
-Framing = Literal["crop", "pad", "squash"]
-
-# PyAV 17 converts pictures on many threads unless told otherwise; older ones cannot be told.
-_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 def video_hash(path: str | Path) -> str:
@@ -114,7 +118,7 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
     ) -> None:
         if not (math.isfinite(fps) and fps > 0):
             raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
-        _check_framing(size, framing)
+        check_framing(size, framing)
         self.info: VideoInfo | None = None
         self._frames = self._sample(path, fps, size, framing, allow_truncated)
 
@@ -140,7 +144,7 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
                     and (clip + 0.5) / fps < time - TIME_TOLERANCE
                 ):
                     if pixels is None:
-                        pixels = _render(shown[1], size, framing)
+                        pixels = render(shown[1], size, framing)
                     yield shown[0], pixels
                     clip += 1
                 shown, pixels = (time, frame), None
@@ -149,7 +153,7 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
                 raise VideoError(f"{path}: not one frame can be decoded; {REENCODE}")
             total = clip_count(info.duration, fps)
             if clip < total and pixels is None:
-                pixels = _render(shown[1], size, framing)
+                pixels = render(shown[1], size, framing)
             while clip < total:
                 yield shown[0], pixels
                 clip += 1
@@ -209,7 +213,7 @@ def load_frames_at(
         VideoError: As in `probe`.
         ValueError: No time is given, or one is not finite.
     """
-    _check_framing(size, framing)
+    check_framing(size, framing)
     wanted = np.asarray(times, dtype=np.float64)
     if wanted.ndim != 1 or not len(wanted) or not np.isfinite(wanted).all():
         raise ValueError(f"times must be a non-empty list of finite seconds, got {times!r}")
@@ -218,9 +222,9 @@ def load_frames_at(
         cursor = Cursor(reader, allow_truncated)
         for index in np.argsort(wanted, kind="stable"):
             _, frame = cursor.at(float(wanted[index]))
-            pictures[int(index)] = _render(frame, size, framing)
+            pictures[int(index)] = render(frame, size, framing)
     first = pictures[0].shape[:2]  # where pictures change their size on the way, all get this one
-    return np.stack([_fit(pictures[index], first) for index in range(len(wanted))])
+    return np.stack([fit(pictures[index], first) for index in range(len(wanted))])
 
 
 def write_video(
@@ -286,10 +290,10 @@ def cut(
                 shown = max(reader.end, reader.duration) if following is None else following[0]
                 until = min(end, shown)
                 if until > max(time, start):
-                    frame = frame if longest is None else _within(frame, longest)
-                    pixels = _even(_render(frame, None, "squash"))
+                    frame = frame if longest is None else within(frame, longest)
+                    pixels = even(render(frame, None, "squash"))
                     shape = shape or pixels.shape[:2]
-                    pixels = _fit(pixels, shape)
+                    pixels = fit(pixels, shape)
                     yield max(time - start, 0.0), until - max(time, start), _to_frame(pixels)
                 if following is None:
                     return
@@ -300,24 +304,6 @@ def cut(
                 f"{path}: nothing is shown from {start} s on; choose an earlier moment"
             )
         _encode(out, chain([first], shown), reader.fps or 25.0)
-
-
-def _within(frame: Any, longest: int) -> Any:
-    """Make a decoded frame smaller where its longer side has more pixels than that."""
-    shrink = longest / max(frame.width, frame.height)
-    if shrink >= 1:
-        return frame
-    sides = (max(1, round(side * shrink)) for side in (frame.width, frame.height))
-    return frame.reformat(*sides, **_ONE_THREAD)
-
-
-def _even(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Crop the last row and column of odd pictures; repeat them where there is but one."""
-    height, width = pixels.shape[:2]
-    if height < 2 or width < 2:
-        missing = ((0, max(0, 2 - height)), (0, max(0, 2 - width)), (0, 0))
-        return _even(np.pad(pixels, missing, mode="edge"))
-    return pixels[: height // 2 * 2, : width // 2 * 2]
 
 
 def _encode(
@@ -355,7 +341,7 @@ def _encode(
                 raise ValueError(
                     f"frames must share one size: {shape}, then {(frame.width, frame.height)}"
                 )
-            frame = frame.reformat(format="yuv420p", **_ONE_THREAD)
+            frame = frame.reformat(format="yuv420p", **ONE_THREAD)
             ticks = max(round(time / base), ticks + 1)  # two frames never share a time
             frame.pts, frame.time_base = ticks, base
             lengths[ticks] = max(round(duration / base), 1)
@@ -369,56 +355,3 @@ def _to_frame(pixels: NDArray[np.uint8]) -> Any:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(f"a frame is (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}")
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-
-
-def _check_framing(size: int | None, framing: str) -> None:
-    if framing not in get_args(Framing):
-        raise ValueError(f"framing must be one of {', '.join(get_args(Framing))}, got {framing!r}")
-    if size is not None and size < 1:
-        raise ValueError(f"size must be a positive number of pixels or None, got {size}")
-
-
-def _render(frame: Any, size: int | None, framing: Framing) -> NDArray[np.uint8]:
-    """Turn a decoded frame into upright RGB of the wanted size."""
-    pixels = frame.reformat(format="rgb24", **_ONE_THREAD).to_ndarray()
-    turns, mirrored = orientation_of(frame)
-    pixels = np.rot90(pixels, turns)
-    pixels = np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)
-    return pixels if size is None else resize(pixels, size, framing)
-
-
-def _fit(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Bring a picture to (height, width), whole and between black bars."""
-    if pixels.shape[:2] == tuple(shape):
-        return pixels
-    height, width = shape
-    high, wide = pixels.shape[:2]
-    if wide * height < width * high:
-        sides = max(1, round(height * wide / high)), height
-    else:
-        sides = width, max(1, round(width * high / wide))
-    image = Image.fromarray(pixels).resize(sides, Image.Resampling.BICUBIC)
-    canvas = Image.new("RGB", (width, height))
-    canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
-    return np.array(canvas)
-
-
-def resize(pixels: NDArray[np.uint8], size: int, framing: Framing = "crop") -> NDArray[np.uint8]:
-    """Resize an (H, W, 3) uint8 picture to (size, size, 3) with Pillow's antialiased bicubic.
-
-    "crop" gives exactly the pixels of open_clip's own preprocessing (same rounding of the long side
-    and of the crop); see `sample_frames` for the others.
-    """
-    _check_framing(size, framing)
-    height, width = pixels.shape[:2]
-    image = Image.fromarray(pixels)
-    if framing == "squash":
-        return np.array(image.resize((size, size), Image.Resampling.BICUBIC))
-    if framing == "pad":
-        return _fit(pixels, (size, size))
-    short, long = min(height, width), max(height, width)
-    scaled = (size, int(size * long / short))
-    shape = scaled if width <= height else scaled[::-1]
-    image = image.resize(shape, Image.Resampling.BICUBIC)
-    left, top = (round((side - size) / 2.0) for side in image.size)
-    return np.array(image.crop((left, top, left + size, top + size)))

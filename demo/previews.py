@@ -118,9 +118,12 @@ def check(path: Path, limits: Limits) -> VideoInfo:
 def plays(info: VideoInfo) -> bool:
     """Whether every browser plays a video: H.264 in mp4, VP8, VP9 or AV1 in webm, 8 bit, 4:2:0.
 
-    Turned videos are played by most, but with pictures as wide as they are coded.
+    Turned videos are played by most, but with pictures as wide as they are coded; and players count
+    by the clock of the file, which may begin elsewhere or jump.
     """
-    if info.rotation or info.pixel_format not in ("yuv420p", "yuvj420p"):
+    if info.rotation or info.mirrored or info.clock_start or info.jumps:
+        return False
+    if info.pixel_format not in ("yuv420p", "yuvj420p"):
         return False
     suffix = info.path.suffix.lower()
     if suffix in (".mp4", ".m4v"):
@@ -143,6 +146,8 @@ def thumbnails(path: Path, times: ArrayLike) -> tuple[str, ...]:
 
 def _kind(info: VideoInfo) -> str:
     words = [info.path.suffix.lstrip(".") or info.container, info.codec, info.pixel_format or ""]
-    if info.rotation:
-        words.append("turned")
+    if info.rotation or info.mirrored:
+        words.append("turned" if info.rotation else "mirrored")
+    if info.clock_start or info.jumps:
+        words.append("with a clock of its own")
     return ", ".join(word for word in words if word)

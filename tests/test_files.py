@@ -137,7 +137,7 @@ def test_a_folder_only_to_read(tmp_path, as_nobody):
     closed.mkdir()
     (closed / "out.txt").write_text("old")
     closed.chmod(0o555)
-    code = "from zsvg.files import write_text\n" "write_text('closed/out.txt', 'new')"
+    code = "from zsvg.files import write_text\nwrite_text('closed/out.txt', 'new')"
     done = as_nobody([sys.executable, "-c", code], cwd=tmp_path)
     assert done.stderr.splitlines()[-1].endswith("Permission denied: 'closed/out.txt'")
     assert (closed / "out.txt").read_text() == "old"

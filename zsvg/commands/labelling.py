@@ -47,7 +47,7 @@ def features(
     Example: zsvg features videos/ --backbone ViT-B-32/laion2b_s34b_b79k
     """
     from zsvg.backbones.clip import load_backbone
-    from zsvg.features import default_cache, extract
+    from zsvg.features import cache_file, default_cache, extract
     from zsvg.video import find_videos
 
     found = find_videos(videos)
@@ -55,6 +55,7 @@ def features(
     folder = cache or default_cache()
     done_videos: list[dict[str, Any]] = []
     failures: list[str] = []
+    kept = 0
     with progress("encoding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
             try:
@@ -69,6 +70,8 @@ def features(
             except ZsvgError as error:
                 failures.append(str(error))
             else:
+                sampling: dict[str, Any] = {"fps": fps, "framing": framing}
+                kept += cache_file(folder, video.content, clip, **sampling).is_file()
                 first, last = map(float, (video.times[0], video.times[-1]))
                 done_videos.append(
                     {
@@ -85,7 +88,9 @@ def features(
         for vid, seconds, frames, first, last in (video.values() for video in done_videos)
     ]
     show(form, done_videos, Table(header=("video", "seconds", "frames", "frame times"), rows=rows))
-    say(f"features of {len(rows)} of {len(found)} videos are in {folder}")
+    say(f"features of {kept} of {len(found)} videos are in {folder}")
+    if kept < len(rows):  # elsewhere the cache may fail; here it is what was asked for
+        failures.append(f"{folder}: the features of {len(rows) - kept} videos could not be kept")
     finish(failures)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from av.error import FFmpegError
 from numpy.typing import ArrayLike
 
 from zsvg import ZsvgError
@@ -71,7 +72,7 @@ def open_clip(file: str | Path, folder: Path, limits: Limits) -> Clip:
             if shown_seconds < info.duration:
                 minutes = f"{PREVIEW_MINUTES:g} minutes"
                 note += f" It holds the first {minutes}; questions look at all of it."
-        except OSError as error:  # a full disk takes the picture, not the answers
+        except (OSError, FFmpegError) as error:  # a full disk takes the picture, not the answers
             shown = path
             note += f", and a copy cannot be written ({error.strerror}); questions work."
     upright = (info.width, info.height) if info.rotation % 180 == 0 else (info.height, info.width)

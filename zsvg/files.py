@@ -39,8 +39,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         OSError: It cannot be written; the error names `path`.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ZsvgError(f"{path}: is a folder; name a file to write")
+    check_target(path)
     with _pour(path) if is_stream(path) else _replace(path) as temporary:
         try:
             yield temporary
@@ -49,6 +48,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             if error.errno is None or error.filename not in (None, str(temporary)):
                 raise
             raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def check_target(path: str | Path) -> None:
+    """Refuse a folder where a file is to be written; ask before hours of work go into it.
+
+    Raises:
+        ZsvgError: It is one.
+    """
+    if str(path) != STANDARD and Path(path).is_dir():
+        raise ZsvgError(f"{path}: is a folder; name a file to write")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,16 +18,17 @@ from zsvg.commands.options import (
     Seed,
     Truncated,
     Videos,
+    check_sampling,
     finish,
-    tell,
+    write_labels,
 )
 from zsvg.commands.results import (
     AsNumbers,
     Table,
     show,
 )
-from zsvg.errors import ZsvgError
-from zsvg.files import STANDARD
+from zsvg.errors import ITEM_ERRORS, failure
+from zsvg.files import check_target, is_stream
 from zsvg.terminal import progress, say
 
 PSEUDO = Path("pseudo.jsonl")
@@ -50,6 +52,7 @@ def features(
     from zsvg.features import cache_file, default_cache, extract
     from zsvg.video import find_videos
 
+    check_sampling(fps, framing)
     found = find_videos(videos)
     clip = load_backbone(backbone, device)
     folder = cache or default_cache()
@@ -67,11 +70,11 @@ def features(
                     cache=folder,
                     allow_truncated=allow_truncated,
                 )
-            except ZsvgError as error:
-                failures.append(str(error))
+            except ITEM_ERRORS as error:
+                failures.append(failure(path, error))
             else:
                 sampling: dict[str, Any] = {"fps": fps, "framing": framing}
-                kept += cache_file(folder, video.content, clip, **sampling).is_file()
+                kept += os.path.isfile(cache_file(folder, video.content, clip, **sampling))
                 first, last = map(float, (video.times[0], video.times[-1]))
                 done_videos.append(
                     {
@@ -173,7 +176,6 @@ def pseudo_label(
     from zsvg.pseudo.parts import note_captioner
     from zsvg.pseudo.sharding import launched
     from zsvg.pseudo.tagging import load_tagger
-    from zsvg.records import write_annotations
     from zsvg.video import find_videos
 
     options = default_options(
@@ -187,6 +189,7 @@ def pseudo_label(
         form=form,
         alike=alike,
     )
+    check_target(output)
     words = load_tagger(tagger) if tagger is not None else None
     check_tagger(options.queries, words)
     if tracks := caption_files(videos, backbone):
@@ -195,11 +198,12 @@ def pseudo_label(
             tracks, str(backbone), output, options, seed, words, unused, dry_run, device
         )
         return
+    check_sampling(fps, framing)
     found = find_videos(videos)
     processes = launched(device)
     if dry_run and not processes.main:
         return
-    named = PSEUDO if str(output) == STANDARD else output
+    named = PSEUDO if is_stream(output) else output
     work = named.with_name(f"{named.name}.parts")
     clip = load_backbone(backbone, device)
     settings: dict[str, Any] = {
@@ -238,16 +242,8 @@ def pseudo_label(
             on_resume=lambda done: advance(done, resumed=True),
         )
     if processes.main:
-        write_annotations(output, report.labels)
-        _remove_parts(work)
-        tell(report, len(found), output)
+        write_labels(report, len(found), output)
+        say(f"{work} lets the next run label what is new alone; it can be deleted")
     processes.end()
     if report.failures:
         raise typer.Exit(1)
-
-
-def _remove_parts(folder: Path) -> None:
-    """Remove the finished videos' files once the whole output is written."""
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)

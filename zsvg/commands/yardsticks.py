@@ -30,6 +30,7 @@ from zsvg.commands.results import (
     Table,
     destination,
     give_numbers,
+    leave,
 )
 from zsvg.errors import ZsvgError
 from zsvg.terminal import progress, say
@@ -269,7 +270,8 @@ def inspect(
     labels = read_annotations(pseudo)
     true = None if truth is None else read_annotations(truth)
     files = None if videos is None else find_videos(videos)
-    with progress("drawing", len(draw(labels, most, seed))) as advance:
+    shown = len(draw(labels, most, seed))
+    with progress("drawing", shown) as advance:
         failures = write_inspection(
             output,
             labels,
@@ -280,7 +282,10 @@ def inspect(
             seed=seed,
             on_progress=advance,
         )
-    say(f"wrote {output}")
+    if failures and len(failures) == shown:
+        leave(output)
+    else:
+        say(f"wrote {output}")
     finish(list(failures.values()))
 
 
@@ -322,6 +327,9 @@ def probe(
             cache=cache or default_cache(),
             on_progress=advance,
         )
+    if not results:
+        leave(output)
+        finish(list(failures.values()))
     columns = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU")
     rows = [
         (

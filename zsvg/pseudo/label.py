@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from zsvg.backbones.captioner import Captioner, CaptionOptions
 from zsvg.backbones.clip import ClipBackbone
-from zsvg.errors import VideoError, ZsvgError
+from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.features import extract
 from zsvg.files import sha256_json, write_json
 from zsvg.pseudo.forms import check_tagger, phrase, well_said
@@ -237,8 +237,8 @@ def pseudo_label(
                 fresh = part is None
                 if part is None:
                     part = _rest(found)
-            except (VideoError, FileNotFoundError, PermissionError) as error:
-                failures[vid] = str(error)
+            except ITEM_ERRORS as error:
+                failures[vid] = failure(videos[vid], error)
             else:
                 # Outside the `try`: a full disk is no property of this video, and ends the run.
                 if fresh and file is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from zsvg.errors import VideoError
+from zsvg.errors import ITEM_ERRORS
 from zsvg.files import sha256_json, write_json
 from zsvg.video import video_hash
 
@@ -62,7 +62,7 @@ def finished_contents(
     for vid in vids:
         try:
             content = video_hash(videos[vid])
-        except VideoError:
+        except ITEM_ERRORS:
             continue
         if read_part(part_file(work_dir, settings, content)) is not None:
             contents[vid] = content

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import coloured_frames, encode_video
 
-from zsvg.records import Annotation, read_predictions, write_annotations
+from zsvg.records import Annotation, read_annotations, read_predictions, write_annotations
 
 GOOD = 46  # of the batch of 50
 
@@ -246,3 +246,96 @@ def test_a_file_that_may_not_be_read_is_one_bad_item(as_nobody, few, tiny_clip_f
     (line,) = errors(done.stderr.splitlines())
     assert str(folder / "b.mp4") in line
     assert "features of 3 of 4 videos" in done.stderr
+
+
+class TestFinishedVideos:
+    """`OUTPUT.parts` stays, so that a later run looks at what is new alone."""
+
+    @pytest.fixture
+    def label(self, run_zsvg, tmp_path, caplog):
+        out, folder = tmp_path / "out.jsonl", tmp_path / "videos"
+        folder.mkdir()
+
+        def run(*more):
+            status, shown, err = run_zsvg(
+                "pseudo-label", folder, "--backbone", "micro", "--captioner", "micro", "--device",
+                "cpu", "--cache", tmp_path / "cache", "--min-score", "-1", *(more or ("-o", out)),
+            )  # fmt: skip
+            return status, shown, err.splitlines()
+
+        run.out, run.folder, run.parts = out, folder, tmp_path / "out.jsonl.parts"
+        return run
+
+    @staticmethod
+    def made(label) -> dict[str, int]:
+        """Return when each finished video's file was written: those of a run are new ones."""
+        return {p.name: p.stat().st_mtime_ns for p in label.parts.glob("?" * 64 + ".json")}
+
+    def test_one_more_video_is_labelled_alone(self, label, few, videos):
+        for name in ("a", "b"):
+            (label.folder / f"{name}.mp4").write_bytes((few / f"{name}.mp4").read_bytes())
+        (label.folder / "text.mp4").write_bytes((videos / "text.mp4").read_bytes())
+        status, _, lines = label()
+        assert status == 1
+        assert (
+            f"{label.parts} lets the next run label what is new alone; it can be deleted" in lines
+        )
+        assert {a.vid for a in read_annotations(label.out)} == {"a", "b"}
+        first = self.made(label)
+        assert len(first) == 2
+        (label.folder / "text.mp4").unlink()
+        (label.folder / "c.mp4").write_bytes((few / "c.mp4").read_bytes())
+        # What the first run wrote says so itself: it is taken as it is.
+        for name in first:
+            part = json.loads((label.parts / name).read_text())
+            for said in part["labels"]:
+                said["query"] = "said before"
+            (label.parts / name).write_text(json.dumps(part))
+        changed = self.made(label)
+        status, _, lines = label()
+        assert status == 0
+        assert not any("labelled again" in line for line in lines)
+        assert {n: t for n, t in self.made(label).items() if n in first} == changed
+        assert len(self.made(label)) == 3
+        said = {a.vid: a.query for a in read_annotations(label.out)}
+        assert (said["a"], said["b"]) == ("said before", "said before")
+        assert said["c"] != "said before"
+
+    def test_other_settings_and_older_versions_are_said(self, label, few):
+        (label.folder / "a.mp4").write_bytes((few / "a.mp4").read_bytes())
+        label.parts.mkdir()
+        for name in ("0" * 64, "1" * 64):  # as version 0.1.0 named them
+            (label.parts / f"{name}.json").write_text('{"duration": 1, "events": [], "labels": []}')
+        (label.parts / "notes.txt").write_text("mine")
+        line = (
+            f"warning: 2 finished videos in {label.parts} are of other settings or an older version"
+            " and are labelled again"
+        )
+        assert label()[2].count(line) == 1
+        assert line not in label()[2]
+        assert len(self.made(label)) == 3
+        _, _, lines = label("-o", label.out, "--seed", "1")
+        assert line.replace("2 finished", "3 finished") in lines
+        assert (label.parts / "notes.txt").read_text() == "mine"
+
+    def test_a_stream_has_its_parts_in_this_folder(self, label, few, tmp_path, monkeypatch):
+        (label.folder / "a.mp4").write_bytes((few / "a.mp4").read_bytes())
+        monkeypatch.chdir(tmp_path)
+        _, shown, lines = label("-o", "/dev/stdout")
+        assert json.loads(shown.splitlines()[0])["vid"] == "a"
+        assert (tmp_path / "pseudo.jsonl.parts").is_dir()
+        assert not Path("/dev/stdout.parts").exists()
+
+    def test_a_full_disk_there_is_an_error_that_names_it(self, few, as_nobody, tmp_path):
+        import sys
+
+        (tmp_path / "out.jsonl.parts").mkdir(mode=0o555)
+        done = as_nobody(
+            [sys.executable, "-m", "zsvg", "pseudo-label", few / "a.mp4", "--backbone", "micro",
+             "--captioner", "micro", "-o", tmp_path / "out.jsonl", "--device", "cpu"],
+            cwd=Path(__file__).parents[1],
+        )  # fmt: skip
+        assert done.returncode == 1
+        (line,) = errors(done.stderr.splitlines())
+        assert str(tmp_path / "out.jsonl.parts") in line
+        assert ".tmp" not in line

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from av.error import FFmpegError
 from numpy.typing import ArrayLike
 
 from zsvg import ZsvgError
@@ -63,11 +64,17 @@ def open_clip(file: str | Path, folder: Path, limits: Limits) -> Clip:
     if not plays(info):
         shown = path.with_name(f"{path.name}.preview.mp4")
         shown_seconds = min(info.duration, 60 * PREVIEW_MINUTES)
-        if not shown.exists():
-            cut(path, 0.0, shown_seconds, shown, longest=PREVIEW_SIDE)
-        note = f"Browsers do not play this file ({_kind(info)}): you see a copy in H.264."
-        if shown_seconds < info.duration:
-            note += f" It holds the first {PREVIEW_MINUTES:g} minutes; questions look at all of it."
+        note = f"Browsers do not play this file ({_kind(info)})"
+        try:
+            if not shown.exists():
+                cut(path, 0.0, shown_seconds, shown, longest=PREVIEW_SIDE)
+            note += ": you see a copy in H.264."
+            if shown_seconds < info.duration:
+                minutes = f"{PREVIEW_MINUTES:g} minutes"
+                note += f" It holds the first {minutes}; questions look at all of it."
+        except (OSError, FFmpegError) as error:  # a full disk takes the picture, not the answers
+            shown = path
+            note += f", and a copy cannot be written ({error.strerror}); questions work."
     upright = (info.width, info.height) if info.rotation % 180 == 0 else (info.height, info.width)
     return Clip(
         vid=path.stem,

@@ -173,3 +173,22 @@ def data_folder() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("set ZSVG_TEST_DATA to the folder of test data")
     return Path(folder)
+
+
+@pytest.fixture
+def as_nobody():
+    """Run a process that permissions bind: those of root only where it gives up its privileges."""
+    import shutil
+    import subprocess
+
+    drop: list[str] = []
+    if os.getuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root needs setpriv (util-linux) to be bound by permissions")
+        drop = ["setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"]
+
+    def run(arguments, **options) -> subprocess.CompletedProcess[str]:
+        command = [*drop, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+    return run

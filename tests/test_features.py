@@ -15,7 +15,7 @@ import torch
 from conftest import coloured_frames, encode_video
 
 from zsvg.backbones.clip import load_backbone
-from zsvg.errors import TruncatedVideoError, VideoError
+from zsvg.errors import TruncatedVideoError, VideoError, ZsvgError
 from zsvg.features import default_cache, extract
 from zsvg.video import sample_frames
 
@@ -229,3 +229,104 @@ def test_every_real_video(backbone, data_folder):
         assert (np.diff(found.times) >= 0).all()
         assert found.edges[-1] == found.duration
         assert (np.diff(found.edges) > 0).all()
+
+
+class TestACacheThatCannotBeUsed:
+    """It is optional: one warning that names it and says why, and the work is done."""
+
+    @pytest.fixture
+    def ground(self, tiny_clip_folder, small_video, tmp_path, as_nobody):
+        videos = tmp_path / "videos"
+        videos.mkdir()
+        for name in "ab":  # of different content, so each wants a file of its own
+            encode_video(videos / f"{name}.mp4", coloured_frames(20 + 5 * ord(name) % 7))
+
+        def run(cache, *more, limit=None, command=None):
+            code = "from zsvg.cli import main; main()"
+            if limit is not None:
+                code = f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({limit},) * 2); {code}"
+            model = f"local-dir:{tiny_clip_folder}"
+            command = command or ["ground", videos, "a red ball", "-m", model, "--format", "jsonl"]
+            done = as_nobody(
+                [sys.executable, "-c", code, *command, "--device", "cpu", *more],
+                env={**os.environ, "ZSVG_CACHE": str(cache)},
+                cwd=Path(__file__).parents[1],
+            )
+            return done
+
+        run.features = ["features", videos, "--backbone", f"local-dir:{tiny_clip_folder}"]
+        return run
+
+    @staticmethod
+    def check(done, cache, why):
+        assert done.returncode == 0, done.stderr
+        assert [json.loads(line)["vid"] for line in done.stdout.splitlines()] == ["a", "b"]
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"warning: the cache of frame features {cache} ")
+        assert why in line
+
+    def test_full(self, ground, tmp_path):
+        # A limit on the size of files stands for a full disk: safetensors has no OSError for it.
+        done = ground(tmp_path / "cache", limit=512)
+        self.check(done, tmp_path / "cache", "File too large")
+        assert list((tmp_path / "cache").iterdir()) == []
+
+    def test_only_to_read(self, ground, tmp_path):
+        (tmp_path / "cache").mkdir(mode=0o555)
+        self.check(ground(tmp_path / "cache"), tmp_path / "cache", "Permission denied")
+
+    def test_no_folder_and_none_can_be_made(self, ground, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        self.check(ground(tmp_path / "file" / "cache"), tmp_path / "file" / "cache", "directory")
+        self.check(ground(tmp_path / "file"), tmp_path / "file", "exists")
+        assert (tmp_path / "file").read_text() == "mine"
+
+    def test_damaged_also_where_logs_are_shown(self, ground, tmp_path):
+        ground(tmp_path / "cache")
+        good = {p: p.read_bytes() for p in (tmp_path / "cache").iterdir()}
+        assert len(good) == 2
+        for path in good:
+            path.write_bytes(b"cut off")
+        self.check(ground(tmp_path / "cache"), tmp_path / "cache", "damaged file")
+        assert {p: p.read_bytes() for p in good} == good  # made again
+        for path in good:
+            path.write_bytes(b"cut off")
+        done = ground(tmp_path / "cache", "-vv")
+        assert done.stderr.count("warning: the cache of frame features") == 1
+        assert "frames encoded in" in done.stderr
+
+    def test_a_missing_one_is_made_without_a_word(self, ground, tmp_path):
+        done = ground(tmp_path / "new" / "cache")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(list((tmp_path / "new" / "cache").iterdir())) == 2
+
+    def test_the_command_whose_result_it_is_fails(self, ground, tmp_path):
+        done = ground(tmp_path / "cache", limit=512, command=ground.features)
+        assert done.returncode == 1
+        assert "features of 0 of 2 videos are in" in done.stderr
+        assert "the features of 2 videos could not be kept" in done.stderr
+        done = ground(tmp_path / "cache", command=ground.features)
+        assert (done.returncode, "features of 2 of 2" in done.stderr) == (0, True)
+
+
+def test_warnings_are_shown_once_and_tests_still_see_logs(run_zsvg, caplog, tmp_path, small_video,
+                                                          tiny_clip_folder):  # fmt: skip
+    import logging
+
+    model = f"local-dir:{tiny_clip_folder}"
+    (tmp_path / "file").touch()
+    logging.getLogger().addHandler(elsewhere := logging.StreamHandler())  # as packages do
+    try:
+        status, _, said = run_zsvg("ground", small_video, "a ball", "-m", model,
+                                   "--cache", tmp_path / "file")  # fmt: skip
+    finally:
+        logging.getLogger().removeHandler(elsewhere)
+    assert (status, said.count("cache of frame features")) == (0, 1)
+    logging.getLogger("zsvg.features").warning("after the command")
+    assert "after the command" in caplog.text
+
+
+def test_a_home_that_nobody_knows(monkeypatch):
+    monkeypatch.setenv("ZSVG_CACHE", "~nobody-of-this-name/features")
+    with pytest.raises(ZsvgError, match="set ZSVG_CACHE"):
+        default_cache()

@@ -445,7 +445,7 @@ class TestCommand:
         assert "2 are labelled already, 1 are left" in said
         command(monkeypatch, *self.line(world, out, *form))
         assert read_annotations(out) == list(expected.labels)
-        assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "out.jsonl.parts"]
         # Labels without sentences can be looked at and audited.
         true, page = tmp_path / "truth.jsonl", tmp_path / "page.html"
         write_annotations(true, truth("chalk", "train", 0, 3))

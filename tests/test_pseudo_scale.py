@@ -75,7 +75,8 @@ def alone(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes
         with pytest.raises(SystemExit) as left:
             cli.main()
     assert left.value.code == 1
-    assert [path.name for path in out.parent.iterdir() if path.name != "cache"] == ["out.jsonl"]
+    made = sorted(path.name for path in out.parent.iterdir() if path.name != "cache")
+    assert made == ["out.jsonl", "out.jsonl.parts"]
     return out.read_bytes(), said.getvalue()
 
 
@@ -132,7 +133,9 @@ class TestProcesses:
         assert f"error: {videos / 'broken.mp4'}: " in again.stderr
         assert again.returncode == 1
         assert re.findall(r"^ +exitcode +: (-?\d+)", again.stderr, re.MULTILINE) == ["1", "1"]
-        assert not (tmp_path / "out.jsonl.parts").exists()
+        parts = list((tmp_path / "out.jsonl.parts").glob("?" * 64 + ".json"))
+        assert len(parts) == 4
+        assert f"{tmp_path / 'out.jsonl.parts'} lets the next run" in again.stderr
 
     def test_every_process_gets_the_report_of_all(self, videos, models, tmp_path):
         found = {**find_videos(videos), "gone": videos / "gone.mp4"}

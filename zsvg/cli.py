@@ -18,7 +18,7 @@ from zsvg.commands.compare import compare
 from zsvg.commands.options import Verbose
 from zsvg.commands.prompts import prompts
 from zsvg.errors import ZsvgError
-from zsvg.terminal import say
+from zsvg.terminal import logs, say
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -109,12 +109,13 @@ def root(
 
 def main() -> None:
     """Run the command line; errors that a user can act on are one line."""
-    try:
-        app()
-    except (ZsvgError, OSError, ValueError) as error:  # ValueError: a bad option
-        _log.debug("the error below was raised here", exc_info=True)
-        say(f"error: {error}")
-        sys.exit(1)
+    with logs():
+        try:
+            app()
+        except (ZsvgError, OSError, ValueError) as error:  # ValueError: a bad option
+            _log.debug("the error below was raised here", exc_info=True)
+            say(f"error: {error}")
+            sys.exit(1)
 
 
 if __name__ == "__main__":

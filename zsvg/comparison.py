@@ -261,6 +261,8 @@ def measure(run: Run, material: Material, folder: Path) -> dict[str, Any]:
         )
     finally:
         detach_adapters(backbone)
+    if failures and not answers:
+        raise ZsvgError(f"nothing that is tested can be answered: {next(iter(failures.values()))}")
     return {
         "run": run.name,
         **about,

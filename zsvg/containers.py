@@ -27,11 +27,11 @@ def open_container(path: str | Path) -> Any:
         VideoError: It is missing, empty, a still image or text, or FFmpeg knows no such container.
     """
     path = Path(path)
-    if not path.exists():
-        raise VideoError(f"{path}: no such file; check the path")
-    if not path.is_file():
-        raise VideoError(f"{path}: not a file; give the path of one video")
     try:
+        if not path.exists():
+            raise VideoError(f"{path}: no such file; check the path")
+        if not path.is_file():
+            raise VideoError(f"{path}: not a file; give the path of one video")
         if path.stat().st_size == 0:
             raise VideoError(f"{path}: the file is empty; copy or download it again")
         # "file:" keeps a colon in a name from being read as a protocol, and the whitelist keeps

@@ -162,23 +162,29 @@ def _folders(cache: Path) -> Iterator[Check]:
     from zsvg.offline import hub_folder
 
     hub, temporary = hub_folder(), Path(tempfile.gettempdir())
-    content = look(cache)
-    loaded = sum(file.stat().st_size for file in hub.glob("models--*/blobs/*") if file.is_file())
-    for name, folder, more, variable in (
-        (
-            "features",
-            cache,
-            f", {len(content.files)} files, {in_bytes(content.size)}",
-            "ZSVG_CACHE",
-        ),
-        ("downloads", hub, f", {in_bytes(loaded)}", "HF_HOME"),
-        ("temporary files", temporary, "", "TMPDIR"),
+
+    def cached() -> str:
+        content = look(cache)
+        return f", {len(content.files)} files, {in_bytes(content.size)}"
+
+    def loaded() -> str:
+        files = [file for file in hub.glob("models--*/blobs/*") if file.is_file()]
+        return f", {in_bytes(sum(file.stat().st_size for file in files))}"
+
+    for name, folder, content, variable in (
+        ("features", cache, cached, "ZSVG_CACHE"),
+        ("downloads", hub, loaded, "HF_HOME"),
+        ("temporary files", temporary, str, "TMPDIR"),
     ):
-        free = in_bytes(shutil.disk_usage(_existing(folder)).free)
-        found = f"{folder}{more}; {free} free"
         remedy = ""
-        if not _writable(folder):
-            found += "; cannot be written"
+        try:
+            free = in_bytes(shutil.disk_usage(_existing(folder)).free)
+            found = f"{folder}{content()}; {free} free"
+            readable = True
+        except OSError as error:  # a folder of somebody else
+            found, readable = f"{folder}; cannot be read ({error.strerror})", False
+        if not (readable and _writable(folder)):
+            found += "; cannot be written" if readable else ""
             remedy = f"set {variable} to a folder that you may write"
         yield Check(group="folders", name=name, found=found, remedy=remedy)
 
@@ -241,7 +247,7 @@ def _writable(folder: Path) -> bool:
 
 def _existing(folder: Path) -> Path:
     folder = folder.absolute()
-    return next(place for place in (folder, *folder.parents) if place.exists())
+    return next(place for place in (folder, *folder.parents) if os.path.exists(place))
 
 
 def _line(error: BaseException) -> str:

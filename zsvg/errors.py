@@ -27,3 +27,16 @@ class ModelFolderError(ZsvgError):
 
 class RecipeError(ZsvgError):
     """A recipe or option has an unknown key or a value out of range."""
+
+
+ITEM_ERRORS = (ZsvgError, OSError, ValueError, MemoryError)
+"""What one video, sentence or clip of a batch may raise: the others are done all the same.
+
+A picture too large for the memory is among them. Other errors are ours, and end the batch.
+"""
+
+
+def failure(name: object, error: BaseException) -> str:
+    """Return what is wrong with an item of a batch, on one line that names it."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if str(name) in text else f"{name}: {text}"

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from zsvg.clock import Timeline, remember, timeline
-from zsvg.errors import VideoError
+from zsvg.errors import VideoError, ZsvgError
 from zsvg.files import atomic_path, sha256_json
 from zsvg.video import FrameSampler, Framing, VideoInfo, sample_frames, video_hash
 
@@ -33,6 +33,7 @@ FORMAT = 2
 
 _log = logging.getLogger(__name__)
 _saving = threading.Lock()  # temporary names differ between processes, not between threads
+_told: set[Path] = set()  # folders that something was wrong with: it is said once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +76,13 @@ class FrameFeatures:
 
 def default_cache() -> Path:
     """Return `$ZSVG_CACHE`, or `~/.cache/zsvg/features`."""
-    chosen = os.environ.get("ZSVG_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "zsvg" / "features"
+    chosen = os.environ.get("ZSVG_CACHE") or "~/.cache/zsvg/features"
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError:
+        raise ZsvgError(
+            f"the cache {chosen} is in a home folder that nobody knows; set ZSVG_CACHE to a folder"
+        ) from None
 
 
 def cache_file(
@@ -142,7 +148,8 @@ def extract(
         backbone: The frozen backbone.
         fps: Clips per second; see `zsvg.video.sample_frames` for the frame of a clip.
         framing: How pictures become square.
-        cache: Folder of cached features; None neither reads nor writes one.
+        cache: Folder of cached features; None neither reads nor writes one. It only saves time: one
+            that cannot be used is said in one warning, and done without.
         batch_size: Frames per forward pass; small ones let short videos overlap too. Part of the
             cache key, because a row's last bits depend on it.
         allow_truncated: Keep the readable part of a damaged file instead of raising.
@@ -167,7 +174,8 @@ def extract(
     stored = None if file is None else _load(file, backbone.embed_dim)
     if stored is None or (stored[2]["truncated_at"] is not None and not allow_truncated):
         if file is not None and any(
-            (file.parent / file_name({**key, "format": old})).is_file() for old in range(1, FORMAT)
+            os.path.isfile(file.parent / file_name({**key, "format": old}))
+            for old in range(1, FORMAT)
         ):
             _tell_of_old(file.parent)
         started = time.monotonic()
@@ -322,8 +330,20 @@ def _save(
 ) -> None:
     # One metadata key only: safetensors writes several in random order.
     text = json.dumps({**meta, "key": key}, sort_keys=True, allow_nan=False)
-    with _saving, atomic_path(file) as temporary:
-        save_file({"features": features, "times": times}, temporary, metadata={"zsvg": text})
+    data = save({"features": features, "times": times}, metadata={"zsvg": text})
+    try:
+        with _saving, atomic_path(file) as temporary:
+            temporary.write_bytes(data)
+    except (OSError, ZsvgError) as error:  # full, only to read, or no folder
+        _warn(file.parent, f"cannot be written ({getattr(error, 'strerror', None) or error})")
+
+
+def _warn(folder: Path, trouble: str) -> None:
+    """Say once what is wrong with a cache: what is said of every video hides all else."""
+    with _saving:
+        if folder not in _told:
+            _told.add(folder)
+            _log.warning("the cache of frame features %s %s; going on without it", folder, trouble)
 
 
 def _load(
@@ -343,6 +363,10 @@ def _load(
             and "truncated_at" in meta
             and Timeline.from_json(meta["timeline"]) is not None
         )
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+    except FileNotFoundError:
         return None
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        whole = False
+    if not whole:
+        _warn(file.parent, f"holds a damaged file, {file.name}")
     return (features, times, meta) if whole else None

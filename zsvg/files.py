@@ -5,29 +5,160 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
+import stat
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from zsvg.errors import ZsvgError
+
+STANDARD = "-"
+"""The path that means standard input, or standard output, as everywhere in a shell."""
+
+
+_LONGEST = 143
+"""Bytes that a file name may have on every file system in use (eCryptfs); most take 255."""
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it into place when the block succeeds.
+    """Yield a temporary path; what is written there becomes `path` when the block succeeds.
 
-    A reader therefore sees the old file or the whole new one, never a part of it.
+    A reader therefore sees the old file or the whole new one, never a part of it. A link stays one:
+    the file that it leads to is replaced. A pipe or a device cannot be replaced, so it gets the
+    bytes when they are complete. The permissions of a file that was there are kept.
+
+    Raises:
+        ZsvgError: `path` is a folder, or a link into a folder that is not there.
+        OSError: It cannot be written; the error names `path`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unique = f"{os.getpid()}-{threading.get_ident()}"
-    temporary = path.with_name(f".{path.name}.{unique}.tmp{path.suffix}")
+    check_target(path)
+    with _pour(path) if is_stream(path) else _replace(path) as temporary:
+        try:
+            yield temporary
+        except OSError as error:
+            # Nobody knows the name of the temporary file, and a full disk is told without a name.
+            if error.errno is None or error.filename not in (None, str(temporary)):
+                raise
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def check_target(path: str | Path) -> None:
+    """Refuse a folder where a file is to be written; ask before hours of work go into it.
+
+    Raises:
+        ZsvgError: It is one.
+    """
+    if str(path) != STANDARD and Path(path).is_dir():
+        raise ZsvgError(f"{path}: is a folder; name a file to write")
+
+
+@contextmanager
+def _pour(stream: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="zsvg-") as folder:
+        whole = Path(folder) / f"whole{stream.suffix}"
+        yield whole
+        with open(whole, "rb") as source, _open_stream(stream) as sink:
+            shutil.copyfileobj(source, sink)
+
+
+@contextmanager
+def _replace(path: Path) -> Iterator[Path]:
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if target.is_symlink():
+        raise ZsvgError(f"{path}: is a link that leads back to itself; write somewhere else")
+    if path.is_symlink() and not target.parent.is_dir():
+        raise ZsvgError(
+            f"{path}: is a link to {target}, and there is no folder {target.parent}; make it, or "
+            "write somewhere else"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(_temporary_name(target))
     try:
         yield temporary
-        os.replace(temporary, path)
+        with suppress(OSError):  # there is no file yet, or the file system knows no permissions
+            temporary.chmod(target.stat().st_mode & 0o777)
+        os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary_name(target: Path) -> str:
+    """Return a hidden name that no other process or thread uses; long names are shortened."""
+    suffix = target.suffix if len(target.suffix) < 16 else ""
+    end = f".{os.getpid()}-{threading.get_ident()}.tmp{suffix}"
+    room = max(_LONGEST, len(os.fsencode(target.name))) - len(os.fsencode(f".{end}"))
+    return f".{os.fsencode(target.name)[:room].decode('utf-8', 'ignore')}{end}"
+
+
+def is_temporary(name: str) -> str | None:
+    """Return whose temporary file a name of `atomic_path` is; None for all other names."""
+    match = re.fullmatch(r"\.(.+)\.\d+-\d+\.tmp(\.[^.]*)?", name, re.DOTALL)
+    return match[1] if match else None
+
+
+def is_stream(path: str | Path) -> bool:
+    """Whether a path is standard output, a pipe or a device: what can be written, not replaced."""
+    if str(path) == STANDARD or _descriptor(Path(path)) is not None:
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _open_stream(path: Path) -> BinaryIO:
+    number = _descriptor(path)
+    if number is None:
+        return open(path, "wb")
+    # A copy of the open file itself: opened by its name, what is in it would be cut off.
+    sys.stdout.flush()
+    try:
+        return os.fdopen(os.dup(number), "wb")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _descriptor(path: Path) -> int | None:
+    """Return the number of the open file that a path like /dev/stdout or /dev/fd/3 means."""
+    for _ in range(40):  # links at most, as the system has it
+        folder = os.path.realpath(path.parent)
+        if folder in ("/dev/fd", f"/proc/{os.getpid()}/fd") and path.name.isdecimal():
+            return int(path.name)
+        if not path.is_symlink():
+            return None
+        path = Path(folder, os.readlink(path))
+    return None
+
+
+def remove_own(folder: Path, own: Callable[[str], bool]) -> bool:
+    """Remove the files that are ours from a folder, and the folder itself if nothing else is in it.
+
+    Args:
+        folder: Need not exist.
+        own: Whether we write files of this name; their temporary files go too.
+
+    Returns:
+        Whether the folder is gone.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return not os.path.lexists(folder)
+    for path in folder.iterdir():
+        name = is_temporary(path.name) or path.name
+        if own(name) and path.is_file() and not path.is_symlink():
+            with suppress(OSError):
+                path.unlink()
+    with suppress(OSError):  # it is not empty
+        folder.rmdir()
+    return not folder.exists()
 
 
 @contextmanager
@@ -35,7 +166,7 @@ def locked(path: str | Path) -> Iterator[bool]:
     """Hold the file `path` as a lock; yield False where another process or thread holds it.
 
     The system frees the lock when its process ends, however it ends. The file is removed at the
-    end; one that a killed process left behind locks nobody out.
+    end unless somebody keeps something in it; one that a killed process left locks nobody out.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,9 +191,11 @@ if sys.platform == "win32":
         return handle
 
     def _remove_locked(path: Path, handle: int) -> None:
+        empty = not os.fstat(handle).st_size
         os.close(handle)
         with suppress(OSError):  # somebody has it open by now, and keeps it
-            path.unlink()
+            if empty:
+                path.unlink()
 
 else:
     import fcntl
@@ -83,7 +216,8 @@ else:
             os.close(handle)  # its holder removed it after we had opened it: it locks nothing
 
     def _remove_locked(path: Path, handle: int) -> None:
-        path.unlink(missing_ok=True)
+        if not os.fstat(handle).st_size and not path.is_symlink():
+            path.unlink(missing_ok=True)
         os.close(handle)
 
 
@@ -101,17 +235,13 @@ def file_stem(name: str, most: int = 100) -> str:
     return data.decode()
 
 
-STANDARD = "-"
-"""The path that means standard input, or standard output, as everywhere in a shell."""
-
-
 def read_bytes(path: str | Path) -> bytes:
     """Return the content of a file; of standard input for the path `-`."""
     return sys.stdin.buffer.read() if str(path) == STANDARD else Path(path).read_bytes()
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text atomically; the path `-` is standard output."""
+    """Write UTF-8 text as `atomic_path` does; the path `-` is standard output."""
     if str(path) == STANDARD:
         data = memoryview(text.encode("utf-8"))  # the bytes of a file, whatever the locale
         while data:  # all at once, unless PYTHONUNBUFFERED is set and the reader has gone

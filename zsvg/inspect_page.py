@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from zsvg import page
 from zsvg.audit import Audit, audit
-from zsvg.errors import VideoError, ZsvgError
+from zsvg.errors import ITEM_ERRORS, VideoError, ZsvgError, failure
 from zsvg.files import write_text
 from zsvg.records import Annotation
 from zsvg.svg import histogram, shorten, value_range
@@ -64,7 +64,8 @@ def write_inspection(
         on_progress: Called with the number of videos drawn so far.
 
     Returns:
-        vid -> why a drawn video has no pictures. The page says so too.
+        vid -> why a drawn video has no pictures. The page says so too; it is not written where none
+        has any.
 
     Raises:
         ZsvgError: There is no label with a window, or truth and labels have no video in common.
@@ -85,12 +86,14 @@ def write_inspection(
                 if vid not in videos:
                     raise VideoError(f"{vid}: no video of this name in the folder of videos")
                 frames = middle_frames(videos[vid], duration, _THUMBNAILS)
-            except (VideoError, FileNotFoundError, PermissionError) as error:
-                failures[vid] = str(error)
+            except ITEM_ERRORS as error:
+                failures[vid] = failure(videos.get(vid, vid), error)
         known = None if true is None else true.get(vid, [])
         cards.append(video_card(vid, duration, frames, own[vid], known, failures.get(vid)))
         if on_progress is not None:
             on_progress(done)
+    if shown and len(failures) == len(shown):
+        return failures
     parts = [
         page.top(f"Pseudo labels: {name}", _summary(labels), _facts(labels, videos)),
         _shapes(labels, truth),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from zsvg.errors import VideoError, ZsvgError
+from zsvg.errors import ITEM_ERRORS, VideoError, failure
 from zsvg.grounder import EncodedVideo, Grounder
-from zsvg.records import Annotation, Prediction
+from zsvg.records import Annotation, Prediction, called, check_query, to_jsonl
 
 
 def predict_all(
@@ -33,8 +33,9 @@ def predict_all(
         on_progress: Called with the number of answered queries.
 
     Returns:
-        Predictions in the order of the annotations, with the keys of `Grounding.extra`, and vid ->
-        why a video could not be used.
+        Predictions in the order of the annotations, with the keys of `Grounding.extra`; and why
+        others are missing, by the vid where a video cannot be used, or by the name of the record
+        (`zsvg.records.called`).
     """
     records = list(annotations)
     by_video: dict[str, list[int]] = {}
@@ -46,24 +47,34 @@ def predict_all(
     for vid, indices in by_video.items():
         try:
             if vid not in videos:
-                raise VideoError(f"{vid}: no such video in the folder, but a query asks for it")
+                raise VideoError(_missing(vid, [records[index] for index in indices]))
             video = grounder.encode(videos[vid], cache=cache, allow_truncated=allow_truncated)
-        except ZsvgError as error:
-            failures[vid] = str(error)
+        except ITEM_ERRORS as error:
+            failures[vid] = failure(videos.get(vid, vid), error)
         else:
             for index in indices:
-                found[index] = _predict(grounder, video, records[index], top_k)
+                name = called(records[index])
+                try:
+                    found[index] = _predict(grounder, video, records[index], top_k)
+                except ITEM_ERRORS as error:
+                    failures[name] = failure(name, error)
         done += len(indices)
         if on_progress:
             on_progress(done)
     return [found[i] for i in sorted(found)], failures
 
 
+def _missing(vid: str, asked: list[Annotation]) -> str:
+    more = f" and {len(asked) - 1} more" if len(asked) > 1 else ""
+    return f"{vid}: no such video in the folder, but qid {asked[0].qid!r}{more} asks for it"
+
+
 def _predict(grounder: Grounder, video: EncodedVideo, record: Annotation, top_k: int) -> Prediction:
+    check_query(record)
     domain = record.extra.get("domain") if grounder.domains else None
     domain = grounder.domain or (domain if isinstance(domain, str) else None)
     answer = grounder.ground(video, record.query, top_k=top_k, domain=domain)
-    return Prediction(
+    prediction = Prediction(
         qid=record.qid,
         query=record.query,
         vid=record.vid,
@@ -72,3 +83,5 @@ def _predict(grounder: Grounder, video: EncodedVideo, record: Annotation, top_k:
         ),
         extra=answer.extra,
     )
+    to_jsonl((prediction,))  # what cannot be written should not be found out with all the others
+    return prediction

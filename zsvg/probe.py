@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from zsvg.errors import VideoError, ZsvgError
+from zsvg.errors import ITEM_ERRORS, VideoError, ZsvgError, failure
 from zsvg.grounder import EncodedVideo, Grounder
 from zsvg.metrics import evaluate
 from zsvg.moments import paired_iou
-from zsvg.records import Annotation, Prediction
+from zsvg.records import Annotation, Prediction, called, check_query
 
 SECONDS = (0.0, 10.0, 15.0)
 
@@ -82,11 +82,17 @@ def probe(
         One row per length: `seconds`; `metrics`, as `evaluate` gives them, of the model against the
         truth moved by that much; `followed`, the mean IoU of its first answers with its own plain
         ones moved by that much (1: noise changes nothing); `stayed`, the same with its plain ones
-        unmoved (high: it answers by place). And vid -> why a video could not be used.
+        unmoved (high: it answers by place). No row where no query can be answered. And why others
+        are missing, as of `zsvg.prediction.predict_all`.
 
     Raises:
-        ZsvgError: No query is about any of the videos.
+        ZsvgError: There is no query.
+        ValueError: A length is not finite.
     """
+    if not annotations:
+        raise ZsvgError("there is no query to ask; give annotations with some")
+    if not np.isfinite(seconds).all():
+        raise ValueError(f"--seconds {list(seconds)}: give lengths of noise in seconds")
     lengths = (0.0, *(length for length in sorted(set(seconds)) if length > 0))
     answers: dict[float, list[Prediction]] = {length: [] for length in lengths}
     truth: dict[float, list[Annotation]] = {length: [] for length in lengths}
@@ -96,30 +102,28 @@ def probe(
         asked = [record for record in annotations if record.vid == vid]
         try:
             if vid not in videos:
-                raise VideoError(f"{vid}: there is no such video")
+                raise VideoError(f"{vid}: there is no such video, but a query asks for it")
             plain = grounder.encode(videos[vid], cache=cache)
-        except VideoError as error:
-            failures[vid] = str(error)
-            continue
-        for length in lengths:
-            video = noise_in_front(grounder, plain, length, seed=seed)
-            moved = video.duration - plain.duration
-            for record in asked:
-                moments = grounder.ground(video, record.query).moments
-                answers[length].append(
-                    Prediction(
-                        qid=record.qid,
-                        query=record.query,
-                        vid=vid,
-                        pred_relevant_windows=tuple((m.start, m.end, m.score) for m in moments),
-                    )
-                )
-                truth[length].append(_moved(record, moved))
+            noisy = {n: noise_in_front(grounder, plain, n, seed=seed) for n in lengths}
+        except ITEM_ERRORS as error:
+            failures[vid] = failure(videos.get(vid, vid), error)
+            noisy = {}
+        for record in asked if noisy else ():
+            name = called(record)
+            try:
+                check_query(record, timed=True)
+                found = [_answer(grounder, noisy[length], record) for length in lengths]
+            except ITEM_ERRORS as error:
+                failures[name] = failure(name, error)
+                continue
+            for length, answer in zip(lengths, found, strict=True):
+                answers[length].append(answer)
+                truth[length].append(_moved(record, noisy[length].duration - plain.duration))
         done += len(asked)
         if on_progress is not None:
             on_progress(done)
     if not answers[0.0]:
-        raise ZsvgError("no query is about any of these videos; are the names of videos equal?")
+        return [], failures
     before = _first(answers[0.0])
     rows = []
     for length in lengths:
@@ -137,6 +141,16 @@ def probe(
             }
         )
     return rows, failures
+
+
+def _answer(grounder: Grounder, video: EncodedVideo, record: Annotation) -> Prediction:
+    moments = grounder.ground(video, record.query).moments
+    return Prediction(
+        qid=record.qid,
+        query=record.query,
+        vid=record.vid,
+        pred_relevant_windows=tuple((m.start, m.end, m.score) for m in moments),
+    )
 
 
 def _first(answers: Sequence[Prediction]) -> Any:

@@ -135,9 +135,8 @@ def check_trainable(
         RecordError: the first record that fails, with its qid, vid and value.
     """
     for record in annotations:
-        name = f"record qid {record.qid!r} of video {record.vid!r}"
-        if not record.query.strip():
-            raise RecordError(f"{name}: the query is blank; drop the record or write a sentence")
+        name = called(record)
+        check_query(record)
         if timed and not record.relevant_windows:
             raise RecordError(
                 f"{name}: no relevant_windows to train on; drop the record, or train without times "
@@ -159,6 +158,45 @@ def check_trainable(
                     f"{window} leaves the video, which is {record.duration:g} s long (tolerance "
                     f"{tolerance:g} s); cut it to the duration or drop it"
                 )
+
+
+def called(record: Annotation) -> str:
+    """Return how messages name a record."""
+    return f"record qid {record.qid!r} of video {record.vid!r}"
+
+
+def check_query(record: Annotation, *, timed: bool = False) -> None:
+    """Refuse a record that cannot be asked, and a `timed` one that tells no answer.
+
+    Raises:
+        RecordError: Its query is blank, or it has no windows.
+    """
+    if not record.query.strip():
+        raise RecordError(
+            f"{called(record)}: the query is blank; drop the record or write a sentence"
+        )
+    if timed and not record.relevant_windows:
+        raise RecordError(f"{called(record)}: no relevant_windows to compare with; drop the record")
+
+
+def sift(
+    records: Iterable[Annotation], check: Callable[[Annotation], object]
+) -> tuple[list[Annotation], dict[str, str]]:
+    """Return the records that pass a check, and name -> why of the others.
+
+    Args:
+        records: Any.
+        check: Raises a RecordError for a record that is to be left out.
+    """
+    kept, left = [], {}
+    for record in records:
+        try:
+            check(record)
+        except RecordError as error:
+            left[called(record)] = str(error)
+        else:
+            kept.append(record)
+    return kept, left
 
 
 _Record = TypeVar("_Record", Annotation, Prediction)

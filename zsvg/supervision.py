@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from zsvg.errors import RecordError, ZsvgError
 from zsvg.heads.training_free import ScorerOptions, find_moments
 from zsvg.low_label import is_pseudo
-from zsvg.records import Annotation
+from zsvg.records import Annotation, check_trainable, sift
 
 if TYPE_CHECKING:
     from zsvg.backbones.clip import ClipBackbone
@@ -63,6 +65,41 @@ def hide(labels: Sequence[Annotation], level: str, seed: int = 0) -> list[Annota
     if level == "full":
         return list(labels)
     return [label if is_pseudo(label) else _hidden(label, level, seed) for label in labels]
+
+
+def usable(
+    labels: Sequence[Annotation], videos: Mapping[str, Path], level: str, seed: int = 0
+) -> tuple[list[Annotation], dict[str, str]]:
+    """Return what a level sees of the labels that training can use, and name -> why of the others.
+
+    Args:
+        labels: As of `hide`, like `level` and `seed`.
+        videos: vid -> file of those that are there.
+        level: "full", "glance" or "weak".
+        seed: Of the draw.
+
+    Raises:
+        ZsvgError: There is no such level.
+    """
+    hide((), level)
+
+    def check(label: Annotation) -> None:
+        check_trainable(hide([label], level, seed), timed=level == "full")
+
+    present, left = present_in(videos, labels)
+    kept, bad = sift(present, check)
+    return hide(kept, level, seed), left | bad
+
+
+def present_in(
+    videos: Mapping[str, Path], records: Sequence[Annotation]
+) -> tuple[list[Annotation], dict[str, str]]:
+    """Return the records whose video is there, and vid -> why of the others."""
+    missing = Counter(record.vid for record in records if record.vid not in videos)
+    return [record for record in records if record.vid in videos], {
+        vid: f"{vid}: no such video in the folder, but {count} of the records are about it"
+        for vid, count in sorted(missing.items())
+    }
 
 
 def _hidden(label: Annotation, level: str, seed: int) -> Annotation:

@@ -57,15 +57,37 @@ class _Lines(logging.Handler):
         sys.stderr.write(self.format(record) + "\n")
 
 
-def show_logs(verbosity: int) -> None:
-    """Show what the library logs on stderr: 1 what it does, 2 or more every detail."""
+class _Form(logging.Formatter):
+    """Gives every record its time and place, but warnings, which are for everybody, none."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.levelno < logging.WARNING:
+            return super().format(record)
+        return f"{record.levelname.lower()}: {record.getMessage()}"
+
+
+@contextmanager
+def logs() -> Iterator[None]:
+    """Show warnings of the library on stderr meanwhile, and what `show_logs` adds to them."""
     logger = logging.getLogger("zsvg")
-    if verbosity < 1 or any(isinstance(handler, _Lines) for handler in logger.handlers):
-        return
+    before = logger.level, logger.propagate
     handler = _Lines()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_Form("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
+    logger.propagate = False  # a package that sets up the root logger would show them again
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+
+
+def show_logs(verbosity: int) -> None:
+    """Show within `logs` also other lines: 1 what is done, 2 or more every detail."""
+    if verbosity > 0:
+        level = logging.INFO if verbosity == 1 else logging.DEBUG
+        logging.getLogger("zsvg").setLevel(level)
 
 
 @contextmanager

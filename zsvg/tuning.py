@@ -16,7 +16,7 @@ import torch
 
 import zsvg
 from zsvg.backbones.clip import ClipBackbone
-from zsvg.errors import RecipeError, RecordError, ZsvgError
+from zsvg.errors import ITEM_ERRORS, RecipeError, RecordError, ZsvgError, failure
 from zsvg.features import FrameFeatures, extract
 from zsvg.files import locked, sha256_json, write_json
 from zsvg.from_recipe import build_network, training_options
@@ -361,8 +361,8 @@ def _encode(
                 cache=cache,
                 allow_truncated=options.allow_truncated,
             )
-        except ZsvgError as error:
-            failures[vid] = str(error)
+        except ITEM_ERRORS as error:
+            failures[vid] = failure(videos[vid], error)
     return encoded, failures
 
 
@@ -429,9 +429,11 @@ def _held_out_scores(
     try:
         before, tuned = ask(free, held), load(folder, backbone=backbone)
         # Together, so that each video is encoded once for both.
-        answers = ask(tuned, [*held, *elsewhere(held)])
-        after, fits = answers[: len(held)], [answer.extra["presence"] for answer in answers]
-        presence = calibrate(fits[: len(held)], fits[len(held) :])
+        others = [replace(a, qid=i) for i, a in enumerate(elsewhere(held), len(held))]
+        answers = ask(tuned, [*held, *others])
+        after = [answer for answer in answers if int(answer.qid) < len(held)]
+        fits = [answer.extra["presence"] for answer in answers]
+        presence = calibrate(fits[: len(after)], fits[len(after) :])
     finally:
         detach_adapters(backbone)
     scores = {

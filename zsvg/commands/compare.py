@@ -18,11 +18,12 @@ from zsvg.commands.options import (
     Framing,
     Truncated,
     VideoFolders,
+    check_sampling,
     finish,
     name_unusable,
     one_stdin,
 )
-from zsvg.commands.results import AsNumbers, Table, show
+from zsvg.commands.results import AsNumbers, Table, leave, show
 from zsvg.errors import ZsvgError
 from zsvg.terminal import progress, say
 
@@ -98,13 +99,38 @@ def compare(
     from zsvg.features import default_cache
     from zsvg.low_label import is_pseudo
     from zsvg.recipes import load_recipe
-    from zsvg.records import read_annotations
+    from zsvg.records import (
+        Annotation,
+        check_query,
+        check_trainable,
+        read_annotations,
+        sift,
+    )
+    from zsvg.supervision import present_in
     from zsvg.tuning import TuneOptions
     from zsvg.video import find_videos
 
     one_stdin(labels, annotations, pseudo)
-    given, truth = read_annotations(labels), read_annotations(annotations)
-    made = read_annotations(pseudo) if pseudo else []
+    check_sampling(fps, framing)
+    found = find_videos(*videos)
+    tested = find_videos(*test_videos) if test_videos else found
+    name_unusable(found)
+    left: dict[str, str] = {}
+
+    def seen(path: Path, folder: Mapping[str, Path], check: Any) -> list[Annotation]:
+        kept, missing = present_in(folder, read_annotations(path))
+        kept, bad = sift(kept, check)
+        left.update(missing | bad)
+        if left and not kept:
+            finish([*left.values(), f"{path}: nothing else is in it"])
+        return kept
+
+    def trainable(record: Annotation) -> None:
+        check_trainable([record], timed=False)
+
+    given = seen(labels, found, trainable)
+    truth = seen(annotations, tested, lambda record: check_query(record, timed=True))
+    made = seen(pseudo, found, trainable) if pseudo else []
     wanted = _values(controls)
     if unknown := [name for name in wanted if name not in CONTROLS]:
         raise ZsvgError(f"--controls {unknown[0]}: choose some of {', '.join(CONTROLS)}")
@@ -119,13 +145,11 @@ def compare(
         seeds=[_whole("--seeds", n) for n in _values(seeds)] or [0],
         blind="query-blind" in wanted,
     )
-    found = find_videos(*videos)
-    name_unusable(found)
     material = Material(
         labels=given,
         annotations=truth,
         videos=found,
-        test_videos=find_videos(*test_videos) if test_videos else found,
+        test_videos=tested,
         backbone=load_backbone(backbone, device),
         pseudo=made,
         options=TuneOptions(
@@ -141,6 +165,7 @@ def compare(
     if dry_run:
         for one in runs:
             say(one.name)
+        finish(list(left.values()))
         return
     with progress("comparing", len(runs)) as advance:
         done = 0
@@ -153,6 +178,11 @@ def compare(
             say(f"{one.name}: {shown}")
 
         results, failures = run(runs, material, output, on_run=tell)
+    lost = {vid: why for _, result in results for vid, why in result["unreadable"].items()}
+    reasons = [*left.values(), *(f"{name}: {why}" for name, why in failures.items())]
+    if not results:
+        leave(output / "table.md")
+        finish(reasons)
     rows = rows_of(results, truth, permuted="permuted" in wanted)
     shown = Table(header=HEADER, rows=[row.cells() for row in rows])
     show(form, [asdict(row) for row in rows], shown)
@@ -163,8 +193,7 @@ def compare(
     ]
     for file in write_comparison(output, rows, notes):
         say(f"wrote {file}")
-    lost = {vid: why for _, result in results for vid, why in result["unreadable"].items()}
-    finish([*(f"{name}: {why}" for name, why in failures.items()), *lost.values()])
+    finish([*reasons, *lost.values()])
 
 
 def _values(given: Sequence[str] | None) -> list[str]:

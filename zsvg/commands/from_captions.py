@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from zsvg.commands.options import tell
+from zsvg.commands.options import write_labels
 from zsvg.errors import ZsvgError
 from zsvg.terminal import progress, say
 
@@ -40,7 +40,6 @@ def label_from_captions(
     """Label from ready captions; `unused` are options that must not be given then."""
     from zsvg.backbones.captions import load_caption_backbone
     from zsvg.pseudo.from_captions import label_captions
-    from zsvg.records import write_annotations
 
     for name, value in unused.items():
         if value is not None:
@@ -60,7 +59,6 @@ def label_from_captions(
             tagger=tagger,
             on_progress=lambda done, _total, _vid: advance(done),
         )
-    write_annotations(output, report.labels)
-    tell(report, len(tracks), output)
+    write_labels(report, len(tracks), output)
     if report.failures:
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,16 +18,17 @@ from zsvg.commands.options import (
     Seed,
     Truncated,
     Videos,
+    check_sampling,
     finish,
-    tell,
+    write_labels,
 )
 from zsvg.commands.results import (
     AsNumbers,
     Table,
     show,
 )
-from zsvg.errors import ZsvgError
-from zsvg.files import STANDARD
+from zsvg.errors import ITEM_ERRORS, failure
+from zsvg.files import check_target, is_stream
 from zsvg.terminal import progress, say
 
 PSEUDO = Path("pseudo.jsonl")
@@ -47,14 +49,16 @@ def features(
     Example: zsvg features videos/ --backbone ViT-B-32/laion2b_s34b_b79k
     """
     from zsvg.backbones.clip import load_backbone
-    from zsvg.features import default_cache, extract
+    from zsvg.features import cache_file, default_cache, extract
     from zsvg.video import find_videos
 
+    check_sampling(fps, framing)
     found = find_videos(*videos)
     clip = load_backbone(backbone, device)
     folder = cache or default_cache()
     done_videos: list[dict[str, Any]] = []
     failures = list(found.unusable)
+    kept = 0
     with progress("encoding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
             try:
@@ -66,9 +70,11 @@ def features(
                     cache=folder,
                     allow_truncated=allow_truncated,
                 )
-            except ZsvgError as error:
-                failures.append(str(error))
+            except ITEM_ERRORS as error:
+                failures.append(failure(path, error))
             else:
+                sampling: dict[str, Any] = {"fps": fps, "framing": framing}
+                kept += os.path.isfile(cache_file(folder, video.content, clip, **sampling))
                 first, last = map(float, (video.times[0], video.times[-1]))
                 done_videos.append(
                     {
@@ -85,7 +91,9 @@ def features(
         for vid, seconds, frames, first, last in (video.values() for video in done_videos)
     ]
     show(form, done_videos, Table(header=("video", "seconds", "frames", "frame times"), rows=rows))
-    say(f"features of {len(rows)} of {len(found)} videos are in {folder}")
+    say(f"features of {kept} of {len(found)} videos are in {folder}")
+    if kept < len(rows):  # elsewhere the cache may fail; here it is what was asked for
+        failures.append(f"{folder}: the features of {len(rows) - kept} videos could not be kept")
     finish(failures)
 
 
@@ -168,7 +176,6 @@ def pseudo_label(
     from zsvg.pseudo.parts import note_captioner
     from zsvg.pseudo.sharding import launched
     from zsvg.pseudo.tagging import load_tagger
-    from zsvg.records import write_annotations
     from zsvg.video import find_videos
 
     options = default_options(
@@ -182,6 +189,7 @@ def pseudo_label(
         form=form,
         alike=alike,
     )
+    check_target(output)
     words = load_tagger(tagger) if tagger is not None else None
     check_tagger(options.queries, words)
     if tracks := caption_files(videos, backbone):
@@ -190,11 +198,12 @@ def pseudo_label(
             tracks, str(backbone), output, options, seed, words, unused, dry_run, device
         )
         return
+    check_sampling(fps, framing)
     found = find_videos(*videos)
     processes = launched(device)
     if dry_run and not processes.main:
         return
-    named = PSEUDO if str(output) == STANDARD else output
+    named = PSEUDO if is_stream(output) else output
     work = named.with_name(f"{named.name}.parts")
     clip = load_backbone(backbone, device)
     settings: dict[str, Any] = {
@@ -233,18 +242,10 @@ def pseudo_label(
             on_resume=lambda done: advance(done, resumed=True),
         )
     if processes.main:
-        write_annotations(output, report.labels)
-        _remove_parts(work)
-        tell(report, len(found), output)
+        write_labels(report, len(found), output)
         for line in found.unusable:
             say(f"error: {line}")
+        say(f"{work} lets the next run label what is new alone; it can be deleted")
     processes.end()
     if report.failures or found.unusable:
         raise typer.Exit(1)
-
-
-def _remove_parts(folder: Path) -> None:
-    """Remove the finished videos' files once the whole output is written."""
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)

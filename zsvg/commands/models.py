@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from zsvg.commands.options import (
     Templates,
     Truncated,
     VideoFolders,
+    check_sampling,
     finish,
     name_unusable,
     one_stdin,
@@ -33,7 +35,8 @@ from zsvg.commands.results import (
     Table,
     destination,
 )
-from zsvg.errors import ZsvgError
+from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
+from zsvg.files import file_stem
 from zsvg.terminal import progress, say
 
 
@@ -101,8 +104,8 @@ def tune(
     from zsvg.low_label import choose_labels
     from zsvg.pseudo.sharding import launched
     from zsvg.recipes import load_recipe
-    from zsvg.records import read_annotations
-    from zsvg.supervision import hide
+    from zsvg.records import Annotation, check_query, read_annotations, sift
+    from zsvg.supervision import present_in, usable
     from zsvg.tuning import TuneOptions, plan
     from zsvg.tuning import tune as run
     from zsvg.video import find_videos
@@ -113,14 +116,31 @@ def tune(
         chosen = chosen.with_head(head)
     if also_weight is not None and also is None:
         raise ZsvgError("--also-weight weighs the labels of --also; give that too")
+    given = read_annotations(labels), read_annotations(also) if also else []
+    held_out = read_annotations(validation) if validation else None
+    check_sampling(fps, framing)
+    found = find_videos(*videos)
+    left: dict[str, str] = {}
+
+    def seen(records: list[Annotation]) -> list[Annotation]:
+        kept, bad = usable(records, found, supervision, seed)
+        left.update(bad)
+        return kept
+
+    given = seen(given[0]), seen(given[1])
+    if held_out is not None:
+        held_out, lost = present_in(found, held_out)
+        held_out, bad = sift(held_out, lambda record: check_query(record, timed=True))
+        left |= lost | bad
+    if left and not (any(given) and held_out != []):
+        finish([*left.values(), f"nothing else is left to tune on; {output} is left as it was"])
     records, taken = choose_labels(
-        hide(read_annotations(labels), supervision, seed),
-        also=hide(read_annotations(also), supervision, seed) if also else (),
+        given[0],
+        also=given[1],
         also_weight=1.0 if also_weight is None else also_weight,
         shot_count=shots,
         seed=seed,
     )
-    held_out = read_annotations(validation) if validation else None
     options = TuneOptions(
         seed=seed,
         supervision=supervision,  # type: ignore[arg-type]
@@ -129,18 +149,20 @@ def tune(
         mixed_precision=mixed_precision,  # type: ignore[arg-type]
         allow_truncated=allow_truncated,
     )
-    found = find_videos(*videos)
     processes = launched(device)
     if dry_run and not processes.main:
         return
     if processes.main:
         name_unusable(found)
+        if left:
+            say("some labels are left out, since they cannot be used; they are named at the end")
         for line in taken:
             say(line)
     clip = load_backbone(backbone, device)
     if dry_run:
         for line in plan(records, found, clip, chosen, options, validation=held_out):
             say(line)
+        finish(list(left.values()))
         return
     total = chosen.training.steps
     with progress("tuning", total, hidden=not processes.main) as advance:
@@ -159,10 +181,10 @@ def tune(
         for line in outcome.summary():
             say(line)
         say(f"wrote the model to {output}")
-        for failure in outcome.failures.values():
-            say(f"error: {failure}")
+        for line in (*left.values(), *outcome.failures.values()):
+            say(f"error: {line}")
     processes.end()
-    if outcome.failures:
+    if left or outcome.failures:
         raise typer.Exit(1)
 
 
@@ -200,63 +222,93 @@ def ground(
     from zsvg.features import default_cache
     from zsvg.grounder import load
     from zsvg.recipes import load_templates
-    from zsvg.records import Prediction
-    from zsvg.video import cut as cut_clip
+    from zsvg.records import Prediction, to_jsonl
     from zsvg.writers import check_fits
 
     to = destination(output, form)
     more, queries = split_sentences(queries)
+    asked = [(number, query) for number, query in enumerate(queries, 1) if query.strip()]
+    if not asked:
+        raise ZsvgError("the sentence is blank; describe the moment in a few words")
     texts = load_templates(templates) if templates else ()
     grounder = load(model, device, domain=domain, templates=texts)
     found = grounder.find(video, *more)
     check_fits(to.form, len(found))
-    answers: dict[str, list[tuple[float, float, float, str]]] = {query: [] for query in queries}
+    answers: dict[int, list[tuple[float, float, float, str]]] = {number: [] for number, _ in asked}
     somewhere: set[str] = set()
-    predictions, failures = [], list(getattr(found, "unusable", ()))
+    failures = [
+        *getattr(found, "unusable", ()),
+        *(
+            f"sentence {number} is blank; describe the moment in a few words"
+            for number, query in enumerate(queries, 1)
+            if not query.strip()
+        ),
+    ]
+    predictions = []
     with progress("grounding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
             try:
                 encoded = grounder.encode(
                     path, cache=cache or default_cache(), allow_truncated=allow_truncated
                 )
-            except ZsvgError as error:
-                failures.append(str(error))
+            except ITEM_ERRORS as error:
+                failures.append(failure(path, error))
                 advance(done)
                 continue
-            for number, query in enumerate(queries):
-                answer = grounder.ground(encoded, query, top_k=top_k)
-                windows = tuple((m.start, m.end, m.score) for m in answer.moments)
-                answers[query] += [(*window, vid) for window in windows]
-                somewhere |= set() if answer.absent else {query}
-                predictions.append(
-                    Prediction(
-                        qid=f"{vid}-{number}",
+            for number, query in asked:
+                try:
+                    answer = grounder.ground(encoded, query, top_k=top_k)
+                    windows = tuple((m.start, m.end, m.score) for m in answer.moments)
+                    prediction = Prediction(
+                        qid=f"{vid}-{number - 1}",
                         query=query,
                         vid=vid,
                         pred_relevant_windows=windows,
                         extra=answer.extra,
                     )
-                )
+                    to_jsonl((prediction,))  # what cannot be written should not take the others
+                except ITEM_ERRORS as error:
+                    failures.append(failure(f"{path}: {query!r}", error))
+                    continue
+                answers[number] += [(*window, vid) for window in windows]
+                somewhere |= set() if answer.absent else {query}
+                predictions.append(prediction)
             advance(done)
-    tables = []
-    for number, query in enumerate(queries):
-        best = sorted(answers[query], key=lambda a: (-a[2], a[3], a[0]))[:top_k]
+    tables, clips = [], []
+    for number, query in asked:
+        best = sorted(answers[number], key=lambda a: (-a[2], a[3], a[0]))[:top_k]
         rows = [(vid, f"{s:.2f}", f"{e:.2f}", f"{score:.3f}") for s, e, score, vid in best]
         tables.append(Table(header=("video", "start", "end", "score"), rows=rows, title=query))
-        if cut is not None:
-            cut.mkdir(parents=True, exist_ok=True)
-            for rank, (start, end, _score, vid) in enumerate(best, 1):
-                clip = cut / f"{number + 1:02d}-{rank}-{vid}.mp4"
-                cut_clip(found[vid], start, end, clip)
-                say(f"cut {clip}")
-    places = to.give(predictions, tables)
-    if predictions:
-        for query in dict.fromkeys(queries):
-            if query not in somewhere:
-                say(f"{query!r}: perhaps no such moment, every score is low for this model")
-    if to.file is not None:
+        clips += [
+            (f"{number:02d}-{rank}-{file_stem(vid)}.mp4", found[vid], start, end)
+            for rank, (start, end, _score, vid) in enumerate(best, 1)
+        ]
+    places = to.give(predictions, tables, failed=not predictions)
+    for query in dict.fromkeys(query for _, query in asked):
+        if predictions and query not in somewhere:
+            say(f"{query!r}: perhaps no such moment, every score is low for this model")
+    if to.file is not None and predictions:
         say(f"wrote {len(predictions)} answers to {places}")
+    if cut is not None:  # last: answers do not wait for clips, nor fail with them
+        failures += _cut(cut, clips)
     finish(failures)
+
+
+def _cut(folder: Path, clips: Sequence[tuple[str, Path, float, float]]) -> list[str]:
+    """Save moments (name, video, start, end) as clips; return what went wrong, by clip."""
+    from av.error import FFmpegError
+
+    from zsvg.video import cut
+
+    failures = []
+    for name, video, start, end in clips:
+        try:
+            cut(video, start, end, folder / name)
+        except (*ITEM_ERRORS, FFmpegError) as error:
+            failures.append(failure(folder / name, error))
+        else:
+            say(f"cut {folder / name}")
+    return failures
 
 
 def predict(
@@ -303,5 +355,6 @@ def predict(
             allow_truncated=allow_truncated,
             on_progress=advance,
         )
-    say(f"wrote {len(predictions)} predictions to {to.give(predictions)}")
+    if places := to.give(predictions, failed=bool(failures) and not predictions):
+        say(f"wrote {len(predictions)} predictions to {places}")
     finish(list(failures.values()))

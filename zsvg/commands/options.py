@@ -145,10 +145,28 @@ def finish(failures: list[str]) -> None:
         raise typer.Exit(1)
 
 
-def tell(report: LabelReport, given: int, output: Path) -> None:
-    """Say what became of the videos that were to get pseudo labels."""
+def check_sampling(fps: float, framing: str) -> None:
+    """Refuse bad options once, before every video fails for them.
+
+    Raises:
+        ValueError: One is out of range.
+    """
+    from zsvg.video import sample_frames
+
+    sample_frames("", fps=fps, size=1, framing=framing).close()  # type: ignore[arg-type]
+
+
+def write_labels(report: LabelReport, given: int, output: Path) -> None:
+    """Write pseudo labels, and say what became of the videos that were to get them."""
+    from zsvg.commands.results import leave
+    from zsvg.records import write_annotations
+
     done = given - len(report.failures)
-    say(f"{len(report.labels)} pseudo labels of {done} videos: {output}")
+    if done:
+        write_annotations(output, report.labels)
+        say(f"{len(report.labels)} pseudo labels of {done} videos: {output}")
+    else:
+        leave(output)
     if report.silent:
         say(f"no event became a label in: {', '.join(report.silent)}")
     for failure in report.failures.values():

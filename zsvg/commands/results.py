@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from zsvg.files import STANDARD, json_text, write_json, write_text
+from zsvg.files import STANDARD, check_target, json_text, write_json, write_text
 from zsvg.terminal import say, table
 from zsvg.writers import Records, csv_text, form_of, moments_text, windows, write_moments
 
@@ -77,6 +78,13 @@ def give_numbers(form: str, value: Any, output: Path | None, *tables: Table) -> 
         say(f"wrote {output}")
 
 
+def leave(output: Path | None) -> None:
+    """Say that an output is not replaced: everything failed, and what is there is worth more."""
+    if output is not None and str(output) != STANDARD:
+        there = "left as it was" if os.path.lexists(output) else "not written"
+        say(f"everything failed: {output} is {there}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Destination:
     """Where records go: a file, stdout in a form, or both."""
@@ -84,14 +92,21 @@ class Destination:
     file: Path | None
     form: str | None
 
-    def give(self, records: Records, tables: Sequence[Table] | None = None) -> str:
+    def give(
+        self, records: Records, tables: Sequence[Table] | None = None, *, failed: bool = False
+    ) -> str:
         """Write and show records; return the names of where they are now.
 
         Args:
             records: Annotations or predictions.
             tables: What to show as tables instead of every moment.
+            failed: Not one could be made: the file is left as it was.
         """
-        places = [] if self.file is None else [str(p) for p in write_moments(self.file, records)]
+        places: list[str] = []
+        if failed:
+            leave(self.file)
+        elif self.file is not None:
+            places = [str(path) for path in write_moments(self.file, records)]
         if self.form == "table" and tables is not None:
             show(self.form, None, *tables)
         elif self.form == "table":
@@ -116,12 +131,13 @@ def destination(output: Path | None, form: str | None, default: str | None = Non
             a table unless it is told otherwise.
 
     Raises:
-        ZsvgError: The name of the file says no form.
+        ZsvgError: The name of the file says no form, or is that of a folder.
     """
     if str(output) == STANDARD:
         return Destination(file=None, form=form or "jsonl")
     if output is not None:
         form_of(output)
+        check_target(output)
     if default is None:
         return Destination(file=output, form=form or "table")
     if output is None and form is None:

@@ -32,6 +32,7 @@ from zsvg.commands.results import (
     Table,
     destination,
     give_numbers,
+    leave,
 )
 from zsvg.errors import ZsvgError
 from zsvg.terminal import progress, say
@@ -271,7 +272,8 @@ def inspect(
     labels = read_annotations(pseudo)
     true = None if truth is None else read_annotations(truth)
     files = find_videos(*videos) if videos else None
-    with progress("drawing", len(draw(labels, most, seed))) as advance:
+    shown = len(draw(labels, most, seed))
+    with progress("drawing", shown) as advance:
         failures = write_inspection(
             output,
             labels,
@@ -282,7 +284,10 @@ def inspect(
             seed=seed,
             on_progress=advance,
         )
-    say(f"wrote {output}")
+    if failures and len(failures) == shown:
+        leave(output)
+    else:
+        say(f"wrote {output}")
     finish(list(failures.values()))
 
 
@@ -325,6 +330,9 @@ def probe(
             cache=cache or default_cache(),
             on_progress=advance,
         )
+    if not results:
+        leave(output)
+        finish(list(failures.values()))
     columns = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU")
     rows = [
         (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from zsvg.backbones.captioner import CaptionOptions
 from zsvg.backbones.clip import ClipBackbone
-from zsvg.errors import VideoError
+from zsvg.errors import ITEM_ERRORS, failure
 from zsvg.features import cache_file
 from zsvg.pseudo.forms import check_tagger
 from zsvg.pseudo.label import LabelOptions, label_settings
@@ -117,15 +118,16 @@ def forecast(
         try:
             duration = probe(videos[vid]).duration
             content = video_hash(videos[vid]) if known or some_cached else ""
-        except VideoError as error:
-            unreadable[vid] = str(error)
+        except ITEM_ERRORS as error:
+            unreadable[vid] = failure(videos[vid], error)
             continue
         seconds += duration
         if known and read_part(part_file(work_dir, settings, content)) is not None:
             finished += 1
             continue
         images += options.proposals.count * pictures(queries.view) if queries.speaks else 0
-        if content and cache_file(cache, content, backbone, fps=fps, framing=framing).is_file():
+        kept = cache_file(cache, content, backbone, fps=fps, framing=framing)
+        if content and os.path.isfile(kept):  # one that may not be looked into holds nothing
             cached += 1
         else:
             frames += clip_count(duration, fps)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsvg.backbones.captions import CaptionBackbone, encode_captions, read_captions
-from zsvg.errors import RecordError, ZsvgError
+from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.files import sha256_json
 from zsvg.moments import Spans, spans_to_mask
 from zsvg.pseudo.forms import check_tagger, phrase, well_said
@@ -72,8 +72,8 @@ def label_captions(
     for done, vid in enumerate(tracks, start=1):
         try:
             parts[vid] = _label_track(tracks[vid], backbone, options, seed, tagger)
-        except (RecordError, OSError) as error:
-            failures[vid] = str(error)
+        except ITEM_ERRORS as error:
+            failures[vid] = failure(tracks[vid], error)
         if on_progress is not None:
             on_progress(done, len(tracks), vid)
     return LabelReport(

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from zsvg.backbones.captioner import Captioner, CaptionOptions
 from zsvg.backbones.clip import ClipBackbone
-from zsvg.errors import VideoError, ZsvgError
+from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.features import extract
 from zsvg.files import sha256_json, write_json
 from zsvg.pseudo.forms import check_tagger, phrase, well_said
-from zsvg.pseudo.parts import finished_contents, part_file, read_part
+from zsvg.pseudo.parts import finished_contents, other_parts, part_file, read_part
 from zsvg.pseudo.proposals import ProposalOptions, propose
 from zsvg.pseudo.queries import PseudoQuery, QueryOptions, choose_events
 from zsvg.pseudo.sharding import Processes, ahead, gather
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 _Halfway = Generator[None, None, dict[str, Any]]
 
 # Raise it when the same options begin to give other labels; old parts are then left alone.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +199,13 @@ def pseudo_label(
         captioner=captioner.fingerprint if captioner else None,
         tagger=tagger.fingerprint if tagger else None,
     )
+    if processes.main and work_dir is not None and (others := other_parts(work_dir, settings)):
+        _log.warning(
+            "%d finished videos in %s are of other settings or an older version and are labelled "
+            "again",
+            others,
+            work_dir,
+        )
     own = processes.share(videos)
     contents = finished_contents(own, videos, work_dir, settings)
 
@@ -237,8 +244,8 @@ def pseudo_label(
                 fresh = part is None
                 if part is None:
                     part = _rest(found)
-            except (VideoError, FileNotFoundError, PermissionError) as error:
-                failures[vid] = str(error)
+            except ITEM_ERRORS as error:
+                failures[vid] = failure(videos[vid], error)
             else:
                 # Outside the `try`: a full disk is no property of this video, and ends the run.
                 if fresh and file is not None:

@@ -1,4 +1,4 @@
-"""Finished videos of a labelling run: one JSON file each, named by all that decides its labels."""
+"""Finished videos of a labelling run: one JSON file each, named by settings and by content."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from zsvg.errors import VideoError
+from zsvg.errors import ITEM_ERRORS
 from zsvg.files import sha256_json, write_json
 from zsvg.video import video_hash
 
@@ -23,7 +23,17 @@ def part_file(work_dir: str | Path, settings: Mapping[str, Any], content: str) -
         settings: As `zsvg.pseudo.label.label_settings` gives them.
         content: SHA-256 of the video.
     """
-    return Path(work_dir) / f"{sha256_json({**settings, 'content': content})}.json"
+    return Path(work_dir) / f"{_prefix(settings)}{content[:32]}.json"
+
+
+def _prefix(settings: Mapping[str, Any]) -> str:
+    return sha256_json(settings)[:32]
+
+
+def other_parts(work_dir: str | Path, settings: Mapping[str, Any]) -> int:
+    """Return how many finished videos are of no use, where all are of other settings; else 0."""
+    names = [path.name for path in Path(work_dir).glob(_NAME)]
+    return 0 if any(name.startswith(_prefix(settings)) for name in names) else len(names)
 
 
 def read_part(path: Path | None) -> dict[str, Any] | None:
@@ -62,7 +72,7 @@ def finished_contents(
     for vid in vids:
         try:
             content = video_hash(videos[vid])
-        except VideoError:
+        except ITEM_ERRORS:
             continue
         if read_part(part_file(work_dir, settings, content)) is not None:
             contents[vid] = content

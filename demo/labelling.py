@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from zsvg import ZsvgError
@@ -90,7 +89,7 @@ def export(site: Site, visit: Visit) -> Path:
     return file
 
 
-def _videos(site: Site, visit: Visit, source: str, files: list[str] | None) -> Mapping[str, Path]:
+def _videos(site: Site, visit: Visit, source: str, files: list[str] | None) -> dict[str, Path]:
     """Return vid -> file of what is to be labelled; the run draws the samples itself."""
     if source not in sources(site):
         raise ZsvgError(f"videos come from {', '.join(sources(site))}; not from {source!r}")

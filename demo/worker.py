@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def label(work: dict[str, Any], tell: Tell) -> None:
             annotations=False,
             on_progress=lambda done, total: tell(doing="drawing samples", done=done, total=total),
         )
-        videos: Mapping[str, Path] = find_videos(Path(samples["folder"]) / "videos")
+        videos: dict[str, Path] = find_videos(Path(samples["folder"]) / "videos")
     else:
         videos = {vid: Path(path) for vid, path in work["videos"].items()}
     tell(doing="loading the models", done=0, total=len(videos))

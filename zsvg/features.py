@@ -173,11 +173,10 @@ def extract(
     file = None if cache is None else Path(cache).expanduser() / file_name(key)
     stored = None if file is None else _load(file, backbone.embed_dim)
     if stored is None or (stored[2]["truncated_at"] is not None and not allow_truncated):
-        if file is not None and any(
-            os.path.isfile(file.parent / file_name({**key, "format": old}))
-            for old in range(1, FORMAT)
-        ):
-            _tell_of_old(file.parent)
+        if file is not None:
+            before = (file_name({**key, "format": old}) for old in range(1, FORMAT))
+            if any(os.path.isfile(file.parent / name) for name in before):
+                _tell_of_old(file.parent)
         started = time.monotonic()
         features, times, info = _encode(sampler, backbone, batch_size)
         _log.info("%s: %d frames encoded in %.1f s", path, len(times), time.monotonic() - started)

@@ -17,10 +17,10 @@ VIDEO_SUFFIXES = (
 )
 
 
-class Videos(Mapping[str, Path]):
+class Videos(dict[str, Path]):
     """Videos by name, in the order of their names.
 
-    A name is found in whatever Unicode form it is written: disks of Macs take accents apart.
+    A name is found in whatever Unicode form it is asked for: disks of Macs take accents apart.
 
     Attributes:
         unusable: One line each on what was found and is no video that can be used: dangling links,
@@ -28,17 +28,16 @@ class Videos(Mapping[str, Path]):
     """
 
     def __init__(self, files: Mapping[str, Path], unusable: Iterable[str] = ()) -> None:
-        self._files = dict(sorted((_one_form(vid), path) for vid, path in files.items()))
+        super().__init__(sorted((_one_form(vid), path) for vid, path in files.items()))
         self.unusable = tuple(unusable)
 
-    def __getitem__(self, vid: str) -> Path:
-        return self._files[_one_form(vid)]
+    def __missing__(self, vid: str) -> Path:
+        if (form := _one_form(vid)) == vid:
+            raise KeyError(vid)
+        return self[form]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
+    def __contains__(self, vid: object) -> bool:
+        return super().__contains__(_one_form(vid) if isinstance(vid, str) else vid)
 
 
 def find_videos(*places: str | Path) -> Videos:

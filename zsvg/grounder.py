@@ -180,7 +180,7 @@ class Grounder:
                 adapters.set_adapter(self.adapter, inference_mode=True)
                 yield adapters
 
-    def find(self, *places: str | Path) -> Mapping[str, Path]:
+    def find(self, *places: str | Path) -> dict[str, Path]:
         """Return vid -> file of what `encode` takes: videos, or ready captions where those serve.
 
         Args:

@@ -213,9 +213,8 @@ def ground(
 
     Example: zsvg ground videos/ "a red circle spins" --model model/
 
-    Example: zsvg ground videos/*.mp4 "a red circle spins" "a blue square" --model model/
-
-    What exists before the first sentence is a video; a file after it is refused.
+    What exists before the first sentence is a video (videos/*.mp4 "a dog").
+    A file after it is refused.
 
     The table shows the best answers of the whole folder, other forms those of every video.
     """

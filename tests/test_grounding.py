@@ -212,8 +212,19 @@ def test_a_folder_that_is_no_model_is_not_overwritten(world, backbone, tmp_path)
     with pytest.raises(ZsvgError, match="not a model folder"):
         make(world, backbone, tmp_path / "precious")
     make(world, backbone, tmp_path / "model")
-    make(world, backbone, tmp_path / "model", seed=1)  # a model folder is replaced whole
+    (tmp_path / "model" / "notes.txt").write_text("mine")
+    (tmp_path / "model" / "README.md").write_text("my own words")
+    (tmp_path / "link").symlink_to("model")
+    before = (tmp_path / "model" / "head.safetensors").read_bytes()
+    outcome = make(world, backbone, tmp_path / "link", seed=1)  # a model folder is replaced whole
+    assert outcome.folder == tmp_path / "link"
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "model" / "head.safetensors").read_bytes() != before
+    assert (tmp_path / "model" / "notes.txt").read_text() == "mine"  # and what is not of it stays
+    assert (tmp_path / "model" / "README.md.old").read_text() == "my own words"
+    assert "Finds moments" in (tmp_path / "model" / "README.md").read_text()
     assert not list(tmp_path.glob(".model*"))
+    assert not list(tmp_path.glob("*.checkpoint"))
 
 
 def test_a_backbone_that_carries_prompts_is_not_tuned_on(world, backbone, tmp_path):

@@ -321,7 +321,7 @@ class TestFinishedVideos:
     def test_a_stream_has_its_parts_in_this_folder(self, label, few, tmp_path, monkeypatch):
         (label.folder / "a.mp4").write_bytes((few / "a.mp4").read_bytes())
         monkeypatch.chdir(tmp_path)
-        _, shown, _lines = label("-o", "/dev/stdout")
+        _, shown, _ = label("-o", "/dev/stdout")
         assert json.loads(shown.splitlines()[0])["vid"] == "a"
         assert (tmp_path / "pseudo.jsonl.parts").is_dir()
         assert not Path("/dev/stdout.parts").exists()

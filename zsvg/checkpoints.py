@@ -7,17 +7,18 @@ pointer last. A process that is killed at any time therefore leaves the old chec
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from zsvg.errors import ModelFolderError
-from zsvg.files import atomic_path, write_json
+from zsvg.files import atomic_path, remove_own, write_json
 
 POINTER = "checkpoint.json"
 # "step" too: a parameter counts the steps that it had a gradient in, not those of the run.
@@ -55,14 +56,22 @@ def write_checkpoint(
     tensors["random/torch"] = torch.get_rng_state()
     name = f"step-{step:08d}.safetensors"
     with atomic_path(folder / name) as temporary:
-        save_file({key: v.detach().cpu().contiguous() for key, v in tensors.items()}, temporary)
+        # As bytes: safetensors' own error would not tell a full disk from a damaged file.
+        temporary.write_bytes(save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
     write_json(
         folder / POINTER,
         {"tensors": name, "identity": dict(identity), "progress": dict(progress)},
     )
-    for old in [*folder.glob("step-*.safetensors"), *folder.glob(".*.tmp*")]:
-        if old.name != name:
-            old.unlink(missing_ok=True)
+    remove_own(folder, lambda other: _own(other) and other not in (name, POINTER))
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove what `write_checkpoint` wrote, and the folder if nothing else is in it."""
+    remove_own(folder, _own)
+
+
+def _own(name: str) -> bool:
+    return name == POINTER or re.fullmatch(r"step-\d{8,}\.safetensors", name) is not None
 
 
 def read_checkpoint(

@@ -20,6 +20,8 @@ FORMAT_VERSION = 1
 MANIFEST = "zsvg.json"
 ADAPTER_FILE = "adapter_model.safetensors"
 HEAD_FILE = "head.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+HISTORY = "history.json"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def attach_adapter(backbone: ClipBackbone, folder: Path) -> str:
     from zsvg.tuners import load_adapter
 
     # Named by content (and its config), so that loading a folder twice keeps one copy.
-    config = sha256_file(folder / "adapter_config.json")
+    config = sha256_file(folder / ADAPTER_CONFIG)
     name = f"a{sha256_file(folder / ADAPTER_FILE)[:16]}{config[:8]}"
     with backbone.lock:
         present = backbone.adapters

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from zsvg.backbones.clip import ClipBackbone, TextStates
@@ -202,10 +203,13 @@ class GroundingNetwork(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: t.detach().cpu().contiguous() for name, t in self.head.state_dict().items()}
         with atomic_path(folder / "head.safetensors") as temporary:
-            save_file(state, temporary)
+            temporary.write_bytes(save(state))
         if self.prompts is not None:
             # "auto" would look the backbone's name up on the Hub.
-            self.model.save_pretrained(folder, save_embedding_layers=False)
+            try:
+                self.model.save_pretrained(folder, save_embedding_layers=False)
+            except SafetensorError as error:  # a full disk, for one
+                raise OSError(f"{folder}: the prompts cannot be written ({error})") from error
 
     def encode_frames(self, frames: Tensor) -> Tensor:
         """Encode raw frames (T, S, S, 3) uint8 into (T, D) with the prompts at work."""

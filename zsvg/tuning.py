@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,19 +14,21 @@ import torch
 
 import zsvg
 from zsvg.backbones.clip import ClipBackbone
+from zsvg.checkpoints import remove_checkpoint
 from zsvg.errors import ITEM_ERRORS, RecipeError, RecordError, ZsvgError, failure
 from zsvg.features import FrameFeatures, extract
-from zsvg.files import locked, sha256_json, write_json
+from zsvg.files import sha256_file, sha256_json, write_json
 from zsvg.from_recipe import build_network, training_options
 from zsvg.grounder import BLIND_QUERY, Grounder, load
 from zsvg.heads.kinds import describe_head
 from zsvg.low_label import is_pseudo
 from zsvg.metrics import evaluate
-from zsvg.model_card import write_model_card
-from zsvg.model_folder import FORMAT_VERSION, MANIFEST, detach_adapters
+from zsvg.model_card import CARD, write_model_card
+from zsvg.model_folder import FORMAT_VERSION, HISTORY, MANIFEST, detach_adapters
+from zsvg.output_folder import folder_of, only_run, replace_folder, staged
 from zsvg.prediction import predict_all
 from zsvg.presence import calibrate, elsewhere
-from zsvg.pseudo.sharding import Processes, everywhere, launched
+from zsvg.pseudo.sharding import Processes, launched
 from zsvg.recipes import Recipe
 from zsvg.records import FROM_FRAMES, Annotation, Prediction, check_trainable
 from zsvg.supervision import Level, hide, level_of, located
@@ -206,17 +206,16 @@ def tune(
             run is writing it.
     """
     options = options or TuneOptions()
-    output = Path(output)
     processes = launched(backbone.device.type)
     if backbone.adapters is not None:
         raise ZsvgError(f"{backbone.name} already carries prompts; load it afresh to tune on it")
     labels = hide(labels, options.supervision, options.seed)
     plan(labels, videos, backbone, recipe, options, validation=validation)
-    if output.exists() and not (output / MANIFEST).is_file() and _occupied(output):
-        raise ZsvgError(f"{output}: exists and is not a model folder; choose another -o")
-    with _only_run(output, processes):
-        return _tune(labels, videos, backbone, output, recipe, options, validation, cache,
-                     query_blind, on_step, processes)  # fmt: skip
+    folder = folder_of(output)
+    with only_run(folder, processes):
+        outcome = _tune(labels, videos, backbone, folder, recipe, options, validation, cache,
+                        query_blind, on_step, processes)  # fmt: skip
+    return replace(outcome, folder=Path(output))
 
 
 def _tune(
@@ -287,27 +286,26 @@ def _tune(
                              if "captioner" in a.extra.get("source", {})})  # fmt: skip
         if captioners:
             manifest["captioner"] = captioners[0]
-        staged = output.with_name(f".{output.name}.tmp")
+        made = staged(output)
         prompts, head = network.parameter_counts()
         if processes.main:
-            shutil.rmtree(staged, ignore_errors=True)
-            staged.mkdir(parents=True)
-            network.save(staged)
+            made.mkdir(parents=True)
+            network.save(made)
     finally:
         network.release()
     if processes.main:
         # Pseudo labels and annotations of one video may be numbered alike.
         asked = [replace(a, qid=i) for i, a in enumerate(held) if a.query != FROM_FRAMES]
         manifest["held_out"], manifest["presence"] = (
-            _held_out_scores(staged, manifest, backbone, asked, videos, options, cache)
+            _held_out_scores(made, manifest, backbone, asked, videos, options, cache)
             if asked
             else ({}, None)
         )
-        write_json(staged / MANIFEST, manifest)
-        write_json(staged / "history.json", history.to_json())
-        write_model_card(staged, manifest, prompts=prompts, head=head)
-        _replace_folder(staged, output)
-        shutil.rmtree(checkpoint, ignore_errors=True)
+        write_json(made / HISTORY, history.to_json())
+        write_model_card(made, manifest, prompts=prompts, head=head)
+        write_json(made / MANIFEST, {**manifest, "card": sha256_file(made / CARD)})
+        replace_folder(output)
+        remove_checkpoint(checkpoint)
     processes.wait()
     scores = json.loads((output / MANIFEST).read_text(encoding="utf-8"))["held_out"]
     return TuneOutcome(
@@ -452,29 +450,3 @@ def _selected_by(validation: Sequence[Annotation] | None, held: Sequence[Annotat
     if not held:
         return "nothing: the last step"
     return "annotations" if validation else "held-out labels"
-
-
-def _occupied(folder: Path) -> bool:
-    return not folder.is_dir() or any(folder.iterdir())
-
-
-@contextmanager
-def _only_run(output: Path, processes: Processes) -> Iterator[None]:
-    """Keep other runs off the output, its checkpoints and its staging folder."""
-    lock = output.with_name(f".{output.name}.lock")
-    with locked(lock) if processes.main else nullcontext(True) as held:
-        if not everywhere(processes, held):
-            raise ZsvgError(
-                f"another run is writing {output}; wait until it has ended, or choose another -o"
-            )
-        yield
-
-
-def _replace_folder(staged: Path, output: Path) -> None:
-    """Put a finished folder in place; a folder cannot be renamed over one that is not empty."""
-    old = output.with_name(f".{output.name}.old")
-    if output.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        output.rename(old)
-    staged.rename(output)
-    shutil.rmtree(old, ignore_errors=True)

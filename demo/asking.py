@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zsvg import EncodedVideo, Grounder, ZsvgError
-from zsvg.files import write_json
+from zsvg.files import file_stem, write_json
 from zsvg.records import Prediction
 from zsvg.video import cut
 from zsvg.writers import write_moments
@@ -120,7 +120,7 @@ def write_files(site: Site, visit: Visit) -> list[Path]:
         for number, answer in enumerate(visit.answers)
         if answer.model == last
     ]
-    files = [folder / f"{vid}{suffix}" for suffix in (".srt", ".vtt", ".json")]
+    files = [folder / f"{file_stem(vid)}{suffix}" for suffix in (".srt", ".vtt", ".json")]
     for file in files[:2]:
         write_moments(file, predictions)
     write_json(files[2], json.loads(json.dumps(to_json(visit))))
@@ -144,7 +144,8 @@ def cut_out(site: Site, visit: Visit, answer: int, rank: int) -> Path:
     if clip is None or not 0 <= rank < len(moments):
         raise ZsvgError("there is no such moment; ask first")
     moment = moments[rank]
-    out = site.home(visit) / "clips" / f"{clip.vid}-{moment.start:.1f}-{moment.end:.1f}.mp4"
+    name = f"{file_stem(clip.vid)}-{moment.start:.1f}-{moment.end:.1f}.mp4"
+    out = site.home(visit) / "clips" / name
     cut(clip.path, moment.start, moment.end, out)
     return out
 

@@ -12,6 +12,7 @@ from av.error import FFmpegError
 from numpy.typing import ArrayLike
 
 from zsvg import ZsvgError
+from zsvg.files import file_stem
 from zsvg.svg import jpeg
 from zsvg.video import VideoInfo, cut, load_frames_at, probe
 
@@ -62,7 +63,7 @@ def open_clip(file: str | Path, folder: Path, limits: Limits) -> Clip:
     info = check(path, limits)
     note, shown = "", path
     if not plays(info):
-        shown = path.with_name(f"{path.name}.preview.mp4")
+        shown = path.with_name(f"{file_stem(path.name)}.preview.mp4")
         shown_seconds = min(info.duration, 60 * PREVIEW_MINUTES)
         note = f"Browsers do not play this file ({_kind(info)})"
         try:
@@ -94,7 +95,7 @@ def keep(file: str | Path, folder: Path) -> Path:
     if kept.exists() and kept.samefile(source):
         return kept
     kept.unlink(missing_ok=True)
-    kept.with_name(f"{kept.name}.preview.mp4").unlink(missing_ok=True)
+    kept.with_name(f"{file_stem(kept.name)}.preview.mp4").unlink(missing_ok=True)
     try:
         os.link(source, kept)
     except OSError:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -291,3 +294,14 @@ def test_a_timeline_survives_json(tmp_path):
     known = timeline(path)
     assert len(known.shifts) == 2
     assert Timeline.from_json(known.to_json()) == known
+
+
+def test_damaged_videos_give_a_film_or_one_line():
+    script = Path(__file__).parent.parent / "scripts" / "walk_damaged_videos.py"
+    done = subprocess.run(
+        [sys.executable, script, "--videos", "96"], capture_output=True, text=True, timeout=500
+    )
+    result = json.loads(done.stdout)
+    assert result["faults"] == []
+    assert done.returncode == 0
+    assert min(result["film"], result["line"]) > 50  # some of both

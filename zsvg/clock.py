@@ -17,7 +17,7 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
-from zsvg.containers import ends_early, film_of, open_container, reason
+from zsvg.containers import ends_early, film_of, open_container, packets, reason
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _BACK = 0.2
 # FFmpeg's own limit for clocks that may jump. In other files a picture may stand for long: screens
 # are recorded only when something changes.
 _BREAK = 10.0
-_LONGEST_STILL = 3600.0
+LONGEST_STILL = 3600.0
 # Clocks of less than a second are delays that players keep, between pictures and sound.
 _DELAY = 1.0
 # Until when pictures may follow sound, or sound pictures, to belong to each other without more.
@@ -80,6 +80,12 @@ class Timeline:
         return cls(**{**value, "shifts": shifts})
 
 
+def usual_step(stream: Any) -> float:
+    """Return how long a picture stands by the rate that the container claims, seconds."""
+    rate = float(stream.average_rate or 0)
+    return 1.0 / rate if rate >= 1.0 / LONGEST_STILL else 0.04
+
+
 def presentable(packet: Any) -> bool:
     """Return whether a packet says when it is shown, no further from its decoding than can be."""
     if packet.pts is None or packet.dts is None:
@@ -91,8 +97,7 @@ class _Strand:
     """The packets of one stream in the order of the file: its clock's pieces without a jump."""
 
     def __init__(self, stream: Any, longest: float, *, decoding_times: bool = False) -> None:
-        rate = getattr(stream, "average_rate", None)
-        self.step = 1.0 / float(rate) if rate else (0.04 if stream.type == "video" else 0.0)
+        self.step = usual_step(stream) if stream.type == "video" else 0.0
         self.longest = longest
         self.decoding_times = decoding_times
         self.base = stream.time_base
@@ -104,8 +109,6 @@ class _Strand:
 
     def add(self, packet: Any) -> None:
         """Take the next packet of the stream."""
-        if packet.dts is None and packet.pts is None and not packet.size:
-            return  # the end of the file
         number, self.number = self.number, self.number + 1
         if packet.is_discard:  # an edit list hides it
             return
@@ -198,12 +201,12 @@ def _scan(path: Path) -> Timeline:
         if (indexed := _from_index(path, container, film)) is not None:
             return indexed
         jumpy = bool(int(container.format.flags) & _DISCONTINUOUS) or name in ("flv", "live_flv")
-        longest = _BREAK if jumpy else _LONGEST_STILL
+        longest = _BREAK if jumpy else LONGEST_STILL
         pictures = _Strand(film, longest, decoding_times=name == "avi")
         sounds = {s.index: _Strand(s, _BREAK) for s in container.streams.audio}
         streams = [film, *container.streams.audio]
         try:
-            for packet in container.demux(streams):
+            for packet in packets(container, streams):
                 strand = pictures if packet.stream_index == film.index else None
                 strand = strand or sounds.get(packet.stream_index)
                 if strand is not None:
@@ -231,7 +234,7 @@ def _from_index(path: Path, container: Any, film: Any) -> Timeline | None:
     plain = (
         ("mp4" in name or name == "avi")
         and max(abs(begins), abs(container.start_time or 0) / av.time_base) < _DELAY
-        and header < _LONGEST_STILL  # no room for a clock that jumps
+        and header < LONGEST_STILL  # no room for a clock that jumps
         and _agree(header, float(last + 1 / film.average_rate))
         and ends_early(path, name) is False
     )
@@ -304,7 +307,7 @@ def _ended(
         # Where a container says nothing of its size, headers are right to about one in twenty.
         missing = excess > 1.0 and (early is True or (early is None and excess > 0.05 * header))
         still = early is False and tag is not None and abs(tag - start - header) < 1.0
-        if missing or _agree(header, measured) or (still and excess <= _LONGEST_STILL):
+        if missing or _agree(header, measured) or (still and excess <= LONGEST_STILL):
             duration = header
         else:
             _log.warning(

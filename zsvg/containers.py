@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -80,6 +81,20 @@ def prepare(stream: Any, path: str | Path) -> Any:
     stream.thread_type = "AUTO"
     stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
     return stream
+
+
+def packets(container: Any, streams: Any) -> Iterator[Any]:
+    """Yield the packets of some streams in the order of the file, without those that only end it.
+
+    Raises:
+        FFmpegError: The file cannot be read on.
+    """
+    try:
+        for packet in container.demux(streams):
+            if packet.size or packet.dts is not None or packet.pts is not None:
+                yield packet
+    except IndexError:
+        return  # at the end PyAV stumbles over streams that appeared on the way
 
 
 def _codec(stream: Any) -> str | None:

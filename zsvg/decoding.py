@@ -16,8 +16,8 @@ import numpy as np
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
 
-from zsvg.clock import presentable, timeline
-from zsvg.containers import REENCODE, film_of, open_container, prepare, reason
+from zsvg.clock import LONGEST_STILL, presentable, timeline, usual_step
+from zsvg.containers import REENCODE, film_of, open_container, packets, prepare, reason
 from zsvg.errors import TruncatedVideoError, VideoError
 
 TIME_TOLERANCE = 1e-6
@@ -113,7 +113,7 @@ class Reader(AbstractContextManager["Reader"]):
         """
         failure: Exception | None = None
         previous: float | None = None
-        step = 1.0 / (self.fps or 25.0)
+        step = usual_step(self.stream)
         decoded = self._decoded()
         while True:
             # Decoder threads report an error in its turn, after the frames before it, so where a
@@ -129,7 +129,7 @@ class Reader(AbstractContextManager["Reader"]):
             if previous is not None:
                 time = max(time, previous)
             shown = float(frame.duration * self.stream.time_base) if frame.duration else 0.0
-            if shown <= 0.0:
+            if not 0.0 < shown <= LONGEST_STILL:
                 shown = step if previous is None or time <= previous else time - previous
             self.count += 1
             if self.first is None:
@@ -142,7 +142,7 @@ class Reader(AbstractContextManager["Reader"]):
             detail = f" ({reason(failure)})" if failure else ""
             raise VideoError(f"{self.path}: not one frame can be decoded{detail}; {REENCODE}")
         if failure or self.timeline.missing:
-            self.truncated_at = self.end
+            self.truncated_at = self.end = min(self.end, max(self.timeline.duration, step))
             if not allow_truncated:
                 claimed = self.timeline.header
                 of = "" if claimed is None else f" of {claimed:.2f} s"
@@ -157,9 +157,7 @@ class Reader(AbstractContextManager["Reader"]):
         jumps = list(self.timeline.shifts)
         shift = jumps.pop(0)[1]
         number, shown, refused = 0, False, None
-        for packet in self.container.demux(self.stream):
-            if packet.dts is None and packet.pts is None and not packet.size:
-                continue  # the end of the file
+        for packet in packets(self.container, self.stream):
             if jumps and number == jumps[0][0]:
                 for frame in self._held_back(shown):
                     yield shift, frame

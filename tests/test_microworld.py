@@ -150,6 +150,28 @@ def test_a_world_on_disk_is_video_and_truth_and_an_interrupted_one_continues(tmp
     assert json.loads(scenes[0])["vid"] in videos
 
 
+def test_a_folder_is_of_one_world_which_may_grow(tmp_path, run_zsvg):
+    def world(**change):
+        options = {"domain": "night", "split": "val", "seed": 4, "videos": 2, **change}
+        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+        status, _, said = run_zsvg("microworld", tmp_path, *words)
+        return status, said
+
+    assert world()[0] == 0
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    for change in ({"domain": "paper"}, {"split": "test"}, {"seed": 5}, {"videos": 1}):
+        status, said = world(**change)
+        assert (status, said.count("\n")) == (1, 1)
+        assert f"error: {tmp_path}: holds night-val-4-000" in said
+        assert "choose another folder" in said
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert world(videos=3)[0] == 0
+    assert read_annotations(tmp_path / "annotations.jsonl") == truth("night", "val", 4, 3)
+    (tmp_path / "videos" / "holiday.mp4").write_bytes(b"mine")
+    status, said = world(videos=3)
+    assert (status, "holds holiday.mp4" in said) == (1, True)
+
+
 def test_unlabelled_means_that_nothing_but_videos_is_written(tmp_path):
     write_world(tmp_path, domain="paper", videos=1, annotations=False, workers=1)
     assert [p.suffix for p in tmp_path.rglob("*") if p.is_file()] == [".mp4"]

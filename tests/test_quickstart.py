@@ -70,6 +70,41 @@ def test_no_annotation_is_on_disk_while_labels_are_made_and_tuned_on(run):
         assert sum(w in labels for w in windows) <= 0.2 * len(windows)
 
 
+def test_a_folder_is_for_one_run(run, run_zsvg, tmp_path):
+    out, _result, _seen = run
+    same = {"--domain": DOMAIN, "--seed": SEED, "--videos": VIDEOS, "--test-videos": TEST_VIDEOS}
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    changes = {"--domain": "paper", "--seed": 3, "--videos": 8, "--test-videos": 7, "--steps": 9}
+    for name, value in changes.items():
+        options = [str(word) for pair in {**same, "--steps": 6, name: value}.items()
+                   for word in pair]  # fmt: skip
+        status, _, said = run_zsvg("quickstart", "-o", out, *options)
+        assert (status, said.count("\n")) == (1, 1)
+        assert f"{out}: holds a quickstart of domain {DOMAIN}, seed {SEED}, videos 6" in said
+        assert "choose another -o" in said
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    # Version 0.1.0 left no note: its results tell, or the names of its videos.
+    old = tmp_path / "old"
+    (old / "unlabelled" / "videos").mkdir(parents=True)
+    (old / "unlabelled" / "videos" / "night-train-0-0000.mp4").touch()
+    status, _, said = run_zsvg("quickstart", "-o", old)
+    assert (status, "holds night-train-0-0000.mp4" in said) == (1, True)
+    assert [p.name for p in old.iterdir()] == ["unlabelled"]
+    (old / "results.json").write_text(json.dumps({"domain": "night", "seed": 0, "videos": 180}))
+    status, _, said = run_zsvg("quickstart", "-o", old)
+    assert (status, "holds a quickstart of domain night, seed 0, videos 180" in said) == (1, True)
+
+
+def test_a_run_with_the_same_settings_continues(run):
+    out, result, _seen = run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quickstart, "load_recipe", short_recipe)
+        again = quickstart.run(
+            out, domain=DOMAIN, seed=SEED, videos=VIDEOS, test_videos=TEST_VIDEOS, stage=stage
+        )
+    assert again.values["methods"].keys() == result.values["methods"].keys()
+
+
 def test_results_are_what_evaluate_says_of_the_saved_predictions(run, tmp_path, monkeypatch):
     out, _result, _seen = run
     results = json.loads((out / "results.json").read_text())

@@ -6,6 +6,7 @@ before the test videos and their truth exist on disk.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +18,12 @@ from typing import Any
 from zsvg import baselines
 from zsvg.backbones.captioner import load_captioner
 from zsvg.backbones.clip import ClipBackbone, load_backbone
+from zsvg.errors import ZsvgError
 from zsvg.files import write_json
 from zsvg.grounder import Grounder, load
 from zsvg.metrics import as_percent, evaluate
 from zsvg.microworld.domains import look
-from zsvg.microworld.world import truth, write_world
+from zsvg.microworld.world import check_world, truth, write_world
 from zsvg.prediction import predict_all
 from zsvg.pseudo.label import default_options, pseudo_label
 from zsvg.recipes import Recipe, load_recipe
@@ -51,6 +53,8 @@ METHODS = (
 )
 # Chosen on the development domain: captions that fit loosely are wrong.
 LABELS = default_options(min_score=0.3)
+SETTINGS = "quickstart.json"
+"""The file that says what a folder is for; a folder is for one run, which may be interrupted."""
 _COLUMNS = ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.5", "mIoU")
 
 
@@ -138,13 +142,25 @@ def run(
         report: Write report.html too.
 
     Raises:
-        ZsvgError: The domain is unknown, or the micro backbones are missing.
+        ZsvgError: The domain is unknown, the folder is of a run with other settings, or the micro
+            backbones are missing.
     """
     started = time.monotonic()
     look(domain)  # an unknown domain should not cost a minute first
     out = Path(out)
     clip = load_backbone("micro")
     recipe = load_recipe(recipe_name).with_steps(steps)
+    _claim(
+        out,
+        {
+            "domain": domain,
+            "seed": seed,
+            "videos": videos,
+            "test_videos": test_videos,
+            "recipe": recipe_name,
+            "steps": recipe.training.steps,
+        },
+    )
     cache = out / "features"
     options = TuneOptions(seed=seed)
 
@@ -215,6 +231,34 @@ def run(
             cache=cache,
         )
     return result
+
+
+def _claim(out: Path, settings: Mapping[str, Any]) -> None:
+    """Leave word of what a folder is for, or refuse one that is for something else.
+
+    Raises:
+        ZsvgError: What is there was made with other settings.
+    """
+    for file in (out / SETTINGS, out / "results.json"):  # version 0.1.0 left only the latter
+        try:
+            there = json.loads(file.read_text(encoding="utf-8"))
+            known = {name: there[name] for name in settings if name in there}
+        except FileNotFoundError:
+            continue
+        except (ValueError, TypeError) as error:
+            raise ZsvgError(f"{file}: cannot be read ({error}); choose another -o") from error
+        if any(settings[name] != value for name, value in known.items()):
+            made = ", ".join(f"{name.replace('_', ' ')} {known[name]}" for name in known)
+            raise ZsvgError(f"{out}: holds a quickstart of {made}; choose another -o, or repeat it")
+    for name, split, videos in (("unlabelled", "train", "videos"), ("test", "test", "test_videos")):
+        check_world(
+            out / name,
+            domain=settings["domain"],
+            split=split,
+            seed=settings["seed"],
+            videos=settings[videos],
+        )
+    write_json(out / SETTINGS, settings)
 
 
 def _gap(methods: Mapping[str, Mapping[str, Any]]) -> float | None:

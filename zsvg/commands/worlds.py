@@ -37,8 +37,9 @@ def microworld(
 
     Example: zsvg microworld world/ --domain chalk --videos 10 --split test
     """
-    from zsvg.microworld.world import write_world
+    from zsvg.microworld.world import check_world, write_world
 
+    check_world(out, domain=domain, split=split, seed=seed, videos=videos)
     with progress("rendering", videos) as advance:
         write_world(
             out,

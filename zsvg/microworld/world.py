@@ -22,7 +22,7 @@ FPS = 10
 def plan_video(domain: str, split: str, seed: int, index: int) -> tuple[Scene, list[Annotation]]:
     """Return the script and the annotations of one video, without drawing it."""
     rng = generator(domain, split, seed, index)
-    scene = sample_scene(rng, vid=f"{domain}-{split}-{seed}-{index:04d}", domain=domain)
+    scene = sample_scene(rng, vid=_vid(domain, split, seed, index), domain=domain)
     annotations = []
     for number, query in enumerate(scene_queries(rng, scene, WORDINGS[look(domain).wording])):
         event = scene.events[query.event]
@@ -41,6 +41,37 @@ def plan_video(domain: str, split: str, seed: int, index: int) -> tuple[Scene, l
             )
         )
     return scene, annotations
+
+
+def _vid(domain: str, split: str, seed: int, index: int) -> str:
+    return f"{domain}-{split}-{seed}-{index:04d}"
+
+
+def check_world(folder: str | Path, *, domain: str, split: str, seed: int, videos: int) -> None:
+    """Refuse a folder of other videos: what is learned there would be learned from both.
+
+    The beginning of the same world is welcome, so that an interrupted one continues and a small one
+    can be made larger.
+
+    Raises:
+        ZsvgError: There is a video that `write_world` with these values would not write.
+    """
+    from zsvg.video import VIDEO_SUFFIXES
+
+    own = {f"{_vid(domain, split, seed, index)}.mp4" for index in range(videos)}
+    others = sorted(
+        path.name
+        for path in (Path(folder) / "videos").rglob("*")
+        if path.suffix.lower() in VIDEO_SUFFIXES
+        and not path.name.startswith(".")
+        and path.name not in own
+    )
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise ZsvgError(
+            f"{folder}: holds {others[0]}{more}, not of these {videos} {split} videos of {domain}, "
+            f"seed {seed}; choose another folder"
+        )
 
 
 def write_video_file(scene: Scene, path: Path) -> None:
@@ -76,7 +107,8 @@ def write_world(
 ) -> Path:
     """Render `videos` videos into `folder`/videos; write annotations.jsonl and scenes.jsonl.
 
-    Finished videos are kept, so an interrupted call continues. With `annotations=False` only the
+    Finished videos are kept, so an interrupted call continues; `check_world` tells whether the
+    folder has others. With `annotations=False` only the
     videos are written: what a user with unlabelled footage has.
 
     Args:
@@ -129,4 +161,4 @@ def truth(domain: str, split: str, seed: int, videos: int) -> list[Annotation]:
     return [a for index in range(videos) for a in plan_video(domain, split, seed, index)[1]]
 
 
-__all__ = ["FPS", "plan_video", "truth", "write_video_file", "write_world"]
+__all__ = ["FPS", "check_world", "plan_video", "truth", "write_video_file", "write_world"]

@@ -1,17 +1,93 @@
-"""Shared fixtures: a tiny random CLIP folder, a small video, and the real test videos."""
+"""Shared fixtures and processes: a tiny random CLIP folder, small videos, `zsvg` as a command."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported: two test processes share the cores, and models this small gain nothing
 # from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What is equal to the last bit on a CPU need not be so on a GPU.
+os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 
+import hypothesis
 import numpy as np
 import pytest
+
+CHECKOUT = Path(__file__).parent.parent
+HANG = 540.0
+"""Seconds after which a process has hung, below the limit of a whole test. No test measures time:
+beside other programs an import of torch alone may take a minute."""
+
+hypothesis.settings.register_profile(
+    "anywhere",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("anywhere")
+
+# Interpreters started by this one inherit signals that it ignores, as it does SIGINT in the
+# background of a shell, under nohup and under cron. Python cannot be told to start them otherwise.
+_HEAR_SIGNALS = """
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the variables of a process on this checkout, with as many threads as this one."""
+    paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}
+
+
+def run_python(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[Any]:
+    """Run this interpreter on the checkout to its end; `options` as of `subprocess.run`."""
+    usual = {"env": environment(), "capture_output": True, "text": True, "timeout": HANG}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, check=False, **{**usual, **options})
+
+
+def two_processes(*line: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run what `python` takes in two processes of torchrun, each with the threads of this one."""
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    return run_python(*torchrun, *line)
+
+
+@contextmanager
+def started(*arguments: str | Path, **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Run this interpreter on the checkout, to be sent signals; it is killed at the end.
+
+    Args:
+        arguments: As of `python`.
+        options: As of `subprocess.Popen`.
+    """
+    command = [sys.executable, "-c", _HEAR_SIGNALS, *map(str, arguments)]
+    with subprocess.Popen(command, **{"env": environment(), **options}) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = HANG) -> Any:
+    """Wait until a condition holds, and return it; it fails only where it would wait for ever."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.1)
+    return found
+
 
 VOCABULARY = """
 a an the of in on to with and is are video photo picture person man woman child dog cat ball
@@ -137,6 +213,13 @@ def coloured_frames(count: int, height: int = 48, width: int = 64) -> np.ndarray
         left = (index * 4) % max(width - 8, 1)
         frames[index, :, left : left + 8] = (220, 30, 30)
     return frames
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    """Seed torch, so that no test depends on those that were run before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")

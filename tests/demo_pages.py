@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import urlparse
 import pytest
 
 import zsvg
+from tests.conftest import HANG, wait_for
 from zsvg.resources import demo_module
 
 
@@ -54,7 +54,7 @@ class Page:
     def another_client(self) -> Any:
         from gradio_client import Client
 
-        return Client(self.url, verbose=False, httpx_kwargs={"timeout": 120})
+        return Client(self.url, verbose=False, httpx_kwargs={"timeout": HANG})
 
     def file(self, path: Path) -> Any:
         from gradio_client import handle_file
@@ -71,16 +71,16 @@ class Page:
             self.call(name, *given, client=client)
         return str(caught.value)
 
-    def until(self, name: str, state: str, seconds: float = 240.0) -> Any:
+    def until(self, name: str, state: str, client: Any = None) -> Any:
         """Ask how far a run is until it has a state."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            said = self.call(name)
+
+        def has() -> Any:
+            said = self.call(name, client=client)
             if said["state"] == state:
                 return said
             assert said["state"] not in ("failed", "done", "stopped"), said
-            time.sleep(0.3)
-        raise AssertionError(f"{name} is still {said}")
+
+        return wait_for(has)
 
     def upload(self, content: bytes) -> tuple[int, str]:
         """Upload a file as a browser does; return the status, and where it is on the server."""
@@ -91,7 +91,7 @@ class Page:
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Fetch a path exactly as written."""
-        connection = http.client.HTTPConnection(urlparse(self.url).netloc, timeout=120)
+        connection = http.client.HTTPConnection(urlparse(self.url).netloc, timeout=HANG)
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, answer.read()
@@ -107,7 +107,7 @@ class Page:
 
     def post(self, path: str, body: bytes | str, headers: dict[str, str]) -> tuple[int, bytes]:
         """Send a request; return the status and what was answered."""
-        connection = http.client.HTTPConnection(urlparse(self.url).netloc, timeout=120)
+        connection = http.client.HTTPConnection(urlparse(self.url).netloc, timeout=HANG)
         connection.request("POST", path, body, headers)
         answer = connection.getresponse()
         return answer.status, answer.read()

@@ -2,16 +2,15 @@
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
+from conftest import run_python
 from hypothesis import given
 from hypothesis import strategies as st
 from test_cli import refused  # noqa: F401  (fixture)
-from test_tune_processes import environment, world  # noqa: F401  (fixture)
+from test_tune_processes import world  # noqa: F401  (fixture)
 
 from zsvg import comparison
 from zsvg.backbones.clip import load_backbone
@@ -212,14 +211,13 @@ def test_the_command_compares_skips_and_fails_where_a_run_does(
     (tmp_path / "deep.yaml").write_text(DEEP)
 
     def run(*more):
-        return subprocess.run(
-            [sys.executable, "-m", "zsvg", "compare", tmp_path / "train.jsonl",
-             tmp_path / "test.jsonl", "--videos", world / "videos", "-o", tmp_path / "out",
-             "--prompts", f"{world / 'own.yaml'},{tmp_path / 'deep.yaml'}", "--seeds", "0,1",
-             "--supervision", "glance", "--supervision", "training-free", "--heads", "regression",
-             "--controls", "query-blind,permuted", "--cache", tmp_path / "cache", "--device", "cpu",
-             "--backbone", f"local-dir:{tiny_clip_folder}", *more],
-            env=environment(), capture_output=True, text=True, timeout=300,
+        return run_python(
+            "-m", "zsvg", "compare", tmp_path / "train.jsonl",
+            tmp_path / "test.jsonl", "--videos", world / "videos", "-o", tmp_path / "out",
+            "--prompts", f"{world / 'own.yaml'},{tmp_path / 'deep.yaml'}", "--seeds", "0,1",
+            "--supervision", "glance", "--supervision", "training-free", "--heads", "regression",
+            "--controls", "query-blind,permuted", "--cache", tmp_path / "cache", "--device", "cpu",
+            "--backbone", f"local-dir:{tiny_clip_folder}", *more,
         )  # fmt: skip
 
     first = run()

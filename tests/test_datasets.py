@@ -2,7 +2,7 @@
 
 import gzip
 import json
-import time
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -641,15 +641,20 @@ def test_missing_files(tmp_path: Path) -> None:
         convert("charades-sta", tmp_path / "yes", durations=tmp_path / "no")
 
 
-def test_time_grows_with_the_rows(converted: Convert) -> None:
-    def seconds(rows: int) -> float:
+def test_work_grows_with_the_rows(converted: Convert) -> None:
+    def calls(rows: int) -> int:
         lines = "".join(f"AB12C {n % 10} {n % 10 + 5}##sentence number {n}\n" for n in range(rows))
-        start = time.process_time()
-        assert len(converted("spl", lines, durations=LENGTHS).records) == rows
-        return time.process_time() - start
+        seen: Counter[str] = Counter()
+        sys.setprofile(lambda frame, event, _: seen.update([event]))
+        try:
+            records = converted("spl", lines, durations=LENGTHS).records
+        finally:
+            sys.setprofile(None)
+        assert len(records) == rows
+        return seen["call"] + seen["c_call"]
 
-    few = min(seconds(2_000) for _ in range(3))
-    assert seconds(40_000) < 100 * few  # 20 times the rows; a look at every pair would be 400
+    calls(10)  # imports
+    assert calls(4_000) < 25 * calls(200)  # 20 times the rows; a look at every pair would be 400
 
 
 # Real files: counts and oddities as the README of the test data states them

@@ -12,15 +12,15 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 import zipfile
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from subprocess import PIPE
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlparse
@@ -33,7 +33,14 @@ from PIL import Image
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import zsvg
-from tests.conftest import coloured_frames, encode_video
+from tests.conftest import (
+    HANG,
+    coloured_frames,
+    encode_video,
+    environment,
+    started,
+    wait_for,
+)
 from tests.demo_pages import Page, labelled_page
 from zsvg.low_label import is_pseudo
 from zsvg.records import read_annotations
@@ -266,7 +273,7 @@ def test_uploads_that_break_off_leave_nothing(page: Page):
     kept = set(page.served.rglob("*"))
     address = urlparse(page.url)
     head = b'--x\r\ncontent-disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
-    with socket.create_connection((address.hostname, address.port)) as connection:
+    with socket.create_connection((address.hostname, address.port), HANG) as connection:
         connection.sendall(
             b"POST /gradio_api/upload HTTP/1.1\r\nhost: here\r\ncontent-length: 900000\r\n"
             b"content-type: multipart/form-data; boundary=x\r\n\r\n" + head + bytes(400_000)
@@ -284,15 +291,8 @@ def test_uploads_stop_when_the_disk_runs_full(page: Page, monkeypatch: pytest.Mo
     assert set(page.served.rglob("*")) == kept
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_pages_tell_browsers_to_stay_here(page: Page):
-    connection = http.client.HTTPConnection(urlparse(page.url).netloc)
+    connection = http.client.HTTPConnection(urlparse(page.url).netloc, timeout=HANG)
     connection.request("GET", "/")
     headers = connection.getresponse().headers
     assert "default-src 'self'" in headers["content-security-policy"]
@@ -395,14 +395,11 @@ def test_heads_other_than_the_recipes_own(workshop: Page):
     client = workshop.another_client()
     call = functools.partial(workshop.call, client=client)
     call("/label", "folder", [])
-    while call("/label_progress")["state"] != "done":
-        time.sleep(0.3)
+    workshop.until("/label_progress", "done", client)
     call("/open", workshop.file(workshop.videos[0]))
     for recipe, head in (("coop", "map"), ("head-only", "span"), ("ppt", "pointing")):
         call("/tune", recipe, head, 2, "all", 1)
-        while (said := call("/tune_progress"))["state"] in ("waiting", "running"):
-            time.sleep(0.3)
-        assert (said["state"], said["done"]) == ("done", 2)
+        assert workshop.until("/tune_progress", "done", client)["done"] == 2
         with zipfile.ZipFile(call("/tune_use")) as model:
             manifest = json.loads(model.read("model/zsvg.json"))
         assert manifest["head"]["kind"] == head
@@ -595,41 +592,41 @@ def test_two_pages_do_not_share_anything(grounder: zsvg.Grounder, tiny_clip_fold
 @contextmanager
 def command(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run `zsvg demo` with a temporary folder of its own; yield the process and its address."""
-    with socket.socket() as probe_socket:
-        probe_socket.bind(("127.0.0.1", 0))
-        port = probe_socket.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "zsvg", "demo", *options, "--port", str(port), "--device", "cpu"],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(Path(zsvg.__file__).parent.parent),
-            "TMPDIR": str(folder),
-        },
-        stdout=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 240
-        while time.monotonic() < deadline and process.poll() is None:
-            with suppress(OSError), urlopen(url, timeout=30):
+    line = ("-m", "zsvg", "demo", *options, "--device", "cpu")
+    variables = environment(TMPDIR=str(folder))
+
+    def answers() -> bool:
+        with suppress(OSError), urlopen(url, timeout=HANG):
+            return True
+        return process.poll() is not None
+
+    with ExitStack() as processes:
+        for _ in range(3):  # somebody else may take the port before the page does
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            url = f"http://127.0.0.1:{port}"
+            process = processes.enter_context(
+                started(*line, "--port", str(port), env=variables, stdout=PIPE, stderr=PIPE)
+            )
+            wait_for(answers)
+            if process.poll() is None:
                 break
-            time.sleep(0.3)
+        assert process.poll() is None, process.communicate()
         yield process, url
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_the_command_serves_two_models_and_leaves_nothing(tiny_clip_folder: Path, tmp_path: Path):
     names = ["--model", "micro", "--model", f"local-dir:{tiny_clip_folder}"]
     with command(tmp_path, *names) as (process, url):
-        config = urlopen(f"{url}/config", timeout=60).read().decode()
+        config = urlopen(f"{url}/config", timeout=HANG).read().decode()
         assert "on micro: nothing trained" in config
         assert "on local-dir:tiny-clip: nothing trained" in config
         assert str(tiny_clip_folder.parent) not in config
         assert len(list(tmp_path.glob("zsvg-demo-*"))) == 2
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        process.communicate(timeout=HANG)
+        assert process.returncode == 0
     assert not list(tmp_path.glob("zsvg-demo-*"))
 
 
@@ -640,14 +637,13 @@ def test_a_page_that_is_terminated_takes_its_runs_and_files_along(
 
     names = ["--model", f"local-dir:{tiny_clip_folder}", "--captioner", "micro"]
     with command(tmp_path, *names, "--videos", str(small_video.parent)) as (process, url):
-        client = Client(url, verbose=False)
+        client = Client(url, verbose=False, httpx_kwargs={"timeout": HANG})
         client.predict("folder", [], api_name="/label")
-        while client.predict(api_name="/label_progress")["state"] != "running":
-            time.sleep(0.1)
+        wait_for(lambda: client.predict(api_name="/label_progress")["state"] == "running")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-    assert not list(tmp_path.glob("zsvg-demo-*"))
-    time.sleep(3)  # nothing comes back that a run were still to write
+        assert process.wait(HANG) == 0
+        assert not list(tmp_path.glob("zsvg-demo-*"))
+        process.communicate(timeout=HANG)  # stderr ends with the last run, which could still write
     assert not list(tmp_path.glob("zsvg-demo-*"))
 
 
@@ -684,7 +680,7 @@ class TestJobs:
         assert [job.look().state for job in waiting] == ["waiting", "waiting"]
         for job in waiting:
             job.stop()
-            job.wait(5)
+            job.wait(HANG)
         assert [job.look().state for job in waiting] == ["stopped", "stopped"]
         turns.enter()  # their places are free again
 
@@ -698,16 +694,14 @@ class TestJobs:
         monkeypatch.setattr(jobs, "UNWATCHED", 0.3)
         turns = jobs.Turns(running=1, waiting=0)
         job = self.job(tmp_path / "work", turns, tiny_clip_folder, small_video)
-        job.wait(10)
+        job.wait(HANG)
         assert job.look().state == "stopped"
         turns.enter()
 
     def test_a_failure_is_one_line(self, tmp_path: Path, tiny_clip_folder: Path, small_video: Path):
         turns = jobs.Turns(running=1, waiting=0)
         job = self.job(tmp_path / "work", turns, tmp_path / "nothing", small_video)
-        while not job.over:
-            job.look()
-            time.sleep(0.1)
+        wait_for(lambda: job.look().over)
         assert job.look().state == "failed"
         assert "nothing" in job.look().error
         assert "\n" not in job.look().error
@@ -716,11 +710,7 @@ class TestJobs:
         work = tmp_path / "work.json"
         work.write_text(json.dumps({"task": "label", "folder": str(tmp_path), "samples": None,
                                     "videos": {}, "backbone": "micro"}))  # fmt: skip
-        worker = subprocess.Popen(
-            [sys.executable, str(shipped("demo") / "worker.py"), str(work)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": str(Path(zsvg.__file__).parent.parent)},
-        )
-        worker.stdin.close()
-        assert worker.wait(60) == 3
+        script = shipped("demo") / "worker.py"
+        with started(script, work, stdin=PIPE, stdout=subprocess.DEVNULL) as worker:
+            worker.stdin.close()
+            assert worker.wait(HANG) == 3

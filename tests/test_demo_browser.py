@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+from tests.conftest import HANG
 from tests.demo_pages import Page, labelled_page, microworld_video
 from zsvg.low_label import is_pseudo
 from zsvg.records import read_annotations
@@ -23,12 +23,15 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
 # Ubuntu's package of that name is a stub that asks for another program.
-if not CHROMIUM or subprocess.run([CHROMIUM, "--version"], capture_output=True).returncode:
+ASKED = {"capture_output": True, "timeout": HANG}
+if not CHROMIUM or subprocess.run([CHROMIUM, "--version"], **ASKED).returncode:
     pytest.skip("no Chromium on this machine: apt-get install chromium", allow_module_level=True)
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[test]'")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="as above")
 
-WAIT = 120_000  # milliseconds; what a slow machine may take for any one thing
+WAIT = 300_000  # milliseconds; what a slow machine may take for any one thing
+SETTLED = """() => document.getAnimations().every(
+    a => a.playState != "running" || a.effect.getComputedTiming().endTime == Infinity)"""
 VIDEO = "document.querySelector('#{}-player video')"
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -39,7 +42,7 @@ FLAGS = [
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     with sync_api.sync_playwright() as program:
-        browser = program.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = program.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=WAIT)
         yield browser
         browser.close()
 
@@ -311,7 +314,7 @@ def test_the_page_fits_a_phone(chromium: Any, served: Page, upload: Path, scheme
     tab.page.wait_for_selector(".zc-card")
     for name in ("Ground", "Label", "Tune"):
         tab.to(name)
-        time.sleep(0.3)
+        tab.page.wait_for_function(SETTLED)
         assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390, name
         assert tab.grave() == [], name
     tab.close()

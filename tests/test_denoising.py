@@ -174,7 +174,7 @@ def test_wrong_labels_weigh_less_and_windows_only_move_to_answers(backbone, tmp_
         """Ask the network itself what it answers when a round is due."""
         if step in (36, 40):
             network.eval()
-            with torch.no_grad():  # in the same batches: padding may change the last bit
+            with torch.no_grad():
                 parts = [examples[i : i + 8] for i in range(0, 30, 8)]
                 batches = [collate([(e, 0) for e in p], texts, torch.device("cpu")) for p in parts]
                 found = [row for batch in batches for row in network(batch).moments.numpy()]
@@ -196,7 +196,7 @@ def test_wrong_labels_weigh_less_and_windows_only_move_to_answers(backbone, tmp_
     ):
         moved = ~(before == after[:, :2]).all(1)
         for i in np.flatnonzero(moved):
-            assert after[i, :2].tolist() in rows[i].tolist()
+            assert np.abs(rows[i] - after[i, :2]).max(1).min() < 1e-4
     assert (after_second[:, :2] != original).any()
     assert 0.2 < history.rounds[0]["label_iou"] < 1
     assert 0 < history.rounds[0]["effective_share"] < 1

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from conftest import HANG, environment
 
 from zsvg.cli import app
 from zsvg.heads.kinds import HEADS
@@ -86,20 +87,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(command: list[str], folder: Path) -> str:
-    environment = {
-        **os.environ,
-        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "ZSVG_CACHE": str(folder / "cache"),
-        "OMP_NUM_THREADS": "1",
-    }
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command,
         cwd=folder,
-        env=environment,
+        env=environment(PATH=path, ZSVG_CACHE=str(folder / "cache")),
         capture_output=True,
         text=True,
         check=False,
+        timeout=HANG,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

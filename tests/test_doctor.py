@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from conftest import environment, run_python
 
 from zsvg import doctor
 from zsvg.offline import offline_models
 
-CHECKOUT = Path(__file__).parent.parent
 VERSION = metadata.version
 
 
@@ -56,15 +53,9 @@ def test_models_in_the_local_hub_are_named_as_commands_take_them(hub: Path, tmp_
     assert nothing.backbones == nothing.captioners == ("micro",)
 
 
-def visit(tmp_path: Path, **environment: str) -> tuple[int, dict, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "zsvg", "doctor", "--format", "json"],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", **environment},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def visit(tmp_path: Path, **more: str) -> tuple[int, dict, str]:
+    line = ("-m", "zsvg", "doctor", "--format", "json")
+    done = run_python(*line, env=environment(**more), cwd=tmp_path)
     return done.returncode, json.loads(done.stdout), done.stderr
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import coloured_frames, encode_video
+from conftest import coloured_frames, encode_video, run_python
 
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import TruncatedVideoError, VideoError, ZsvgError
@@ -109,8 +107,8 @@ from zsvg.features import extract
 backbone = load_backbone("local-dir:" + sys.argv[1], "cpu")
 extract(sys.argv[2], backbone, cache=sys.argv[3], batch_size=3)
 """
-    command = [sys.executable, "-c", code, tiny_clip_folder, small_video, tmp_path / "there"]
-    subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
+    done = run_python("-c", code, tiny_clip_folder, small_video, tmp_path / "there")
+    assert done.returncode == 0, done.stderr
     extract(small_video, backbone, cache=tmp_path / "here", batch_size=3)
     here, there = (
         {p.name: p.read_bytes() for p in (tmp_path / run).iterdir()} for run in ("here", "there")
@@ -204,10 +202,8 @@ for path in sys.argv[2:]:
         encode_video(tmp_path / f"{seconds}.mp4", coloured_frames(seconds * 10, 240, 320))
         for seconds in lengths
     ]
-    command = [sys.executable, "-c", code, tiny_clip_folder, *paths]
-    done = subprocess.run(
-        command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]
-    )
+    done = run_python("-c", code, tiny_clip_folder, *paths)
+    assert done.returncode == 0, done.stderr
     found = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
     assert [frames for frames, _ in found] == [seconds * 2 for seconds in lengths]
     (_, short), (_, long) = found

@@ -1,6 +1,5 @@
 """Trained heads on long videos: windows, and what is put together from them."""
 
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,9 +83,9 @@ def test_a_video_that_fits_is_answered_as_by_one_call(clips):
         seen = look(head, features, edges, text, window=window)
         count = len(seen.moments)
         assert count >= 1
-        np.testing.assert_array_equal(seen.relevance, output.relevance[0])
-        np.testing.assert_array_equal(seen.scores, output.scores[0, :count])
-        np.testing.assert_allclose(seen.moments, output.moments[0, :count] * edges[-1], rtol=1e-6)
+        np.testing.assert_allclose(seen.relevance, output.relevance[0], atol=1e-6)
+        np.testing.assert_allclose(seen.scores, output.scores[0, :count], atol=1e-6)
+        np.testing.assert_allclose(seen.moments, output.moments[0, :count] * edges[-1], rtol=1e-5)
         assert seen.presence == pytest.approx(float(output.presence[0]))
     assert (output.scores[0, count:] == 0).all()
 
@@ -119,14 +118,18 @@ def test_moments_come_out_whole_wherever_windows_end(clips, window, walls):
 def test_a_sentence_is_in_the_video_as_surely_as_in_its_best_window():
     head, text = a_head(), a_sentence()
     features, edges = a_video(40)
+    # Runs that are more and more like the sentence, and of which no two windows have the same.
+    for number, first in enumerate((2, 10, 20, 30)):
+        features[first : first + 4] += 0.5 * number * text.pooled.numpy()
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
     alone = [
         look(head, features[start : start + 16], edges[: 16 + 1], text).presence
         for start in (0, 8, 16)
     ]
     alone.append(look(head, features[24:], edges[24:] - edges[24], text).presence)
     seen = look(head, features, edges, text, window=16)
-    assert seen.presence == pytest.approx(max(alone), abs=1e-6)
-    assert len(set(alone)) == 4
+    assert seen.presence == pytest.approx(max(alone), abs=1e-5)
+    assert np.diff(np.sort(alone)).min() > 1e-3  # or it could be that of any window
 
 
 def test_an_hour_is_seen_in_windows_of_one_size():
@@ -135,9 +138,8 @@ def test_an_hour_is_seen_in_windows_of_one_size():
     look(reader, features, edges, a_sentence())
     assert {clips for _, clips in reader.sizes} == {WINDOW}
     assert max(count for count, _ in reader.sizes) <= 4
-    started = time.process_time()
+    assert sum(count for count, _ in reader.sizes) == 28  # one begins every 256 clips, and the last
     seen = look(a_head(), features, edges, a_sentence())
-    assert time.process_time() - started < 20  # 1 on an idle machine
     assert seen.relevance.shape == (7200,)
     assert 1 <= len(seen.moments) <= 5
     assert (seen.moments[:, 0] < seen.moments[:, 1]).all()

@@ -1,10 +1,9 @@
 import itertools
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from conftest import run_python
 
 from zsvg import baselines
 from zsvg.errors import ZsvgError
@@ -189,4 +188,5 @@ def test_bad_requests_name_the_value(tmp_path):
 def test_planning_a_world_needs_no_torch():
     code = "import sys; import zsvg.microworld.world as w; w.truth('paper', 'test', 0, 3);"
     code += "sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr

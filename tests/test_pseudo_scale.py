@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import encode_video
+from conftest import HANG, encode_video, two_processes
 
 from zsvg import cli, terminal
 from zsvg.backbones.captioner import load_captioner
@@ -78,18 +76,6 @@ def alone(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes
     made = sorted(path.name for path in out.parent.iterdir() if path.name != "cache")
     assert made == ["out.jsonl", "out.jsonl.parts"]
     return out.read_bytes(), said.getvalue()
-
-
-def two_processes(*line: str) -> subprocess.CompletedProcess[str]:
-    """Run a line under torchrun, with as many threads as this test process has."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    return subprocess.run(
-        [sys.executable, *torchrun, *line],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
 
 
 def dry_run(monkeypatch, capsys, *line: str) -> list[str]:
@@ -158,7 +144,7 @@ class TestProcesses:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(HANG)
         assert reports == [expected] * 3
 
     def test_processes_need_one_folder(self, models, tmp_path):

@@ -1,6 +1,5 @@
 """Training-free scorers and what is done to curves before them."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -82,15 +81,14 @@ def test_a_flat_curve_is_answered_by_the_whole_video(options):
     assert scores[0] == 0
 
 
+@pytest.mark.timeout(120)  # 0.1 s on an idle machine; all windows would be hours
 @pytest.mark.parametrize("kind", KINDS)
 def test_scorers_take_an_hour_of_clips(kind):
     # Nine clusters of an hour cannot end within a minute of a moment.
     stop = 4000 if kind == "coherent" else 3100
     curve, rows = bump(7200, 3000, stop, noise=0.5), scenes(7200, 3000, stop)
-    started = time.process_time()
     options = ScorerOptions(kind=kind, smooth=1.0)
     moments, _ = find_moments(curve, np.arange(7201) / 2, options, rows)
-    assert time.process_time() - started < 5  # 0.1 on an idle machine; all windows would be hours
     assert iou(moments[:1], [[1500.0, stop / 2]])[0, 0] > 0.6
 
 

@@ -8,30 +8,21 @@ import json
 import os
 import signal
 import subprocess
-import sys
+from contextlib import suppress
 from pathlib import Path
 from subprocess import PIPE
 
 import pytest
+from conftest import HANG, environment, run_python, started, wait_for
 
 from zsvg.commands import completion
 from zsvg.heads.kinds import HEADS
 from zsvg.pseudo.proposals import KINDS
 from zsvg.records import read_annotations, read_predictions
 
-CHECKOUT = Path(__file__).parent.parent
-ZSVG = [sys.executable, "-m", "zsvg"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
 
-
-def run(*arguments: str | Path, stdin: bytes = b"", **more: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [*ZSVG, *map(str, arguments)],
-        input=stdin,
-        env={**ENVIRONMENT, **more},
-        capture_output=True,
-        check=False,
-    )
+def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return run_python("-m", "zsvg", *arguments, input=stdin, text=False)
 
 
 @pytest.fixture
@@ -175,28 +166,29 @@ def test_stdin_serves_one_file_and_odd_names_are_refused_before_any_work(
 def test_a_reader_that_leaves_early_is_no_accident(truth: Path, tmp_path: Path, unbuffered: str):
     many = tmp_path / "many.jsonl"
     many.write_bytes(truth.read_bytes() * 2000)
-    writer = subprocess.Popen(
-        [*ZSVG, "baseline", "whole", many, "-o", "-"],
-        env={**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered},
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    assert writer.stdout is not None
-    assert writer.stdout.readline()
-    writer.stdout.close()
-    assert writer.wait() == 1
-    assert b"Traceback" not in writer.stderr.read()
+    line = ("-m", "zsvg", "baseline", "whole", many, "-o", "-")
+    variables = environment(PYTHONUNBUFFERED=unbuffered)
+    with started(*line, env=variables, stdout=PIPE, stderr=PIPE) as writer:
+        assert writer.stdout.readline()
+        writer.stdout.close()
+        assert writer.wait(HANG) == 1
+        assert b"Traceback" not in writer.stderr.read()
 
 
 def test_ctrl_c_says_what_to_do_and_ends_with_130(truth: Path, tmp_path: Path):
     slow = tmp_path / "slow.jsonl"
     os.mkfifo(slow)
-    waiting = subprocess.Popen(
-        [*ZSVG, "evaluate", truth, slow], env=ENVIRONMENT, stdout=PIPE, stderr=PIPE
-    )
-    with slow.open("w"):  # opened once the command has opened it, in which it then waits
+    with started("-m", "zsvg", "evaluate", truth, slow, stdout=PIPE, stderr=PIPE) as waiting:
+
+        def opened() -> int | None:
+            assert waiting.poll() is None, waiting.communicate()
+            with suppress(OSError):  # until the command has opened it, in which it then waits
+                return os.open(slow, os.O_WRONLY | os.O_NONBLOCK)
+
+        pipe = wait_for(opened)
         waiting.send_signal(signal.SIGINT)
-        out, err = waiting.communicate()
+        out, err = waiting.communicate(timeout=HANG)
+        os.close(pipe)
     assert (waiting.returncode, out) == (130, b"")
     assert err.decode().strip() == "stopped; the same command continues"
 
@@ -223,14 +215,8 @@ def test_errors_of_the_system_are_one_line_too(run_zsvg, truth: Path, tmp_path: 
 def test_completion(typed: str, offered: list[str]):
     code = "import sys; sys.argv[0] = 'zsvg'; from zsvg.cli import main; main()"
     words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**ENVIRONMENT, **words, "_ZSVG_COMPLETE": "complete_bash"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.split() == offered
+    done = run_python("-c", code, env=environment(**words, _ZSVG_COMPLETE="complete_bash"))
+    assert done.stdout.split() == offered, done.stderr
 
 
 def test_completion_knows_every_way_to_propose_events_and_every_head():

@@ -1,17 +1,16 @@
 """What training may see of labels: what is hidden stays hidden, to the byte."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import run_python
 from hypothesis import given
 from hypothesis import strategies as st
 from test_cli import refused  # noqa: F401  (fixture)
 from test_training import TEMPLATE, make_examples
-from test_tune_processes import environment, world  # noqa: F401  (fixture)
+from test_tune_processes import world  # noqa: F401  (fixture)
 
 from zsvg.backbones.clip import load_backbone
 from zsvg.denoising import denoised
@@ -247,11 +246,10 @@ def test_the_command_trains_on_sentences_alone(world, tiny_clip_folder, tmp_path
     for record in records:
         del record["relevant_windows"]
     labels.write_text("".join(json.dumps(record) + "\n" for record in records))
-    done = subprocess.run(
-        [sys.executable, "-m", "zsvg", "tune", labels, "--videos", world / "videos", "--recipe",
-         world / "own.yaml", "--backbone", f"local-dir:{tiny_clip_folder}", "--supervision", "weak",
-         "--shots", "4", "--cache", tmp_path / "cache", "--device", "cpu", "-o", tmp_path / "out"],
-        env=environment(), capture_output=True, text=True, timeout=300,
+    done = run_python(
+        "-m", "zsvg", "tune", labels, "--videos", world / "videos", "--recipe",
+        world / "own.yaml", "--backbone", f"local-dir:{tiny_clip_folder}", "--supervision", "weak",
+        "--shots", "4", "--cache", tmp_path / "cache", "--device", "cpu", "-o", tmp_path / "out",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "8 of 12 labels taken" in done.stderr

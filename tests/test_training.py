@@ -1,8 +1,6 @@
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import HANG, started
 
 from zsvg.backbones.clip import TextStates, load_backbone
 from zsvg.errors import ModelFolderError
@@ -325,10 +324,12 @@ def test_a_running_mean_of_the_weights_is_left(backbone, network_of, tmp_path, a
 
 def test_patience_stops_early(backbone, network_of, tmp_path):
     examples = make_examples(backbone)
+    # Steps too small to change a single weight: no validation is better than the first.
     options = replace(
-        QUICK, steps=40, validate_every=1, patience=2, head_learning_rate=1e-9, warmup=0
+        QUICK, steps=40, validate_every=1, patience=2, head_learning_rate=1e-30, average=0.0
     )
     history = train(network_of(), examples[:8], examples[8:], options, tmp_path)
+    assert len({score for _, score in history.validation}) == 1
     assert history.best_step == 1
     assert history.steps == 3
     again = train(network_of(), examples[:8], examples[8:], options, tmp_path)
@@ -571,16 +572,13 @@ def test_a_damaged_checkpoint_is_explained(backbone, network_of, tmp_path):
 
 WORKER = """
 import sys, time
-from dataclasses import replace
-import torch
-torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 import test_training as t
 from zsvg.backbones.clip import load_backbone
 
 def on_step(step, loss):
     print(step, flush=True)
-    time.sleep(0.05)
+    time.sleep(0.05 if step < 9 else 3600)
 
 t.run_to_be_killed(load_backbone("local-dir:" + sys.argv[1], device="cpu"), sys.argv[2], on_step)
 """
@@ -602,33 +600,18 @@ def test_sigkill_at_any_time_then_the_same_call_ends_with_the_same_bytes(
 ):
     script = tmp_path / "worker.py"
     script.write_text(WORKER.format(tests=str(Path(__file__).parent)))
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parent.parent),
-        "OMP_NUM_THREADS": "1",
-    }
-    killed = subprocess.Popen(
-        [sys.executable, str(script), str(tiny_clip_folder), str(tmp_path / "killed")],
-        stdout=subprocess.PIPE,
-        env=environment,
-        text=True,
-    )
-    for line in killed.stdout:
-        if int(line) == 5:
-            time.sleep(0.06)  # die in the middle of the next step, or of writing its checkpoint
-            break
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    killed.stdout.close()
+    line = (script, tiny_clip_folder, tmp_path / "killed")
+    with started(*line, stdout=subprocess.PIPE, text=True) as killed:
+        for step in killed.stdout:
+            if int(step) == 5:
+                time.sleep(0.06)  # die anywhere in the next step, or in writing its checkpoint
+                break
+        killed.kill()
+        assert killed.wait(HANG) == -signal.SIGKILL
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        expected, whole = run_to_be_killed(backbone, tmp_path / "whole")
-        weights, history = run_to_be_killed(backbone, tmp_path / "killed")
-    finally:
-        torch.set_num_threads(threads)
-    assert 5 <= history.resumed_at < 12
+    expected, whole = run_to_be_killed(backbone, tmp_path / "whole")
+    weights, history = run_to_be_killed(backbone, tmp_path / "killed")
+    assert 5 <= history.resumed_at <= 9
     assert history.to_json() == whole.to_json()
     assert_equal_weights(weights, expected)
     name = "step-00000012.safetensors"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import encode_video
+from conftest import encode_video, started, two_processes
 from test_training import PROMPTS, assert_equal_weights, make_examples, make_network, snapshot
 
 from zsvg import cli
@@ -92,7 +90,7 @@ from zsvg import cli, training
 def draw(*args, share=training._share, **options):
     if args[2] == 22:
         print("stuck", flush=True)
-        time.sleep(600)
+        time.sleep(3600)
     return share(*args, **options)
 
 training._share = draw
@@ -135,27 +133,6 @@ def arguments(world: Path, clip: Path, out: Path) -> list[str]:
     line = ["tune", str(world / "labels.jsonl"), "--videos", str(world / "videos")]
     line += ["--backbone", f"local-dir:{clip}", "--recipe", str(world / "own.yaml")]
     return [*line, "--cache", str(out.parent / "cache"), "--device", "cpu", "-o", str(out)]
-
-
-def environment() -> dict[str, str]:
-    root = str(Path(__file__).parent.parent)
-    return {
-        **os.environ,
-        "ACCELERATE_USE_CPU": "true",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
-    }
-
-
-def two_processes(*line: str) -> subprocess.CompletedProcess[str]:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    return subprocess.run(
-        [sys.executable, *torchrun, *line],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=550,
-    )
 
 
 def run_case(name: str, backbone: ClipBackbone, folder: Path) -> tuple[History, dict]:
@@ -235,7 +212,9 @@ class TestTwoProcesses:
         for term, values in alone["terms"].items():
             np.testing.assert_allclose(both["terms"][term], values, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(both["validation"], alone["validation"], atol=1e-3)
-        assert both["best_step"] == alone["best_step"]
+        # Two steps may be best but for a hair.
+        best = dict(alone["validation"])[both["best_step"]]
+        assert best == pytest.approx(alone["best_score"], abs=1e-3)
         assert ("rounds" in both) == ("rounds" in alone) == (name == "rounds")
         for ours, theirs in zip(both.get("rounds", ()), alone.get("rounds", ()), strict=True):
             assert ours == pytest.approx(theirs, rel=1e-3)
@@ -337,34 +316,21 @@ def test_a_second_run_is_refused_and_a_killed_one_is_continued(
     out, script = tmp_path / "model", tmp_path / "stuck.py"
     script.write_text(STUCK)
     line = arguments(world, tiny_clip_folder, out)
-    first = subprocess.Popen(
-        [sys.executable, str(script), *line], env=environment(), stdout=subprocess.PIPE, text=True
-    )
     settings = {
         "recipe": load_recipe(str(world / "own.yaml")),
         "options": TuneOptions(),
         "cache": tmp_path / "cache",
     }
     task = (read_annotations(world / "labels.jsonl"), find_videos(world / "videos"), backbone)
-    try:
+    with started(script, *line, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout.readline() == "stuck\n"
         before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
         with pytest.raises(ZsvgError, match=f"^another run is writing {re.escape(str(out))}; "):
             tune(*task, out, **settings)
         assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
         tune(*task, tmp_path / "elsewhere", **settings)
-    finally:
-        first.send_signal(signal.SIGKILL)
-        first.wait()
-        first.stdout.close()
     assert (tmp_path / ".model.lock").exists()
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        outcome = tune(*task, out, **settings)
-    finally:
-        torch.set_num_threads(threads)
+    outcome = tune(*task, out, **settings)
     assert outcome.history.resumed_at == 20
     assert outcome.history.steps == 30
     left = {p.name for p in tmp_path.iterdir()}

@@ -56,7 +56,7 @@ def check_world(folder: str | Path, *, domain: str, split: str, seed: int, video
     Raises:
         ZsvgError: There is a video that `write_world` with these values would not write.
     """
-    from zsvg.video import VIDEO_SUFFIXES
+    from zsvg.finding import VIDEO_SUFFIXES
 
     own = {f"{_vid(domain, split, seed, index)}.mp4" for index in range(videos)}
     others = sorted(

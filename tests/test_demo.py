@@ -42,6 +42,7 @@ from tests.conftest import (
     wait_for,
 )
 from tests.demo_pages import Page, labelled_page
+from tests.films import film, join, seconds_shown
 from zsvg.low_label import is_pseudo
 from zsvg.records import read_annotations
 from zsvg.resources import demo_module, shipped
@@ -447,6 +448,24 @@ def test_browsers_get_what_they_can_play(tmp_path: Path):
         assert "you see a copy" in clip.note
         assert probe(clip.shown).duration == pytest.approx(clip.info.duration, abs=0.15)
     assert len(clip.film) == previews.FILM
+
+
+def test_a_preview_shows_what_moments_count(tmp_path: Path):
+    limits = visits.Limits()
+    late = film(tmp_path / "late.webm", range(4), late=1800.0)
+    joined = join(
+        tmp_path / "joined.ts",
+        film(tmp_path / "1.ts", range(2)),
+        film(tmp_path / "2.ts", range(2, 4), late=90.0),
+    )
+    for path in (late, joined):
+        clip = previews.open_clip(path, tmp_path / "kept", limits)
+        assert clip.shown != path
+        assert "clock of its own" in clip.note
+        assert seconds_shown(clip.shown) == [0, 0, 1, 1, 2, 2, 3, 3]
+    name = "\u00e9" * 120 + ".avi"  # as long as names may be
+    clip = previews.open_clip(film(tmp_path / name, range(2)), tmp_path / "kept", limits)
+    assert seconds_shown(clip.shown) == [0, 0, 1, 1]
 
 
 def turned_video(path: Path) -> Path:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import coloured_frames, encode_video, run_python
+from films import film, join
 
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import TruncatedVideoError, VideoError, ZsvgError
 from zsvg.features import default_cache, extract
-from zsvg.video import sample_frames
+from zsvg.video import probe, sample_frames
 
 
 @pytest.fixture(scope="module")
@@ -327,3 +328,40 @@ def test_a_home_that_nobody_knows(monkeypatch):
     monkeypatch.setenv("ZSVG_CACHE", "~nobody-of-this-name/features")
     with pytest.raises(ZsvgError, match="set ZSVG_CACHE"):
         default_cache()
+
+
+def test_a_rest_below_half_a_step_belongs_to_the_last_clip(backbone, tmp_path):
+    path = encode_video(tmp_path / "rest.mp4", coloured_frames(12))  # 1.2 s
+    found = extract(path, backbone)
+    np.testing.assert_allclose(found.edges, [0, 0.5, 1.2])
+    assert found.features.shape == (2, 32)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_picture_that_stands_for_long_is_encoded_once(backbone, tmp_path, monkeypatch, suffix):
+    path = film(tmp_path / f"screen{suffix}", range(4), at=[0, 1, 302, 303])
+    encoded = []
+    encode = backbone.encode_frames
+    monkeypatch.setattr(
+        backbone, "encode_frames", lambda frames: [encoded.append(len(frames)), encode(frames)][1]
+    )
+    found = extract(path, backbone, cache=tmp_path / "cache")
+    assert len(found.features) == len(found.times) == 608  # 304 s
+    assert sum(encoded) <= 9  # eight, and the same picture before and after the pause
+    assert np.array_equal(found.features[4], found.features[600])
+    again = extract(path, backbone, cache=tmp_path / "cache")
+    assert np.array_equal(found.features, again.features)
+    assert np.array_equal(found.times, again.times)
+
+
+def test_the_timeline_is_remembered_with_the_content(backbone, tmp_path, caplog):
+    pieces = [film(tmp_path / f"{n}.ts", range(2 * n, 2 * n + 2)) for n in range(2)]
+    path = join(tmp_path / "day.ts", *pieces)
+    first = extract(path, backbone, cache=tmp_path / "cache")
+    assert "its clock jumps once" in caplog.text
+    caplog.clear()
+    copy = join(tmp_path / "copy.ts", path)  # never looked at; known by its content
+    second = extract(copy, backbone, cache=tmp_path / "cache")
+    assert np.array_equal(first.features, second.features)
+    assert probe(copy).jumps == 1
+    assert "its clock jumps" not in caplog.text  # nobody had to read its packets again

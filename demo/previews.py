@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +95,8 @@ def keep(file: str | Path, folder: Path) -> Path:
     if kept.exists() and kept.samefile(source):
         return kept
     kept.unlink(missing_ok=True)
-    kept.with_name(f"{kept.name}.preview.mp4").unlink(missing_ok=True)
+    with suppress(OSError):  # a name too long for it, for one: then there is none
+        kept.with_name(f"{kept.name}.preview.mp4").unlink()
     try:
         os.link(source, kept)
     except OSError:

@@ -243,7 +243,8 @@ def pseudo_label(
         )
     if processes.main:
         write_labels(report, len(found), output)
-        say(f"{work} lets the next run label what is new alone; it can be deleted")
+        if work.is_dir():
+            say(f"{work} lets the next run label what is new alone; it can be deleted")
     processes.end()
     if report.failures:
         raise typer.Exit(1)

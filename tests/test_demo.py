@@ -503,6 +503,14 @@ def test_turned_videos_are_upright_everywhere(tmp_path: Path):
         assert blue > 150 > 100 > red  # bottom
 
 
+def test_a_preview_that_cannot_be_written_leaves_the_video(tmp_path: Path):
+    video = turned_video(tmp_path / f"{'n' * 245}.mp4")  # its preview would have too long a name
+    clip = previews.open_clip(video, tmp_path / "kept", visits.Limits())
+    assert clip.shown == clip.path
+    assert "a copy cannot be written (File name too long); questions work" in clip.note
+    assert len(clip.film) == previews.FILM
+
+
 def test_previews_of_large_pictures_are_small(tmp_path: Path):
     wide = encode_video(tmp_path / "wide.mp4", np.zeros((3, 60, 1000, 3), np.uint8))
     cut(wide, 0.0, 0.3, tmp_path / "out.mp4", longest=200)

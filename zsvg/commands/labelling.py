@@ -245,7 +245,8 @@ def pseudo_label(
         write_labels(report, len(found), output)
         for line in found.unusable:
             say(f"error: {line}")
-        say(f"{work} lets the next run label what is new alone; it can be deleted")
+        if work.is_dir():
+            say(f"{work} lets the next run label what is new alone; it can be deleted")
     processes.end()
     if report.failures or found.unusable:
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zsvg.baselines import another_video
 from zsvg.errors import ZsvgError
 from zsvg.moments import iou
-from zsvg.records import Annotation
+from zsvg.records import Annotation, video_key
 
 _EDGE_SHARE = 0.005  # of the labels that may lie below a sharp edge: rounding of times
 _CHANCE = 0.05  # share of exchanged labels below that edge from which it cannot be chance
@@ -94,7 +94,10 @@ def audit(labels: Iterable[Annotation], truth: Iterable[Annotation], *, seed: in
     Raises:
         ZsvgError: The two have no video in common.
     """
-    given, true = list(labels), list(truth)
+    given, true = (
+        [replace(record, vid=video_key(record.vid)) for record in records]
+        for records in (labels, truth)
+    )
     lengths = {r.vid: r.duration for r in (*given, *true)}
     moments = _by_video(true)
     spans = {vid: found for vid, found in _by_video(given).items() if vid in moments}

@@ -168,7 +168,9 @@ def exchanged(
         source = found[asked[record.vid] % len(found)]
         asked[record.vid] += 1
         stretch = record.duration / lengths[source.vid]
-        windows = tuple((s * stretch, e * stretch, p) for s, e, p in source.pred_relevant_windows)
+        windows = source.pred_relevant_windows and tuple(
+            (s * stretch, e * stretch, p) for s, e, p in source.pred_relevant_windows
+        )
         answers.append(
             replace(
                 source,

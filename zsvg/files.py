@@ -11,12 +11,15 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from zsvg.errors import ZsvgError
+from zsvg.errors import RecordError, ZsvgError
+from zsvg.strict_json import escaped
 
 STANDARD = "-"
 """The path that means standard input, or standard output, as everywhere in a shell."""
@@ -235,9 +238,65 @@ def file_stem(name: str, most: int = 100) -> str:
     return data.decode()
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """Return the content of a file; of standard input for the path `-`."""
-    return sys.stdin.buffer.read() if str(path) == STANDARD else Path(path).read_bytes()
+MOST_BYTES = 512_000_000
+"""Of one annotation file, unpacked: the largest published ones have about a fifth of it."""
+
+_PIECE = 1 << 20
+_GZIP = b"\x1f\x8b"
+
+
+def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
+    """Return what `read_pieces` yields as a whole."""
+    return b"".join(read_pieces(path, most))
+
+
+def read_pieces(path: str | Path, most: int = MOST_BYTES) -> Iterator[bytes]:
+    """Yield the content of a file in pieces, unpacked where its first bytes are those of gzip.
+
+    Args:
+        path: The file; `-` is standard input.
+        most: Bytes it may have when it is unpacked.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RecordError: it is larger, or gzipped and damaged, or gzipped twice.
+    """
+    with nullcontext(sys.stdin.buffer) if str(path) == STANDARD else open(path, "rb") as handle:
+        packed = iter(lambda: handle.read(_PIECE), b"")
+        first = next(packed, b"")
+        pieces = chain([first], packed)
+        size = 0
+        try:
+            for piece in _unpacked(pieces) if first.startswith(_GZIP) else pieces:
+                if first.startswith(_GZIP) and not size and piece.startswith(_GZIP):
+                    raise RecordError(f"{path}: gzipped twice; unpack it once")
+                size += len(piece)
+                if size > most:
+                    raise RecordError(
+                        f"{path}: more than {in_bytes(most)} unpacked, too much for annotations or "
+                        "predictions; if it is right, split it into several files"
+                    )
+                yield piece
+        except (EOFError, zlib.error) as error:
+            raise RecordError(f"{path}: damaged gzip file ({error}); fetch it again") from None
+
+
+def _unpacked(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Unpack gzip, of one member or several, in pieces of bounded size."""
+    unpacker = zlib.decompressobj(wbits=31)
+    for piece in pieces:
+        while piece:
+            if unpacker.eof:  # another member, after padding with zeros as tapes have it
+                piece = piece.lstrip(b"\0")
+                if not piece:
+                    break
+                unpacker = zlib.decompressobj(wbits=31)
+            if unpacked := unpacker.decompress(piece, _PIECE):
+                yield unpacked
+            piece = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+    yield unpacker.flush()
+    if not unpacker.eof:
+        raise EOFError("it ends too early")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -260,7 +319,7 @@ def write_json(path: str | Path, value: Mapping[str, Any] | list[Any]) -> None:
 def json_text(value: Any, indent: int | None = None) -> str:
     """Return JSON with sorted keys and a line end; on one line without an indent."""
     text = json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return text + "\n"
+    return escaped(text) + "\n"
 
 
 def in_bytes(size: float) -> str:

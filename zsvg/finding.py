@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from zsvg.errors import VideoError
+from zsvg.records import video_key
 
 VIDEO_SUFFIXES = (
     *(".3g2", ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
@@ -28,16 +28,16 @@ class Videos(dict[str, Path]):
     """
 
     def __init__(self, files: Mapping[str, Path], unusable: Iterable[str] = ()) -> None:
-        super().__init__(sorted((_one_form(vid), path) for vid, path in files.items()))
+        super().__init__(sorted((video_key(vid), path) for vid, path in files.items()))
         self.unusable = tuple(unusable)
 
     def __missing__(self, vid: str) -> Path:
-        if (form := _one_form(vid)) == vid:
+        if (form := video_key(vid)) == vid:
             raise KeyError(vid)
         return self[form]
 
     def __contains__(self, vid: object) -> bool:
-        return super().__contains__(_one_form(vid) if isinstance(vid, str) else vid)
+        return super().__contains__(video_key(vid) if isinstance(vid, str) else vid)
 
 
 def find_videos(*places: str | Path) -> Videos:
@@ -85,10 +85,6 @@ def find_videos(*places: str | Path) -> Videos:
     return Videos(named, unusable)
 
 
-def _one_form(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
-
-
 def _expand(places: Iterable[str | Path]) -> Iterator[Path]:
     """Yield paths, and for patterns that no shell has expanded the paths that fit."""
     for place in places:
@@ -129,7 +125,7 @@ def _named(files: Iterable[tuple[Path, Path]]) -> Iterator[tuple[str | None, Pat
     """Yield (name, path) in order of names, None for what cannot be written as text."""
     whole: list[tuple[str, Path]] = []
     for path, base in files:
-        vid = _one_form(path.relative_to(base).as_posix())
+        vid = video_key(path.relative_to(base).as_posix())
         try:
             vid.encode("utf-8")
         except UnicodeEncodeError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from zsvg import page
 from zsvg.audit import Audit, audit
 from zsvg.errors import ITEM_ERRORS, VideoError, ZsvgError, failure
 from zsvg.files import write_text
-from zsvg.records import Annotation
+from zsvg.records import Annotation, video_key
 from zsvg.svg import histogram, shorten, value_range
 from zsvg.timelines import middle_frames, score, source, video_card
 
@@ -75,7 +76,10 @@ def write_inspection(
         raise ZsvgError(f"{name}: no label with a window in it; make some with zsvg pseudo-label")
     shown = draw(labels, most, seed)
     result = None if truth is None else audit(labels, truth, seed=seed)
-    own, true = _by_video(labels), None if truth is None else _by_video(truth)
+    own = _by_video(labels)
+    true = None
+    if truth is not None:
+        true = _by_video([replace(record, vid=video_key(record.vid)) for record in truth])
     failures: dict[str, str] = {}
     cards = []
     for done, vid in enumerate(shown, 1):
@@ -88,7 +92,7 @@ def write_inspection(
                 frames = middle_frames(videos[vid], duration, _THUMBNAILS)
             except ITEM_ERRORS as error:
                 failures[vid] = failure(videos.get(vid, vid), error)
-        known = None if true is None else true.get(vid, [])
+        known = None if true is None else true.get(video_key(vid), [])
         cards.append(video_card(vid, duration, frames, own[vid], known, failures.get(vid)))
         if on_progress is not None:
             on_progress(done)

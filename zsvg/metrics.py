@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from zsvg.errors import RecordError
 from zsvg.moments import paired_iou
-from zsvg.records import Annotation, Prediction
+from zsvg.records import Annotation, Prediction, video_key
 
 IOUS = (0.3, 0.5, 0.7)
 TOP = (1, 5)
@@ -59,13 +59,12 @@ def evaluate(
 
     Raises:
         ValueError: an option is out of range, or there are no annotations.
-        RecordError: a qid occurs twice, an annotation has no window, or a prediction names another
-            video than the annotation of its qid.
+        RecordError: the records do not fit together, see `paired_records`.
     """
     _check_options(ious, top)
     pairs, unknown = paired_records(predictions, annotations)
     truth = [record for record, _ in pairs]
-    ranked = [found.pred_relevant_windows if found else () for _, found in pairs]
+    ranked = [(found and found.pred_relevant_windows) or () for _, found in pairs]
     windows = [record.relevant_windows for record in truth]
     overlaps, invalid, errors = _compare(ranked, windows, max(top), epsilon)
     sizes = np.array([len(windows) for windows in ranked])
@@ -167,23 +166,38 @@ def _recalls(
 
 
 def paired_records(
-    predictions: Iterable[Prediction], annotations: Iterable[Annotation]
+    predictions: Iterable[Prediction], annotations: Iterable[Annotation], *, moments: bool = True
 ) -> tuple[list[tuple[Annotation, Prediction | None]], int]:
     """Return each annotation with its prediction, and how many predictions belong to none.
 
+    A qid 7 is also found as "7", since tools turn one into the other, unless a file has both.
+
+    Args:
+        predictions: Of which each qid has one at most; none at all is allowed, and scores nothing.
+        annotations: The truth.
+        moments: Whether both are to have windows.
+
     Raises:
         ValueError: there are no annotations.
-        RecordError: a qid occurs twice, an annotation has no window, or a prediction names another
-            video than the annotation of its qid.
+        RecordError: a qid occurs twice, a record has no windows, no prediction is for any of the
+            annotations, or one names another video than the annotation of its qid.
     """
-    known = _by_qid(annotations, "annotations")
+    known = _by_qid(annotations, "annotations", moments)
     if not known:
         raise ValueError("there are no annotations to evaluate against")
-    given = _by_qid(predictions, "predictions")
+    given = _by_qid(predictions, "predictions", moments)
+    if all(len(set(map(str, records))) == len(records) for records in (known, given)):
+        known, given = _by_text(known), _by_text(given)
+    if given and known.keys().isdisjoint(given):
+        ours, theirs = next(iter(known.values())).qid, next(iter(given.values())).qid
+        raise RecordError(
+            f"no qid of the predictions (such as {theirs!r}) is one of the annotations (such as "
+            f"{ours!r}); give the predictions that were made for these annotations"
+        )
     pairs = []
     for qid, record in known.items():
         found = given.get(qid)
-        if found is not None and found.vid != record.vid:
+        if found is not None and video_key(found.vid) != video_key(record.vid):
             raise RecordError(
                 f"qid {qid!r} is about video {record.vid!r}, but its prediction is about "
                 f"{found.vid!r}; give the predictions that were made for these annotations"
@@ -192,15 +206,26 @@ def paired_records(
     return pairs, sum(qid not in known for qid in given)
 
 
-def _by_qid(records: Iterable[Annotation | Prediction], what: str) -> dict[int | str, Any]:
+def _by_qid(
+    records: Iterable[Annotation | Prediction], what: str, moments: bool
+) -> dict[int | str, Any]:
     found: dict[int | str, Any] = {}
     for record in records:
         if record.qid in found:
             raise RecordError(f"qid {record.qid!r} occurs twice in the {what}; make qids unique")
-        if isinstance(record, Annotation) and not record.relevant_windows:
+        if moments and isinstance(record, Annotation) and not record.relevant_windows:
             raise RecordError(f"qid {record.qid!r} has no relevant_windows to evaluate against")
+        if moments and isinstance(record, Prediction) and record.pred_relevant_windows is None:
+            raise RecordError(
+                f"qid {record.qid!r} has highlight scores and no pred_relevant_windows; only the "
+                "protocol qvhighlights scores those"
+            )
         found[record.qid] = record
     return found
+
+
+def _by_text(records: dict[int | str, Any]) -> dict[int | str, Any]:
+    return {str(qid): record for qid, record in records.items()}
 
 
 def pad_windows(

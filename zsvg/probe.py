@@ -154,7 +154,7 @@ def _answer(grounder: Grounder, video: EncodedVideo, record: Annotation) -> Pred
 
 
 def _first(answers: Sequence[Prediction]) -> Any:
-    return np.array([answer.pred_relevant_windows[0][:2] for answer in answers])
+    return np.array([(answer.pred_relevant_windows or ())[0][:2] for answer in answers])
 
 
 def _moved(record: Annotation, seconds: float) -> Annotation:

@@ -1,6 +1,8 @@
 """Annotations and predictions: the records of QVHighlights, one JSON object per line.
 
-Files that hold one JSON array of records are read too; the path `-` is standard input or output.
+Read are also one JSON array of records, one JSON object with such an array under "annotations", or
+of predictions under "predictions" or "results" (as Ego4D submits them), and any of these gzipped,
+whatever its name. The path `-` is standard input or output.
 
 A pseudo label is an `Annotation` whose `extra` has `source` (where it came from) and `weight`.
 Times are seconds from the start of the video; spans are half-open [start, end). Keys that are not
@@ -14,14 +16,15 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from zsvg.errors import RecordError
-from zsvg.files import read_bytes, write_text
+from zsvg.files import read_pieces, write_text
+from zsvg.strict_json import decoded, escaped, json_records, show
 
 FROM_FRAMES = "(frames)"
 """The query of a label without a sentence: training makes one up from the frames of the event."""
@@ -29,8 +32,16 @@ FROM_FRAMES = "(frames)"
 END_TOLERANCE = 0.5
 """Seconds that a window may end after its video: annotations and containers round differently."""
 
+MOST_WINDOWS = 100_000
+"""Of one record: far more than any method gives, far fewer than fill the memory."""
+
+LISTS_OF_ANNOTATIONS = ("annotations",)
+"""Under which key one JSON object holds annotations."""
+
+_LISTS_OF_PREDICTIONS = ("predictions", "results")
+WINDOWS, SALIENCY = "pred_relevant_windows", "pred_saliency_scores"
 _ANNOTATION_KEYS = ("qid", "query", "vid", "duration", "relevant_windows")
-_PREDICTION_KEYS = ("qid", "query", "vid", "pred_relevant_windows")
+_PREDICTION_KEYS = ("qid", "query", "vid", WINDOWS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +80,22 @@ class Prediction:
         query: The sentence.
         vid: Name of the video.
         pred_relevant_windows: (start, end, score) triples, best first; seconds and any real score.
+            None where a method gives highlight scores alone (`pred_saliency_scores` in `extra`).
         extra: Every other key of the record.
     """
 
     qid: int | str
     query: str
     vid: str
-    pred_relevant_windows: tuple[tuple[float, float, float], ...]
+    pred_relevant_windows: tuple[tuple[float, float, float], ...] | None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        windows = tuple((float(s), float(e), float(p)) for s, e, p in self.pred_relevant_windows)
-        object.__setattr__(self, "pred_relevant_windows", windows)
+        if self.pred_relevant_windows is not None:
+            windows = tuple(
+                (float(s), float(e), float(p)) for s, e, p in self.pred_relevant_windows
+            )
+            object.__setattr__(self, "pred_relevant_windows", windows)
         _check_extra(self.extra, _PREDICTION_KEYS)
 
 
@@ -91,7 +106,7 @@ def read_annotations(path: str | Path) -> list[Annotation]:
         FileNotFoundError: there is no such file.
         RecordError: a line is not a record; the message names file, line and value.
     """
-    return _read(path, _annotation)
+    return _read(path, LISTS_OF_ANNOTATIONS, _annotation)
 
 
 def write_annotations(path: str | Path, records: Iterable[Annotation]) -> None:
@@ -110,7 +125,7 @@ def read_predictions(path: str | Path) -> list[Prediction]:
         FileNotFoundError: there is no such file.
         RecordError: a line is not a record; the message names file, line and value.
     """
-    return _read(path, _prediction)
+    return _read(path, _LISTS_OF_PREDICTIONS, _prediction)
 
 
 def write_predictions(path: str | Path, records: Iterable[Prediction]) -> None:
@@ -199,64 +214,28 @@ def sift(
     return kept, left
 
 
+def video_key(vid: str) -> str:
+    """Return the name of a video as it is compared: some systems write accents as own letters."""
+    return unicodedata.normalize("NFC", vid)
+
+
 _Record = TypeVar("_Record", Annotation, Prediction)
 
 
-def _read(path: str | Path, parse: Callable[[dict[str, Any]], _Record]) -> list[_Record]:
+def _read(
+    path: str | Path, keys: Sequence[str], parse: Callable[[dict[str, Any]], _Record]
+) -> list[_Record]:
     records = []
-    for number, line in enumerate(_lines(read_bytes(path)), start=1):
-        if not line.strip():
-            continue
+    for where, value in json_records(decoded(read_pieces(path)), path, keys):
         try:
-            records.append(parse(_load(line, first=number == 1)))
+            records.append(parse(value))
         except RecordError as error:
-            raise RecordError(f"{path}:{number}: {error}") from None
+            raise RecordError(f"{where}: {error}") from None
     return records
 
 
-def _lines(data: bytes) -> list[bytes]:
-    """Return the records of a file as JSON, one each."""
-    if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
-        # Not an array, but lines that are no records: those are reported by their numbers.
-        with suppress(ValueError, RecursionError):
-            return [json.dumps(item).encode() for item in json.loads(data.decode("utf-8-sig"))]
-    # Only "\n" ends a line: str.splitlines would also cut at U+2028 inside a sentence.
-    return data.split(b"\n")
-
-
-def _load(line: bytes, *, first: bool) -> dict[str, Any]:
-    """Parse one line strictly: standard JSON, finite numbers, text that can be written back."""
-    try:
-        text = line.decode("utf-8-sig" if first else "utf-8")
-        value = json.loads(text, parse_constant=refuse_constant, parse_float=finite_float)
-        if "\\u" in text:  # an escaped half of a surrogate pair parses, but cannot be written
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except (UnicodeDecodeError, UnicodeEncodeError) as error:
-        raise RecordError(f"not valid UTF-8 ({error.reason}); save the file as UTF-8") from None
-    except RecursionError:
-        raise RecordError("nested too deeply; a record is one flat JSON object") from None
-    except ValueError as error:
-        raise RecordError(f"not JSON ({error}); write one JSON object per line") from None
-    if not isinstance(value, dict):
-        raise RecordError(f"{show(value)} is not a JSON object; write one record per line (JSONL)")
-    return value
-
-
-def refuse_constant(name: str) -> float:
-    """Refuse NaN and infinities, for `json.loads(parse_constant=...)`."""
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def finite_float(text: str) -> float:
-    """Return a number that is not too large, for `json.loads(parse_float=...)`."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {text[:40]} is too large")
-    return value
-
-
 def _annotation(record: dict[str, Any]) -> Annotation:
-    if "duration" not in record and "pred_relevant_windows" in record:
+    if "duration" not in record and (WINDOWS in record or SALIENCY in record):
         raise RecordError("this is a prediction; give a file of annotations with relevant_windows")
     duration = _number(_required(record, "duration"), "duration")
     if duration <= 0:
@@ -274,12 +253,12 @@ def _annotation(record: dict[str, Any]) -> Annotation:
 
 
 def _prediction(record: dict[str, Any]) -> Prediction:
-    key = "pred_relevant_windows"
+    alone = WINDOWS not in record and record.get(SALIENCY) is not None
     return Prediction(
         qid=_qid(record),
         query=_text(record, "query"),
         vid=_text(record, "vid"),
-        pred_relevant_windows=_windows(_required(record, key), 3, key),
+        pred_relevant_windows=None if alone else _windows(_required(record, WINDOWS), 3, WINDOWS),
         extra={key: value for key, value in record.items() if key not in _PREDICTION_KEYS},
     )
 
@@ -321,16 +300,12 @@ def _windows(value: Any, size: int, key: str) -> tuple[Any, ...]:
     form = "[start, end, score]" if size == 3 else "[start, end]"
     if not isinstance(value, list):
         raise RecordError(f"{key} {show(value)} must be a list of {form}")
+    if len(value) > MOST_WINDOWS:
+        raise RecordError(f"{len(value):,} {key}; give the best {MOST_WINDOWS:,} at most")
     for window in value:
         if not isinstance(window, list) or len(window) != size:
             raise RecordError(f"{key} holds {show(window)}; each window is {form} with numbers")
     return tuple(tuple(_number(number, key) for number in window) for window in value)
-
-
-def show(value: Any) -> str:
-    """Return a value for a message, cut to a readable length."""
-    text = json.dumps(value, ensure_ascii=True)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _check_extra(extra: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -355,6 +330,8 @@ def to_jsonl(
     for record in records:
         keys = _PREDICTION_KEYS if isinstance(record, Prediction) else _ANNOTATION_KEYS
         known = {key: getattr(record, key) for key in keys}
+        if known.get(WINDOWS, ()) is None:
+            del known[WINDOWS]
         try:
             line = json.dumps(known, ensure_ascii=False, allow_nan=False)
             if record.extra:
@@ -367,4 +344,4 @@ def to_jsonl(
         except (TypeError, ValueError, RecursionError) as error:
             raise RecordError(f"{where}: qid {record.qid!r} cannot be written: {error}") from None
         lines.append(line + "\n")
-    return "".join(lines)
+    return escaped("".join(lines))

@@ -152,12 +152,12 @@ def evaluate(
     except ValueError as error:
         raise ZsvgError(f"{annotations}: {error}") from error
     groups = {"all": result, **result.get("kinds", {})}
-    if trivial:
+    names = _columns(result)
+    if trivial and not all(name.startswith("HL-") for name in names):
         groups |= {
             f"[{name}]": rules.score(answers, truth)
             for name, answers in trivial_answers(truth).items()
         }
-    names = _columns(result)
     rows = [
         (group, str(numbers.get("queries", len(truth))), *(_cell(numbers, n) for n in names))
         for group, numbers in groups.items()

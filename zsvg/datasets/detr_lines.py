@@ -1,6 +1,7 @@
 """JSON lines as Moment-DETR and lighthouse read them: QVHighlights, TVR, TVSum, YouTube Highlights.
 
-This is the form of `zsvg.records` too, so records that were converted before pass unchanged.
+This is the form of `zsvg.records` too, so records that were converted before pass unchanged, and
+one JSON array of them, alone or under "annotations", is read as well.
 """
 
 from __future__ import annotations
@@ -10,19 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zsvg.datasets.reading import (
-    fields,
-    listed,
-    number,
-    numbered_lines,
-    pair,
-    parse_json,
-    required,
-    show,
-    string,
-)
+from zsvg.datasets.reading import listed, number, pair, records_of, required, string
 from zsvg.datasets.rules import Row
 from zsvg.errors import RecordError
+from zsvg.records import MOST_WINDOWS, SALIENCY, WINDOWS
+from zsvg.strict_json import show
 
 _FIELDS = ("qid", "query", "vid", "duration", "relevant_windows")
 _NAMES_OF_TVR = {"desc_id": "qid", "desc": "query", "vid_name": "vid"}
@@ -38,12 +31,11 @@ def detr(text: str, path: str | Path) -> Iterator[Row]:
     jayleicn/TVRetrieval), and line/lighthouse's release files of Charades-STA, TACoS and YouTube
     Highlights (Sun et al., ECCV 2014).
     """
-    for where, line in numbered_lines(text, path):
-        record = fields(parse_json(line, where), where)
+    for where, record in records_of(text, path):
         for key, name in _NAMES_OF_TVR.items():
             if key in record and name not in record:
                 record[name] = record.pop(key)
-        if "duration" not in record and "pred_relevant_windows" in record:
+        if "duration" not in record and (WINDOWS in record or SALIENCY in record):
             raise RecordError(f"{where}: this is a prediction; give a file of annotations")
         qid = required(record, "qid", where)
         if isinstance(qid, bool) or not isinstance(qid, (int, str)):
@@ -84,4 +76,7 @@ def _windows(record: dict[str, Any], where: str) -> tuple[tuple[float, float], .
         record[key] = None if times is None else [times]
     if record.get(key) is None:
         return ()
-    return tuple(pair(window, key, where) for window in listed(record[key], key, where))
+    windows = listed(record[key], key, where)
+    if len(windows) > MOST_WINDOWS:
+        raise RecordError(f"{where}: {len(windows):,} {key}, more than {MOST_WINDOWS:,}")
+    return tuple(pair(window, key, where) for window in windows)

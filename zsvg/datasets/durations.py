@@ -11,15 +11,14 @@ from zsvg.datasets.reading import (
     csv_rows,
     fields,
     number,
-    numbered_lines,
-    parse_json,
     read_text,
+    records_of,
     required,
-    show,
     string,
     written_number,
 )
 from zsvg.errors import RecordError
+from zsvg.strict_json import parse_json, show
 
 
 def read_durations(path: str | Path) -> dict[str, float]:
@@ -28,9 +27,9 @@ def read_durations(path: str | Path) -> dict[str, float]:
     Takes, decided by content: a CSV table with columns `id` and `length` (Charades_v1_train.csv and
     Charades_v1_test.csv of the Charades dataset); a JSON object vid -> seconds (DRN's
     Charades_duration.json), or vid -> object with `duration` or `video_duration` (ActivityNet
-    Captions, Charades-CD) or with `num_frames` and `fps` (2D-TAN's TACoS files); a JSON list or
-    JSON lines of objects with `vid` and `duration` (PSVL; Moment-DETR, lighthouse). So an
-    annotation file of the same videos will do.
+    Captions, Charades-CD) or with `num_frames` and `fps` (2D-TAN's TACoS files); JSON
+    lines or a JSON list (also one under "annotations") of objects with `vid` and `duration` (PSVL;
+    Moment-DETR, lighthouse). So an annotation file of the same videos will do.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -69,33 +68,24 @@ def _entries(text: str, path: str | Path) -> Iterator[tuple[str, str, float]]:
         for where, row in csv_rows(text, path, ("id", "length")):
             yield where, row["id"], written_number(row["length"], "length", where)
         return
-    records = list(_json_lines(text, path))
-    if not records:
-        value = parse_json(text, path)
-        if isinstance(value, dict):
-            yield from _map_entries(value, path)
-            return
-        records = [(f"{path}: row {index}", row) for index, row in enumerate(value, start=1)]
-    for where, value in records:
-        record = fields(value, where)
+    if not _lists_records(text, path):
+        yield from _map_entries(fields(parse_json(text, path), path), path)
+        return
+    for where, record in records_of(text, path):
         key = "vid_name" if "vid_name" in record else "vid"
         vid = string(required(record, key, where), key, where)
         yield where, vid, number(required(record, "duration", where), "duration", where)
 
 
-def _json_lines(text: str, path: str | Path) -> Iterator[tuple[str, Any]]:
-    """Yield the lines of a JSON lines file, and nothing for one JSON value."""
-    lines = numbered_lines(text, path)
-    where, line = next(lines)
-    if '"vid"' not in line and '"vid_name"' not in line:  # spares large maps a second parsing
-        return
+def _lists_records(text: str, path: str | Path) -> bool:
+    """Tell records, in any of their forms, from one JSON object vid -> duration."""
+    if text.lstrip().startswith("["):
+        return True
     try:
-        first = parse_json(line, where)
-    except RecordError:
-        return
-    if isinstance(first, dict) and isinstance(first.get("vid", first.get("vid_name")), str):
-        yield where, first
-        yield from ((where, parse_json(line, where)) for where, line in lines)
+        first = next(records_of(text, path))[1]
+    except (StopIteration, RecordError):
+        return False
+    return isinstance(first.get("vid", first.get("vid_name")), str)
 
 
 def _map_entries(value: dict[str, Any], path: str | Path) -> Iterator[tuple[str, str, float]]:

@@ -8,17 +8,9 @@ from os.path import splitext
 from pathlib import Path
 from typing import Any
 
-from zsvg.datasets.reading import (
-    fields,
-    listed,
-    number,
-    pair,
-    parse_json,
-    required,
-    string,
-    whole,
-)
+from zsvg.datasets.reading import fields, listed, number, pair, required, string, whole
 from zsvg.datasets.rules import Row
+from zsvg.strict_json import parse_json
 
 SEGMENT_SECONDS = 5.0
 """Length of the segments in which DiDeMo was annotated; the last one of a video may be shorter."""

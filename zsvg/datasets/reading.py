@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import json
 import math
 import re
-import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from zsvg.errors import RecordError
 from zsvg.files import read_bytes
-from zsvg.records import finite_float, refuse_constant
-from zsvg.records import show as show_json
+from zsvg.records import LISTS_OF_ANNOTATIONS
+from zsvg.strict_json import json_records, show
 
 # `float` also takes "1_000", "nan" and digits of other scripts.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+_PIECE = 1 << 20
 
 
 def read_text(path: str | Path) -> str:
@@ -33,11 +31,6 @@ def read_text(path: str | Path) -> str:
         RecordError: the file is damaged, or is not UTF-8.
     """
     data = read_bytes(path)
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise RecordError(f"{path}: damaged gzip file ({error}); fetch it again") from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -49,34 +42,24 @@ def read_text(path: str | Path) -> str:
 
 def numbered_lines(text: str, path: str | Path) -> Iterator[tuple[str, str]]:
     """Yield ("path:number", line) of every line that is not blank."""
-    # Only "\n" ends a line: str.splitlines would also cut at U+2028 inside a sentence.
-    for number, line in enumerate(text.split("\n"), start=1):
+    number = start = 0
+    while start < len(text):
+        # Only "\n" ends a line: str.splitlines would also cut at U+2028 inside a sentence.
+        end = text.find("\n", start)
+        line = text[start : len(text) if end < 0 else end]
+        number, start = number + 1, start + len(line) + 1
         if line.strip():
             yield f"{path}:{number}", line.removesuffix("\r")
 
 
-def parse_json(text: str, where: str | Path) -> Any:
-    """Parse standard JSON; no NaN, no key twice in an object, no text that cannot be written.
+def records_of(text: str, path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the place and the JSON object of each record, in every form that `zsvg.records` reads.
 
     Raises:
-        RecordError: the text is not such JSON.
+        RecordError: one is no JSON object.
     """
-    try:
-        value = json.loads(
-            text,
-            parse_constant=refuse_constant,
-            parse_float=finite_float,
-            object_pairs_hook=_without_repeats,
-        )
-        if "\\u" in text:  # an escaped half of a surrogate pair parses, but cannot be written
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise RecordError(f"{where}: not valid UTF-8 ({error.reason}) after \\u") from None
-    except RecursionError:
-        raise RecordError(f"{where}: JSON that is nested too deeply for annotations") from None
-    except ValueError as error:
-        raise RecordError(f"{where}: not the JSON of annotations ({error})") from None
-    return value
+    pieces = (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))
+    return json_records(pieces, path, LISTS_OF_ANNOTATIONS)
 
 
 def csv_rows(
@@ -101,14 +84,6 @@ def csv_rows(
             yield where, row
     except csv.Error as error:
         raise RecordError(f"{path}:{reader.line_num}: not CSV ({error})") from None
-
-
-def show(value: Any) -> str:
-    """Return a JSON value for a message, cut to a readable length."""
-    try:
-        return show_json(value)
-    except RecursionError:
-        return "a deeply nested value"
 
 
 def fields(value: Any, where: str | Path) -> dict[str, Any]:
@@ -173,12 +148,3 @@ def pair(value: Any, key: str, where: str | Path) -> tuple[float, float]:
     if not isinstance(value, list) or len(value) != 2:
         raise RecordError(f"{where}: {key} {show(value)} must be [start, end]")
     return number(value[0], key, where), number(value[1], key, where)
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Python would keep the last one, and the rows of the first would be gone without a word.
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {show(twice)} is there twice in one object")
-    return value

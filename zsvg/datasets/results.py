@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zsvg.datasets.reading import (
-    fields,
-    listed,
-    number,
-    pair,
-    parse_json,
-    read_text,
-    required,
-    show,
-)
+from zsvg.datasets.reading import fields, listed, number, pair, read_text, required
 from zsvg.errors import RecordError
 from zsvg.records import Prediction
+from zsvg.strict_json import parse_json, show
 
 
 def read_results(path: str | Path) -> list[Prediction]:

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zsvg.datasets.reading import show
 from zsvg.errors import RecordError
 from zsvg.records import Annotation
+from zsvg.strict_json import show
 
 DROPPED = "dropped: "
 NOTICED = "noticed: "

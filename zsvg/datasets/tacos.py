@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from os.path import splitext
 from pathlib import Path
 
-from zsvg.datasets.reading import numbered_lines, show, written_number
+from zsvg.datasets.reading import numbered_lines, written_number
 from zsvg.datasets.rules import Row
 from zsvg.datasets.video_maps import frame_map
 from zsvg.errors import RecordError
+from zsvg.strict_json import show
 
 FPS = 29.4
 """Frames per second of all 127 videos, which the text files leave out."""

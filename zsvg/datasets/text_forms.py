@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from zsvg.datasets.reading import numbered_lines, show, written_number
+from zsvg.datasets.reading import numbered_lines, written_number
 from zsvg.datasets.rules import Row
 from zsvg.errors import RecordError
+from zsvg.strict_json import show
 
 _GLANCE = re.compile(r"\s*[0-9.]+\s*##")
 

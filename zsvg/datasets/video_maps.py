@@ -14,14 +14,13 @@ from zsvg.datasets.reading import (
     listed,
     number,
     pair,
-    parse_json,
     read_text,
     required,
-    show,
     string,
 )
 from zsvg.datasets.rules import Row
 from zsvg.errors import RecordError, ZsvgError
+from zsvg.strict_json import parse_json, show
 
 
 def video_map(text: str, path: str | Path) -> Iterator[Row]:

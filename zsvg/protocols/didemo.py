@@ -43,7 +43,7 @@ def score(predictions: Sequence[Prediction], annotations: Sequence[Annotation]) 
         (predictions for qids that are not annotated).
 
     Raises:
-        RecordError: a qid occurs twice, or an annotation has no `times`.
+        RecordError: an annotation has no `times`, or as in `zsvg.metrics.paired_records`.
         ValueError: there are no annotations.
     """
     pairs, unknown = paired_records(predictions, annotations)
@@ -54,7 +54,7 @@ def score(predictions: Sequence[Prediction], annotations: Sequence[Annotation]) 
         times = _times(annotation)
         last = math.ceil(annotation.duration / SEGMENT_SECONDS) - 1
         answers: list[Run] = []
-        for start, end, _ in prediction.pred_relevant_windows if prediction else ():
+        for start, end, _ in (prediction and prediction.pred_relevant_windows) or ():
             if not 0 <= start < end:
                 invalid += 1
                 continue

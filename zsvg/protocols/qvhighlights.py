@@ -12,6 +12,7 @@ Choices, all of the published evaluator (`standalone_eval` of Moment-DETR, Lei e
   precision, 1 where all clips are positive and 0 where none is; HL-Hit1 asks whether any rater
   likes the clip with the highest score;
 * scores that are too few are filled with zeros, those too many are cut;
+* of predictions that have highlight scores alone, only those are scored;
 * percent, rounded to two digits.
 
 Where the published evaluator stops or leaves a query out (no window, no record, no saliency scores
@@ -25,6 +26,7 @@ true windows of QVHighlights never overlap, so no number depends on it).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,35 +50,45 @@ Array = NDArray[np.float64]
 def score(predictions: Sequence[Prediction], annotations: Sequence[Annotation]) -> dict[str, Any]:
     """Return the nested numbers of the published metrics file, in percent.
 
-    HL numbers are there when a prediction has `pred_saliency_scores` and the annotations have
-    `saliency_scores`. When something was wrong there is also `problems`: how many queries have no
-    window (`missing`), windows that do not end after their start (`invalid`), predictions whose
-    qid is not annotated (`unknown`), and queries without saliency scores beside others that have
-    them (`without saliency`).
+    MR numbers are there unless all predictions are without `pred_relevant_windows`; HL numbers when
+    one has `pred_saliency_scores` and the annotations have `saliency_scores`. When something was
+    wrong there is also `problems`: how many queries have no window (`missing`), windows that do not
+    end after their start (`invalid`), predictions whose qid is not annotated (`unknown`), and
+    queries without saliency scores beside others that have them (`without saliency`).
 
     Raises:
-        RecordError: a qid occurs twice, an annotation has no window, or saliency is malformed.
+        RecordError: saliency is malformed; there is nothing to compare; or as in
+            `zsvg.metrics.paired_records`.
         ValueError: there are no annotations.
     """
-    pairs, unknown = paired_records(predictions, annotations)
+    moments = not predictions or any(p.pred_relevant_windows is not None for p in predictions)
+    given = [replace(p, pred_relevant_windows=p.pred_relevant_windows or ()) for p in predictions]
+    pairs, unknown = paired_records(given, annotations, moments=moments)
     # The published evaluator adds up in the order of the predictions.
-    place = {prediction.qid: index for index, prediction in enumerate(predictions)}
-    pairs.sort(key=lambda pair: place.get(pair[0].qid, len(place)))
-    listed = [p.pred_relevant_windows[:MOST_WINDOWS] if p else () for _, p in pairs]
-    result: dict[str, Any] = {
-        name: _retrieval(listed, [a for a, _ in pairs], *limits) for name, limits in RANGES.items()
-    }
-    problems = {
-        "missing": sum(not windows for windows in listed),
-        "invalid": sum(not w[0] < w[1] for windows in listed for w in windows),
-        "unknown": unknown,
-    }
+    place = {id(prediction): index for index, prediction in enumerate(given)}
+    pairs.sort(key=lambda pair: place.get(id(pair[1]), len(place)))
+    listed = [_first_windows(p) for _, p in pairs]
+    result: dict[str, Any] = {}
+    problems = {"unknown": unknown}
+    if moments:
+        truth = [annotation for annotation, _ in pairs]
+        result = {name: _retrieval(listed, truth, *limits) for name, limits in RANGES.items()}
+        problems = {
+            "missing": sum(not windows for windows in listed),
+            "invalid": sum(not w[0] < w[1] for windows in listed for w in windows),
+            **problems,
+        }
     rated = [_saliency(annotation, prediction) for annotation, prediction in pairs]
     if any(predicted is not None for _, predicted in rated) and any(
         ratings is not None for ratings, _ in rated
     ):
         result.update(_highlights(rated))
         problems["without saliency"] = sum(predicted is None for _, predicted in rated)
+    elif not moments:
+        raise RecordError(
+            "the predictions have highlight scores and no pred_relevant_windows, but the "
+            "annotations have no saliency_scores to compare them with"
+        )
     result = {"brief": _brief(result), **dict(sorted(result.items()))}
     if found := {name: count for name, count in problems.items() if count}:
         result["problems"] = found
@@ -92,24 +104,29 @@ def per_query(
     """
     pairs, _ = paired_records(predictions, annotations)
     truth = [annotation.relevant_windows for annotation, _ in pairs]
-    given = [p.pred_relevant_windows[:MOST_WINDOWS] if p else () for _, p in pairs]
+    given = [_first_windows(prediction) for _, prediction in pairs]
     padded = pad_windows(truth, max(map(len, truth)))
     return np.asarray(
         _average_precision(pad_windows(given, MOST_WINDOWS, size=3), padded).mean(axis=1)
     )
 
 
+def _first_windows(prediction: Prediction | None) -> tuple[tuple[float, float, float], ...]:
+    return ((prediction and prediction.pred_relevant_windows) or ())[:MOST_WINDOWS]
+
+
 def _brief(result: dict[str, Any]) -> dict[str, float]:
-    full = result["full"]
-    brief = {
-        "MR-full-R1@0.5": full["MR-R1"]["0.5"],
-        "MR-full-R1@0.7": full["MR-R1"]["0.7"],
-        "MR-full-mAP": full["MR-mAP"]["average"],
-        "MR-full-mAP@0.5": full["MR-mAP"]["0.5"],
-        "MR-full-mAP@0.75": full["MR-mAP"]["0.75"],
-    }
-    for name in ("long", "middle", "short"):
-        brief[f"MR-{name}-mAP"] = result[name]["MR-mAP"]["average"]
+    brief = {}
+    if full := result.get("full"):
+        brief = {
+            "MR-full-R1@0.5": full["MR-R1"]["0.5"],
+            "MR-full-R1@0.7": full["MR-R1"]["0.7"],
+            "MR-full-mAP": full["MR-mAP"]["average"],
+            "MR-full-mAP@0.5": full["MR-mAP"]["0.5"],
+            "MR-full-mAP@0.75": full["MR-mAP"]["0.75"],
+        }
+        for name in ("long", "middle", "short"):
+            brief[f"MR-{name}-mAP"] = result[name]["MR-mAP"]["average"]
     for name in LEVELS:
         for key, value in result.get(f"HL-min-{name}", {}).items():
             brief[f"HL-min-{name}-{key.removeprefix('HL-')}"] = value

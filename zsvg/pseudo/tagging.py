@@ -19,7 +19,7 @@ from typing import Any
 
 from zsvg.errors import ZsvgError
 from zsvg.files import sha256_json
-from zsvg.records import show
+from zsvg.strict_json import show
 
 # The tag of the Universal set for words that are nothing else.
 OTHER = "X"

@@ -86,11 +86,16 @@ def usual_step(stream: Any) -> float:
     return 1.0 / rate if rate >= 1.0 / LONGEST_STILL else 0.04
 
 
-def presentable(packet: Any) -> bool:
-    """Return whether a packet says when it is shown, no further from its decoding than can be."""
+def presentable(packet: Any, base: float) -> bool:
+    """Return whether a packet says when it is shown, no further from its decoding than can be.
+
+    Args:
+        packet: Of a film.
+        base: Seconds of a tick.
+    """
     if packet.pts is None or packet.dts is None:
         return packet.pts is not None
-    return bool(abs(packet.pts - packet.dts) * packet.time_base <= _TOGETHER)
+    return bool(abs(packet.pts - packet.dts) * base <= _TOGETHER)
 
 
 class _Strand:
@@ -100,7 +105,7 @@ class _Strand:
         self.step = usual_step(stream) if stream.type == "video" else 0.0
         self.longest = longest
         self.decoding_times = decoding_times
-        self.base = stream.time_base
+        self.base = float(stream.time_base)
         self.number = 0
         self.before: tuple[float, bool] | None = None
         """What the clock showed last, and whether that was a time of decoding."""
@@ -114,17 +119,17 @@ class _Strand:
             return
         ticks, jumped = packet.pts if packet.dts is None else packet.dts, False
         if ticks is not None:
-            clock, decoding = float(ticks * self.base), packet.dts is not None
+            clock, decoding = ticks * self.base, packet.dts is not None
             if self.before is not None:
                 # Times of decoding only grow; where one lacks, pictures may wait for others.
                 back = _BACK if decoding and self.before[1] else _TOGETHER
                 jumped = not -back <= clock - self.before[0] <= self.longest
             self.before = clock, decoding
-        trusted = not self.decoding_times and presentable(packet)
+        trusted = not self.decoding_times and presentable(packet, self.base)
         ticks = packet.pts if trusted else packet.dts
         last = self.pieces[-1][2] if self.pieces else 0.0
-        time = last if ticks is None else float(ticks * self.base)
-        length = float(packet.duration * self.base) if packet.duration else self.step
+        time = last if ticks is None else ticks * self.base
+        length = packet.duration * self.base if packet.duration else self.step
         if 0.0 < length <= self.longest:
             self.step = length
         end = time + self.step
@@ -200,28 +205,41 @@ def _scan(path: Path) -> Timeline:
         name = container.format.name
         if (indexed := _from_index(path, container, film)) is not None:
             return indexed
-        jumpy = bool(int(container.format.flags) & _DISCONTINUOUS) or name in ("flv", "live_flv")
+        discontinuous = bool(int(container.format.flags) & _DISCONTINUOUS)
+        jumpy = discontinuous or name in ("flv", "live_flv")
         longest = _BREAK if jumpy else LONGEST_STILL
         pictures = _Strand(film, longest, decoding_times=name == "avi")
         sounds = {s.index: _Strand(s, _BREAK) for s in container.streams.audio}
-        streams = [film, *container.streams.audio]
-        try:
-            for packet in packets(container, streams):
-                strand = pictures if packet.stream_index == film.index else None
-                strand = strand or sounds.get(packet.stream_index)
-                if strand is not None:
-                    strand.add(packet)
-        except (FFmpegError, OSError, ValueError) as error:
-            # What can be read counts; decoding reports the damage.
-            _log.debug("%s: packets end early (%s)", path, reason(error))
-        start = _start(container, pictures, list(sounds.values()), jumpy)
         claimed = container.duration
-        unclaimed = bool(int(container.format.flags) & _DISCONTINUOUS) or name in _ELEMENTARY
+        unclaimed = discontinuous or name in _ELEMENTARY
         header = claimed / av.time_base if claimed and claimed > 0 and not unclaimed else None
         if header is not None and name == "avi":
             # FFmpeg shortens what the header claims to what a cut file can hold.
             header = max(header, film.frames * pictures.step)
-        return _ended(path, name, pictures, list(sounds.values()), start, header, _tag(film))
+        first = container.start_time
+        _walk(path, {film.index: pictures, **(sounds if header is None else {})})
+        begin = pictures.first if first is None else min(first / av.time_base, pictures.first)
+        lead = pictures.first - begin
+        if header is not None and (lead > _TOGETHER or not _agree(header, pictures.length)):
+            _walk(path, sounds)
+        heard = [sound for sound in sounds.values() if sound.pieces]
+        if lead > _TOGETHER and not any(sound.length >= lead - _TOGETHER for sound in heard):
+            begin = pictures.first  # nothing is heard there either
+        # Whole files keep the small delay between their sound and their pictures.
+        start = begin if jumpy or abs(begin) >= _DELAY else 0.0
+        return _ended(path, name, pictures, heard, start, header, _tag(film))
+
+
+def _walk(path: Path, strands: dict[int, _Strand]) -> None:
+    """Give each strand the packets of the stream of its number."""
+    with open_container(path) as container:
+        try:
+            for packet in packets(container, [container.streams[index] for index in strands]):
+                if (strand := strands.get(packet.stream_index)) is not None:
+                    strand.add(packet)
+        except (FFmpegError, OSError, ValueError) as error:
+            # What can be read counts; decoding reports the damage.
+            _log.debug("%s: packets end early (%s)", path, reason(error))
 
 
 def _from_index(path: Path, container: Any, film: Any) -> Timeline | None:
@@ -246,18 +264,6 @@ def _from_index(path: Path, container: Any, film: Any) -> Timeline | None:
 def _agree(header: float, measured: float) -> bool:
     """Return whether a header claims what there is: sound and pictures need not end together."""
     return -0.5 <= header - measured <= 1.0
-
-
-def _start(container: Any, pictures: _Strand, sounds: list[_Strand], jumpy: bool) -> float:
-    """Return what the clock shows when the film begins, 0 for the small delays of whole files."""
-    first = pictures.first
-    begin = first if container.start_time is None else container.start_time / av.time_base
-    if begin > first:
-        begin = first
-    lead = first - begin
-    if lead > _TOGETHER and not any(sound.length >= lead - _TOGETHER for sound in sounds):
-        begin = first  # nothing is heard there either
-    return begin if jumpy or abs(begin) >= _DELAY else 0.0
 
 
 def _tag(stream: Any) -> float | None:
@@ -285,7 +291,7 @@ def _ended(
     if len(shifts) == 1:
         for sound in sounds:
             begins = sound.first - start
-            if sound.pieces and begins <= pictures + _TOGETHER:
+            if begins <= pictures + _TOGETHER:
                 measured = max(measured, begins + sound.length)
     if header is not None and header > start:
         # Some containers claim when the film ends by its clock, some how long it is.

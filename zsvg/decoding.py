@@ -157,6 +157,7 @@ class Reader(AbstractContextManager["Reader"]):
         jumps = list(self.timeline.shifts)
         shift = jumps.pop(0)[1]
         number, shown, refused = 0, False, None
+        base = float(self.stream.time_base)
         for packet in packets(self.container, self.stream):
             if jumps and number == jumps[0][0]:
                 for frame in self._held_back(shown):
@@ -165,7 +166,7 @@ class Reader(AbstractContextManager["Reader"]):
             number += 1
             if not packet.size:
                 continue  # the picture before it stays
-            if not presentable(packet):
+            if not presentable(packet, base):
                 packet.pts = packet.dts
             try:
                 frames = packet.decode()

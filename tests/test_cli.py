@@ -213,3 +213,38 @@ def test_wrong_usage_has_its_own_exit_status(run_zsvg):
     status, _, error = run_zsvg("ground", "videos/", "a red square")
     assert status == 2
     assert "--model" in error
+
+
+SENTENCES = ["-5 degrees", "-minus one", "-- he says", "-vv twice", "-5", "--weird", "-o=b c"]
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_a_sentence_with_a_dash_is_no_option(run_zsvg, videos: Path, sentence: str):
+    status, out, error = run_zsvg("ground", videos, "plain", sentence, "--model", "micro")
+    assert (status, out) == (2, "")
+    told = " ".join(error.replace("│", " ").split())  # of the box, which wraps lines
+    assert sentence in told
+    assert 'zsvg ground VIDEO --model MODEL -- "-5 degrees"' in told
+
+
+def test_sentences_with_dashes_stand_after_two(
+    tiny_clip_folder: Path, videos: Path, tmp_path: Path, run_zsvg
+):
+    model = f"local-dir:{tiny_clip_folder}"
+    common = ["--model", model, "--cache", tmp_path / "cache", "--format", "jsonl"]
+    status, out, error = run_zsvg("ground", videos / "one.mp4", *common, "--", *SENTENCES)
+    assert status == 0, error
+    assert [json.loads(line)["query"] for line in out.splitlines()] == SENTENCES
+    # Values of options may hold a space, and begin with a dash where they stand apart.
+    odd = tmp_path / "-a b.jsonl"
+    arguments = ["one.mp4", "red", f"--model={model} ", "-o", odd.name]
+    assert "no option" not in run_zsvg("ground", *arguments)[2]
+    status, _, error = run_zsvg("ground", videos / "one.mp4", "red", *common, "-o", "-a b")
+    assert (status, "cannot write" in error) == (1, True)
+
+
+def test_options_that_are_unknown_are_still_guessed(run_zsvg):
+    status, _, error = run_zsvg("ground", "one.mp4", "red", "--modle", "micro")
+    assert (status, "--model" in error) == (2, True)
+    status, _, error = run_zsvg("evaluate", "a", "b", "--protocl", "tgn")
+    assert (status, "--protocol" in error, "degrees" in error) == (2, True, False)

@@ -77,7 +77,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (folder / "Charades_v1_test.csv").write_text("id,length\nAB,9.5\nCD,8.0\n")
     answer = {"qid": 1, "query": "a cat", "vid": "AB", "pred_relevant_windows": [[0.0, 4.0, 1.0]]}
-    (folder / "predictions.jsonl").write_text(json.dumps(answer) + "\n")
+    converted = {**answer, "qid": "AB-0"}
+    (folder / "predictions.jsonl").write_text(json.dumps(converted) + "\n")
     (folder / "hl_val_submission.jsonl").write_text(json.dumps(answer) + "\n")
     windows = {"relevant_windows": [[0, 4]], "relevant_clip_ids": [0, 1]}
     windows["saliency_scores"] = [[4, 4, 4], [4, 4, 4]]

@@ -17,6 +17,7 @@ from zsvg.commands import labelling, models, upkeep, worlds, yardsticks
 from zsvg.commands.compare import compare
 from zsvg.commands.options import Verbose
 from zsvg.commands.prompts import prompts
+from zsvg.commands.usage import Commands, WithSentences
 from zsvg.errors import ZsvgError
 from zsvg.terminal import logs, say
 
@@ -27,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="zsvg",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -80,7 +82,8 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 for _panel, _functions in COMMANDS.items():
     for _function in _functions:
         _name = _function.__name__.replace("_", "-")
-        app.command(_name, rich_help_panel=_panel)(_command(_function))
+        _class = WithSentences if _function is models.ground else None
+        app.command(_name, cls=_class, rich_help_panel=_panel)(_command(_function))
 for _group, _name in ((upkeep.caches, "cache"), (prompts, "prompts")):
     for _info in _group.registered_commands:
         if _info.callback is not None:

@@ -239,7 +239,7 @@ def file_stem(name: str, most: int = 100) -> str:
 
 
 MOST_BYTES = 512_000_000
-"""Of one annotation file, unpacked: the largest published ones have about a fifth of it."""
+"""Of one file of records, unpacked: more than a million predictions of ten windows each."""
 
 _PIECE = 1 << 20
 _GZIP = b"\x1f\x8b"

@@ -250,7 +250,8 @@ def _parse(text: str) -> Any:
     if not text.isascii():
         text.encode("utf-8")  # before anything else is said of a file in another encoding
     value = _DECODER.decode(text)
-    _check_text(text, value)
+    if "\\u" in text:
+        _check_text(text, value)
     return value
 
 

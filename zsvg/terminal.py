@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+CONTROLS = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
+"""In a set of `re`: C0 and C1 controls, and what stands for bytes of a name that are no text."""
+
+# Those, ends of lines of other scripts, and what turns the order of other letters around.
+_UNSEEN = re.compile(rf"[{CONTROLS}\u2028-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    r"""Return one line in which characters that a terminal obeys are escapes, such as `\x1b`.
+
+    Names of files and sentences are other people's: shown as they are, they could move the cursor,
+    colour what follows, or pass for a line of ours.
+    """
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class Advance(Protocol):
@@ -23,17 +40,17 @@ def console(stderr: bool = True) -> Console:
     """Return a console that does not cut what goes to a file."""
     from rich.console import Console
 
-    shown = Console(stderr=stderr, soft_wrap=True, highlight=False)
+    shown = Console(stderr=stderr, soft_wrap=True, highlight=False, emoji=False)
     if not shown.is_terminal:
         shown.width = 200  # a file or pipe has no width that a table should be cut to
     return shown
 
 
 def say(text: str) -> None:
-    """Tell something on stderr; results alone go to stdout."""
+    """Tell something on stderr, as one line; results alone go to stdout."""
     from rich.markup import escape
 
-    console().print(escape(text))
+    console().print(escape(visible(text)))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
@@ -42,12 +59,25 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | Non
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title) if title else None, box=box.SIMPLE, title_justify="left")
+    def shown(text: str) -> str:
+        return escape(visible(text))
+
+    table = Table(title=shown(title) if title else None, box=box.SIMPLE, title_justify="left")
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index > 0)
+        table.add_column(shown(name), justify="left" if index == 0 else "right", no_wrap=index > 0)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*map(shown, row))
     console(stderr=False).print(table)
+
+
+class _OneLine(logging.Formatter):
+    """Formats a message as one line; a traceback keeps its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return visible(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(map(visible, super().formatException(ei).split("\n")))
 
 
 class _Lines(logging.Handler):
@@ -57,13 +87,13 @@ class _Lines(logging.Handler):
         sys.stderr.write(self.format(record) + "\n")
 
 
-class _Form(logging.Formatter):
+class _Form(_OneLine):
     """Gives every record its time and place, but warnings, which are for everybody, none."""
 
     def format(self, record: logging.LogRecord) -> str:
         if record.levelno < logging.WARNING:
             return super().format(record)
-        return f"{record.levelname.lower()}: {record.getMessage()}"
+        return visible(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 @contextmanager
@@ -120,7 +150,7 @@ def progress(name: str, total: int, *, hidden: bool = False) -> Iterator[Advance
     # rich's own 30 seconds would forget the last video before a long one is done.
     hour = 3600.0
     with Progress(*columns, console=shown, disable=hidden, speed_estimate_period=hour) as bar:
-        task = bar.add_task(name, total=total)
+        task = bar.add_task(visible(name), total=total)
 
         def advance(done: int, *, resumed: bool = False) -> None:
             if resumed:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from zsvg.errors import ZsvgError
 from zsvg.files import STANDARD, file_stem, sha256_json, write_text
 from zsvg.records import Annotation, Prediction, to_jsonl
+from zsvg.terminal import CONTROLS
 
 Records = Sequence[Annotation] | Sequence[Prediction]
 Moments = list[tuple[float, float, float | None, str]]
@@ -93,7 +95,7 @@ def check_fits(form: str | None, videos: int) -> None:
 def windows(record: Annotation | Prediction) -> Moments:
     """Return the moments of one record, in its order."""
     if isinstance(record, Prediction):
-        return [(s, e, p, record.query) for s, e, p in record.pred_relevant_windows]
+        return [(s, e, p, record.query) for s, e, p in record.pred_relevant_windows or ()]
     return [(s, e, None, record.query) for s, e in record.relevant_windows]
 
 
@@ -146,7 +148,8 @@ def _clock(seconds: float, mark: str) -> str:
 
 def _line(sentence: str) -> str:
     # A blank line would end the block, and "-->" would begin another.
-    return " ".join(sentence.split()).replace("-->", "->")
+    words = re.sub(f"[{CONTROLS}]", "", " ".join(sentence.split())).split()
+    return " ".join(words).replace("-->", "->")
 
 
 SUBTITLES = ("srt", "vtt")

@@ -11,6 +11,7 @@ import typer
 from zsvg.commands.options import Device
 from zsvg.commands.results import AsFigures, AsNumbers, Table, show
 from zsvg.errors import ZsvgError
+from zsvg.terminal import visible
 
 if TYPE_CHECKING:
     from zsvg.prompts_report import PromptsReport
@@ -58,7 +59,7 @@ def list_recipes(form: AsNumbers = "table") -> None:
     sources = {name: load_recipe(name).source for name in recipe_names()}
     if form == "table":  # lines: sources are too long for a column
         for name, source in sources.items():
-            typer.echo(f"{name}: {source}")
+            typer.echo(visible(f"{name}: {source}"))
         return
     listed = [{"recipe": name, "source": source} for name, source in sources.items()]
     show(form, listed, Table(header=("recipe", "source"), rows=list(sources.items())))

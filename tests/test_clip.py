@@ -18,6 +18,8 @@ from zsvg.backbones import clip
 from zsvg.backbones.clip import load_backbone, pick_device
 from zsvg.errors import BackboneError
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def backbone(tiny_clip_folder):

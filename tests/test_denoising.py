@@ -17,6 +17,8 @@ from zsvg.moments import iou
 from zsvg.recipes import Recipe, Training, load_recipe
 from zsvg.training import History, TrainingOptions, train
 
+pytestmark = pytest.mark.numeric
+
 UNIT = st.floats(0, 1)
 PAIRS = st.lists(st.tuples(UNIT, UNIT), min_size=1, max_size=12)
 WINDOW = st.tuples(st.floats(0, 50), st.floats(0.5, 50)).map(lambda w: (w[0], w[0] + w[1]))

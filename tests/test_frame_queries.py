@@ -21,6 +21,8 @@ from zsvg.training import Example, TrainingOptions, train
 from zsvg.tuning import TuneOptions, plan, tune
 from zsvg.video import find_videos
 
+pytestmark = pytest.mark.numeric
+
 DIM = 24
 
 

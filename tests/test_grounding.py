@@ -24,6 +24,8 @@ from zsvg.recipes import Recipe, load_recipe, recipe_names
 from zsvg.tuning import TuneOptions, plan, split_by_video, tune
 from zsvg.video import find_videos
 
+pytestmark = pytest.mark.numeric
+
 FAST = {"steps": 4, "batch_size": 4, "validate_every": 2, "warmup": 1}
 SMALL_HEAD = {"hidden": 16, "layers": 1, "attention_heads": 2}
 OPTIONS = TuneOptions(fps=1.0)

@@ -41,6 +41,8 @@ from zsvg.recipes import HeadRecipe, load_recipe
 from zsvg.records import Annotation
 from zsvg.tuning import TuneOptions, tune
 
+pytestmark = pytest.mark.numeric
+
 KINDS = list(HEADS)
 SMALL = {"map": {"scales": (16, 8), "dense": 4, "map_width": 8}, "windows": {"lengths": (0.2, 0.5)}}
 TARGET = torch.tensor([[0.2, 0.6], [0.1, 0.35], [0.5, 1.0]])

@@ -17,6 +17,8 @@ from zsvg.losses import (
 )
 from zsvg.moments import iou
 
+pytestmark = pytest.mark.numeric
+
 # ---- losses -------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,8 @@ from zsvg.heads.long_videos import WINDOW, look
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
 from zsvg.moments import mask_to_spans
 
+pytestmark = pytest.mark.numeric
+
 
 def a_video(clips, width=16, seed=0):
     """Features (T, D) of unit length and borders of half-second clips, the last one shorter."""
@@ -128,7 +130,7 @@ def test_a_sentence_is_in_the_video_as_surely_as_in_its_best_window():
     ]
     alone.append(look(head, features[24:], edges[24:] - edges[24], text).presence)
     seen = look(head, features, edges, text, window=16)
-    assert seen.presence == pytest.approx(max(alone), abs=1e-5)
+    assert seen.presence == pytest.approx(max(alone), abs=1e-4)
     assert np.diff(np.sort(alone)).min() > 1e-3  # or it could be that of any window
 
 

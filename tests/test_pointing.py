@@ -15,6 +15,8 @@ from zsvg.heads.pointing import PointingConfig, PointingHead
 from zsvg.tuners import POINTS, PromptConfig, prompt_config_for
 from zsvg.tuners.suffix import make_suffix
 
+pytestmark = pytest.mark.numeric
+
 MICRO = load_backbone("micro", "cpu")
 TOKENIZERS = {
     "clip": open_clip.SimpleTokenizer(),

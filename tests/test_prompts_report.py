@@ -21,6 +21,8 @@ from zsvg.network import GroundingNetwork
 from zsvg.prompts_report import LearnedBorder, prompts_report, token_word
 from zsvg.tuners import PromptConfig, prompt_config_for
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(params=[True, False], ids=["hugging-face", "open-clip"], scope="module")
 def folder(request, tmp_path_factory):

@@ -13,6 +13,8 @@ from zsvg.heads.training_free import ScorerOptions, find_moments
 from zsvg.heads.transforms import box_cox, rise_starts, smooth, spread_relevance
 from zsvg.moments import iou
 
+pytestmark = pytest.mark.numeric
+
 KINDS = sorted(SCORERS)
 METHODS = [
     *(ScorerOptions(kind=kind) for kind in KINDS),

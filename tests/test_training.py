@@ -18,6 +18,8 @@ from zsvg.network import GroundingNetwork, _rows
 from zsvg.training import Example, TrainingError, TrainingOptions, train
 from zsvg.tuners import PromptConfig, prompt_config_for
 
+pytestmark = pytest.mark.numeric
+
 TEMPLATE = "a video of"
 QUERIES = ("a person opens the door", "a person closes the door", "a red ball")
 SIDE = 32

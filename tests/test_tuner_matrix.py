@@ -37,6 +37,8 @@ from zsvg.tuners import (
     prompt_config_for,
 )
 
+pytestmark = pytest.mark.numeric
+
 DIM, LENGTH, VOCABULARY, START, END = 16, 16, 20, 18, 19
 WORDS = ["a", "video", "of", "person", "dog", "red", "opens", "the", "door"]
 TEMPLATE = "a video of"
@@ -239,6 +241,11 @@ def contrastive_loss(backbone: str, model: nn.Module) -> Tensor:
     return nn.functional.cross_entropy(logits, target) + nn.functional.cross_entropy(
         logits.T, target
     )
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    """The same numbers by another way."""
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 # --- the matrix ---
@@ -446,8 +453,7 @@ def test_a_border_is_added_to_the_outermost_pixels_and_to_no_other(backbone):
                 framed[:, :, row, column] += strip[:, place].detach()
                 place += 1
     with torch.no_grad():
-        expected = encode_images(build(backbone), framed)
-        assert torch.equal(encode_images(model), expected)
+        close(encode_images(model), encode_images(build(backbone), framed))
 
 
 def test_borders_that_leave_nothing_or_meet_other_pictures_are_refused():
@@ -538,7 +544,7 @@ REFERENCED = ["siglip", "timm", "hf clip", "hf siglip"]
 @pytest.mark.parametrize(
     ("layers", "depth"), [(layers, depth) for layers in (1, 3) for depth in range(1, layers + 1)]
 )
-def test_vpt_depth_rule_equals_a_plain_loop_exactly(backbone, layers, depth):
+def test_vpt_depth_rule_is_that_of_a_plain_loop(backbone, layers, depth):
     generator = torch.Generator().manual_seed(0)
     prompts = [torch.randn(4, 16, generator=generator) for _ in range(depth)]
     expected = reference_images(backbone, build(backbone, layers=layers), prompts)
@@ -549,12 +555,12 @@ def test_vpt_depth_rule_equals_a_plain_loop_exactly(backbone, layers, depth):
     with torch.no_grad():
         for value, prompt in zip(values, prompts, strict=True):
             value.copy_(prompt)
-        assert torch.equal(encode_images(model), expected)
+        close(encode_images(model), expected)
 
 
 @pytest.mark.parametrize("backbone", REFERENCED)
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_maple_equals_a_plain_loop_exactly(backbone, depth):
+def test_maple_equals_a_plain_loop(backbone, depth):
     reference = build(backbone)
     model = tuned(backbone, "maple", text_depth=depth, vision_depth=depth)
     wrapped = {n: m for n, m in model.named_modules() if isinstance(m, PromptLayer)}
@@ -569,7 +575,7 @@ def test_maple_equals_a_plain_loop_exactly(backbone, depth):
                 reference_texts(backbone, reference, text),
             ]
         )
-    assert torch.equal(features(backbone, model), expected)
+    close(features(backbone, model), expected)
 
 
 def sorted_layers(layers: dict[str, PromptLayer], holding: str) -> list[PromptLayer]:

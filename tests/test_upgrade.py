@@ -46,11 +46,10 @@ def test_cached_features_stay_and_are_made_again_where_they_do_not_serve(
         assert status == 0, said
         assert old.read_bytes() == content
         told = lines_about_an_older_version(said)
-        if run == "first" and len(list(cache.iterdir())) > 1:  # this version made its own
-            (one,) = told
-            assert str(cache) in one
-            assert "`zsvg cache prune --unused`" in one
-    assert len(list(cache.iterdir())) <= 2
+        assert len(told) == (run == "first")  # then this version has its own
+        assert all(str(cache) in one for one in told)
+        assert all("`zsvg cache prune --unused`" in one for one in told)
+    assert len(list(cache.iterdir())) == 2
 
 
 def test_finished_videos_are_used_or_labelled_again(run_zsvg, tmp_path: Path):
@@ -59,13 +58,14 @@ def test_finished_videos_are_used_or_labelled_again(run_zsvg, tmp_path: Path):
     line = ["pseudo-label", VIDEO, "--backbone", "micro", "--captioner", "micro", "-o", out]
     line += ["--cache", tmp_path / "cache", "--device", "cpu"]
     _, _, forecast = run_zsvg(*line, "--dry-run")
-    (finished,) = re.findall(r"^(\d) are labelled already", forecast, re.MULTILINE)
+    assert re.findall(r"^(\d) are labelled already", forecast, re.MULTILINE) == ["0"]
+    old = {path.name: path.read_bytes() for path in parts.iterdir()}
     status, _, said = run_zsvg(*line)
     assert status == 0, said
-    told = lines_about_an_older_version(said)
-    assert len(told) == (finished == "0")
-    assert all("labelled again" in one for one in told)
+    (told,) = lines_about_an_older_version(said)
+    assert "labelled again" in told
     labels = read_annotations(out)
     assert labels
     check_trainable(labels)
-    assert not parts.exists()
+    assert len(list(parts.iterdir())) == len(old) + 1
+    assert all((parts / name).exists() for name in old)

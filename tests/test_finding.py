@@ -67,13 +67,13 @@ def test_several_places_and_patterns(tmp_path):
         find_videos(tmp_path / "empty")
 
 
-def test_one_name_for_two_files_costs_the_second(tmp_path):
-    touch(tmp_path, "one/a.mp4", "two/a.mp4", "two/b.mp4")
+def test_files_of_one_name_in_several_places_are_told_apart_by_the_way_to_them(tmp_path):
+    touch(tmp_path, "one/a.mp4", "two/a.mp4", "two/b.mp4", "two/a.avi")
     found = find_videos(tmp_path / "one", tmp_path / "two")
-    assert list(found) == ["a", "b"]
-    (line,) = found.unusable
-    assert str(tmp_path / "two" / "a.mp4") in line
-    assert "would be called 'a.mp4'" in line or "would be called 'a'" in line
+    assert list(found) == ["b", "one/a", "two/a.avi", "two/a.mp4"]
+    assert found["one/a"] == tmp_path / "one" / "a.mp4"
+    assert found.unusable == ()
+    assert list(find_videos(f"{tmp_path}/*/a.mp4")) == ["one/a", "two/a"]
 
 
 def test_what_cannot_be_used_is_named_and_costs_itself_alone(tmp_path):
@@ -128,7 +128,7 @@ def test_a_name_is_found_in_any_form_of_unicode(tmp_path):
             assert unicodedata.normalize(other, "K\u00fcche/\u00e9t\u00e9") in found
     touch(tmp_path / "both", *(unicodedata.normalize(f, "\u00e9") + ".mp4" for f in ("NFC", "NFD")))
     found = find_videos(tmp_path / "both")
-    assert list(found) == ["\u00e9"]
+    assert list(found) == ["\u00e9.mp4"]
     assert len(found.unusable) == 1
 
 

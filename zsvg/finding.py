@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -45,7 +44,8 @@ def find_videos(*places: str | Path) -> Videos:
 
     Folders are searched with all that is below them, links included; what is hidden is left out. A
     video is called by its path below the given folder, with "/" between folders and without its
-    suffix; files that would be called the same keep theirs.
+    suffix; files that would be called the same keep theirs, or are called by their path below the
+    folder above all places.
 
     Args:
         places: At least one. A file that is named itself may have any suffix.
@@ -71,10 +71,7 @@ def find_videos(*places: str | Path) -> Videos:
             shown = os.fsencode(path).decode("utf-8", "backslashreplace")
             unusable.append(f"{shown}: the name is not UTF-8; rename the file")
         elif vid in named:
-            unusable.append(
-                f"{path}: would be called {vid!r}, as {named[vid]} is; rename one, or give a "
-                "folder above both"
-            )
+            unusable.append(f"{path}: would be called {vid!r}, as {named[vid]} is; rename one")
         else:
             named[vid] = path
     if not named:
@@ -123,22 +120,38 @@ def _below(folder: Path, unusable: list[str]) -> Iterator[Path]:
 
 def _named(files: Iterable[tuple[Path, Path]]) -> Iterator[tuple[str | None, Path]]:
     """Yield (name, path) in order of names, None for what cannot be written as text."""
-    whole: list[tuple[str, Path]] = []
-    for path, base in files:
-        vid = video_key(path.relative_to(base).as_posix())
+    forms: dict[Path, list[str]] = {}
+    known = list(files)
+    above = os.path.commonpath([os.path.abspath(base) for _, base in known] or ["/"])
+    for path, base in known:
+        below = video_key(path.relative_to(base).as_posix())
         try:
-            vid.encode("utf-8")
+            below.encode("utf-8")
         except UnicodeEncodeError:
             yield None, path
-        else:
-            whole.append((vid, path))
-    short = {vid: vid[: len(vid) - len(Path(vid).suffix)] for vid, _ in whole}
-    # A suffix that one file keeps may be what another would be called without its own.
-    while clashing := {
-        name
-        for name, count in Counter(short.values()).items()
-        if count > 1 and any(vid != name for vid, of in short.items() if of == name)
-    }:
-        short |= {vid: vid for vid, name in short.items() if name in clashing}
-    for vid, path in sorted(whole):
-        yield short[vid], path
+            continue
+        far = video_key(Path(os.path.relpath(path, above)).as_posix())
+        bare = (name[: len(name) - len(path.suffix)] for name in (below, far))
+        forms[path] = [next(bare), below, next(bare), far]
+    chosen = dict.fromkeys(forms, 0)
+    while clashing := _clashing({path: forms[path][form] for path, form in chosen.items()}):
+        # A suffix tells files of one folder apart; files of several places, the way to them.
+        moved = False
+        for group in clashing:
+            least = 3
+            if all(chosen[path] < 2 for path in group):
+                least = 1 if len({forms[path][1] for path in group}) == len(group) else 2
+            for path in group:
+                moved = moved or chosen[path] < least
+                chosen[path] = max(chosen[path], least)
+        if not moved:
+            break  # one name, written in two ways
+    for path in sorted(forms, key=lambda path: forms[path][chosen[path]]):
+        yield forms[path][chosen[path]], path
+
+
+def _clashing(names: Mapping[Path, str]) -> list[list[Path]]:
+    groups: dict[str, list[Path]] = {}
+    for path, name in names.items():
+        groups.setdefault(name, []).append(path)
+    return [group for group in groups.values() if len(group) > 1]

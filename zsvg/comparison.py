@@ -217,7 +217,8 @@ def compare(
         file, why = result_file(run, material, out), ""
         try:
             if not file.exists():
-                write_json(file, measure(run, material, out / "models" / run.name))
+                # Called as the result is: runs of other settings or data have models of their own.
+                write_json(file, measure(run, material, out / "models" / file.stem))
             results.append((run, json.loads(file.read_text(encoding="utf-8"))))
         except Exception as error:  # whatever stops one run, hours of others should not be lost
             why = " ".join(str(error).split()) or type(error).__name__

@@ -270,7 +270,7 @@ class GroundingNetwork(nn.Module):
         keys = [row.tobytes() for row in ids.cpu().numpy()]
         new = list({key: i for i, key in enumerate(keys) if key not in self._texts}.values())
         if new:
-            states = self.backbone.encode_tokens(ids[new], model=self.model)
+            states = self.backbone.encode_tokens(ids[new])
             for row, index in enumerate(new):
                 self._texts[keys[index]] = _rows(states, torch.tensor([row], device=ids.device))
         known = [self._texts[key] for key in keys]

@@ -17,7 +17,7 @@ from zsvg.commands import labelling, models, upkeep, worlds, yardsticks
 from zsvg.commands.compare import compare
 from zsvg.commands.options import Verbose
 from zsvg.commands.prompts import prompts
-from zsvg.errors import ZsvgError
+from zsvg.errors import ZsvgError, told
 from zsvg.terminal import logs, say
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -114,7 +114,7 @@ def main() -> None:
             app()
         except (ZsvgError, OSError, ValueError) as error:  # ValueError: a bad option
             _log.debug("the error below was raised here", exc_info=True)
-            say(f"error: {error}")
+            say(f"error: {told(error)}")
             sys.exit(1)
 
 

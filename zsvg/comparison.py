@@ -16,7 +16,7 @@ from typing import Any
 import zsvg
 from zsvg.backbones.clip import ClipBackbone
 from zsvg.baselines import exchanged
-from zsvg.errors import RecordError, ZsvgError
+from zsvg.errors import RecordError, ZsvgError, told
 from zsvg.files import sha256_json, write_json
 from zsvg.grounder import Grounder, load
 from zsvg.low_label import shots
@@ -221,7 +221,7 @@ def compare(
                 write_json(file, measure(run, material, out / "models" / file.stem))
             results.append((run, json.loads(file.read_text(encoding="utf-8"))))
         except Exception as error:  # whatever stops one run, hours of others should not be lost
-            why = " ".join(str(error).split()) or type(error).__name__
+            why = told(error)
             failures[run.name] = why
         if on_run:
             on_run(run, None if why else results[-1][1], why)

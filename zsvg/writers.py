@@ -93,7 +93,7 @@ def check_fits(form: str | None, videos: int) -> None:
 def windows(record: Annotation | Prediction) -> Moments:
     """Return the moments of one record, in its order."""
     if isinstance(record, Prediction):
-        return [(s, e, p, record.query) for s, e, p in record.pred_relevant_windows]
+        return [(s, e, p, record.query) for s, e, p in record.pred_relevant_windows or ()]
     return [(s, e, None, record.query) for s, e in record.relevant_windows]
 
 

@@ -187,8 +187,8 @@ def _blocks(rows: Rows, options: ProposalOptions, draw: np.random.Generator) -> 
 
 def _windows(rows: Rows, options: ProposalOptions, draw: np.random.Generator) -> Places:
     n, found = len(rows), []
-    longest = max(1, int(options.longest * n))
-    length = min(max(1, round(options.shortest * n)), longest)  # of few frames none fits exactly
+    length = max(1, round(options.shortest * n))
+    longest = max(length, options.longest * n)  # of few frames, rounding passes it at once
     while length <= longest:
         step = max(1, length // _WINDOWS_PER_LENGTH)
         first = np.append(np.arange(0, n - length, step), n - length)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import gradio as gr
 
 from zsvg import EncodedVideo, Grounder, ZsvgError
+from zsvg.errors import ours
 
 from .jobs import Job, Turns
 
@@ -172,6 +173,8 @@ class Site:
             try:
                 return function(*given)
             except (ZsvgError, ValueError) as error:
+                if not ours(error):
+                    raise
                 raise refusal(self.without_folders(str(error))) from error
 
         return handler

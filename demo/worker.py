@@ -37,12 +37,13 @@ def main() -> int:
         events.flush()
 
     from zsvg import ZsvgError
+    from zsvg.errors import told
 
     work = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
         {"label": label, "tune": tune}[work["task"]](work, tell)
     except (ZsvgError, ValueError) as error:
-        tell(error=str(error))
+        tell(error=told(error))
         return 1
     return 0
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -134,6 +135,38 @@ class ByPlace(Grounder):
         return zsvg.grounder.Grounding(
             query=query, vid=found.vid, moments=(first,), curve=found.curve, centres=found.centres
         )
+
+
+class Silent(Grounder):
+    """Answers nothing to one sentence, and to another only without noise."""
+
+    silent: tuple[str, str]
+    longest: float
+
+    def ground(self, video, query, top_k=5):
+        found = super().ground(video, query, top_k)
+        noisy = video.duration > self.longest
+        nothing = query == self.silent[0] or (noisy and query == self.silent[1])
+        return replace(found, moments=()) if nothing else found
+
+
+def test_a_probe_counts_what_is_answered_nothing(tiny_clip_folder, tmp_path):
+    write_world(tmp_path, domain="studio", videos=1, seed=4)
+    videos = find_videos(tmp_path / "videos")
+    annotations = truth("studio", "train", 4, 1)
+    annotations = [replace(a, qid=i) for i, a in enumerate(annotations[:2])]
+    assert annotations[0].query != annotations[1].query
+    grounder = Silent(load_backbone(f"local-dir:{tiny_clip_folder}", "cpu"))
+    grounder.longest = annotations[0].duration + 1
+    grounder.silent = annotations[0].query, annotations[1].query
+    timeless = replace(annotations[1], qid=9, relevant_windows=())
+    rows, failures = probe(grounder, [*annotations, timeless], videos, seconds=[10])
+    # Of two queries, the one that is answered follows itself without noise, and nothing with it.
+    assert [(row["followed"], row["stayed"]) for row in rows] == [(0.5, 0.5), (0, 0)]
+    assert [row["metrics"]["queries"] for row in rows] == [2, 2]
+    assert rows[1]["metrics"]["mIoU"] == 0
+    (why,) = failures.values()
+    assert "no relevant_windows" in why
 
 
 def test_the_probe_tells_place_from_content(tiny_clip_folder, tmp_path):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from zsvg.errors import RecordError, failure, ours
 
 
 @pytest.fixture
@@ -113,13 +116,14 @@ def test_unknown_recipe_lists_the_shipped_ones(refused, videos: Path, labels: Pa
         ("training:\n  steps: 0\n", "training.steps"),
         ("training: [\n", "not YAML"),
         ("- a\n- b\n", "mapping"),
+        ("\udcff", "not YAML"),  # not UTF-8
     ],
 )
 def test_bad_recipe_file(
     refused, videos: Path, labels: Path, tmp_path: Path, text: str, named: str
 ):
     recipe = tmp_path / "own.yaml"
-    recipe.write_text(text, encoding="utf-8")
+    recipe.write_text(text, encoding="utf-8", errors="surrogateescape")
     line = refused("tune", labels, "--videos", videos, "--recipe", recipe)
     assert line.startswith(str(recipe))
     assert named in line
@@ -248,3 +252,61 @@ def test_options_that_are_unknown_are_still_guessed(run_zsvg):
     assert (status, "--model" in error) == (2, True)
     status, _, error = run_zsvg("evaluate", "a", "b", "--protocl", "tgn")
     assert (status, "--protocol" in error, "degrees" in error) == (2, True, False)
+
+
+def raised(source: str, module: str) -> BaseException:
+    """Return what this code raises as a part of a module of that name."""
+    try:
+        exec(compile(source, module, "exec"), {"__name__": module, "np": np, "own": RecordError})
+    except Exception as error:
+        return error
+    raise AssertionError(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "expected"),
+    [
+        ("raise ValueError('fps 0')", "zsvg.video", True),
+        ("raise ValueError", "demo.samples", True),
+        (
+            "try: int('x')\nexcept ValueError: raise ValueError('no number')",
+            "zsvg",
+            True,
+        ),
+        ("raise own('of a callback')", "elsewhere", True),
+        ("open('/nowhere/at/all')", "zsvg.files", True),
+        ("np.concatenate([])", "zsvg.pseudo.proposals", False),  # in C: no frame of its own
+        ("np.stack([])", "zsvg.pseudo.proposals", False),
+        ("np.zeros(2) + np.zeros(3)", "zsvg.metrics", False),
+        ("int('x')", "zsvg.records", False),
+        ("raise ValueError('of a library')", "numpy.linalg", False),
+        ("raise ValueError('of a namesake')", "zsvgplus", False),
+        ("{}['x']", "zsvg.records", False),
+    ],
+)
+def test_what_a_user_can_change_is_told_from_faults(source: str, module: str, expected: bool):
+    error = raised(source, module)
+    assert ours(error) is expected
+    line = failure("a.mp4", error)
+    assert line.startswith("a.mp4: ") or "a.mp4" not in line
+    assert ("internal error" in line) is not expected
+    assert "\n" not in line
+
+
+def test_a_fault_of_a_library_is_one_line_and_verbose_shows_its_place(
+    run_zsvg, labels: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def whole_video(annotations):
+        return np.concatenate([])
+
+    monkeypatch.setattr("zsvg.baselines.whole_video", whole_video)
+    line = "error: internal error, -v shows more: ValueError: need at least one array to"
+    status, out, err = run_zsvg("baseline", "whole", labels, "-o", "-")
+    assert (status, out) == (1, "")
+    assert err.startswith(line)
+    assert "Traceback" not in err
+    status, _, err = run_zsvg("baseline", "whole", labels, "-o", "-", "-v")
+    assert status == 1
+    assert "Traceback" in err
+    assert "np.concatenate([])" in err
+    assert f"\n{line}" in err

@@ -269,6 +269,29 @@ def test_device_follows_the_environment(monkeypatch):
     assert pick_device() == torch.device("cpu")
 
 
+def test_an_adapter_on_the_module_changes_nothing_of_the_backbones_own(tiny_clip_folder, pictures):
+    from peft import LoraConfig, get_peft_model
+
+    backbone = load_backbone(f"local-dir:{tiny_clip_folder}", "cpu")
+    texts = ["a red ball", "dog"]
+    before = backbone.encode_frames(pictures), backbone.encode_text(texts).tokens
+    lora = get_peft_model(
+        backbone.model, LoraConfig(target_modules=r".*c_(fc|proj)", init_lora_weights=False)
+    )
+    trained = [name for name, value in lora.named_parameters() if value.requires_grad]
+    for _ in range(2):  # also after the adapter was at work
+        assert torch.equal(backbone.encode_frames(pictures), before[0])
+        assert torch.equal(backbone.encode_text(texts).tokens, before[1])
+        with torch.no_grad():
+            assert not torch.allclose(backbone.encode_frames(pictures, model=lora), before[0])
+            assert not torch.allclose(backbone.encode_text(texts, lora).tokens, before[1])
+    assert [name for name, value in lora.named_parameters() if value.requires_grad] == trained
+    with lora.disable_adapter():
+        assert torch.equal(backbone.encode_frames(pictures), before[0])
+        with torch.no_grad():  # who has switched it off finds it so
+            assert torch.equal(backbone.encode_frames(pictures, model=lora), before[0])
+
+
 def test_threads_share_a_backbone(backbone, pictures):
     texts = ["a red ball", "the dog opens the fridge", "a cat"]
     expected_text = backbone.encode_text(texts)

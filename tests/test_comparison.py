@@ -84,6 +84,8 @@ def test_exchanged_answers_are_stretched_to_the_other_video():
     windows = [p.pred_relevant_windows for p in found]
     assert windows == [((1.0, 5.0, 0.7),), ((1.0, 5.0, 0.7),), ((4.0, 20.0, 0.5),)]
     assert [p.qid for p in exchanged(answers[2:], asked)] == ["a0", "a1"]
+    stranger = replace(answers[0], qid="c0", vid="c")  # nobody asks of that video
+    assert exchanged([stranger, *answers], asked) == found
 
 
 # ---- table and picture --------------------------------------------------------------------------
@@ -144,9 +146,10 @@ def test_a_failing_run_is_reported_and_tried_again(material, own, tmp_path, monk
     monkeypatch.setattr(comparison, "tune", broken)
     results, failures = compare(runs, material, tmp_path, on_run=lambda *all: told.append(all))
     assert [run.supervision for run, _ in results] == ["training-free", "full"]
-    assert failures == {"own_regression_weak_seed-0": "out of memory"}
+    why = "internal error, -v shows more: RuntimeError: out of memory"
+    assert failures == {"own_regression_weak_seed-0": why}
     assert [(run.supervision, why) for run, _, why in told] == [
-        ("training-free", ""), ("weak", "out of memory"), ("full", ""),
+        ("training-free", ""), ("weak", why), ("full", ""),
     ]  # fmt: skip
     assert material.backbone.adapters is None
     again, failures = compare(runs, material, tmp_path)
@@ -178,6 +181,22 @@ def test_results_belong_to_what_decides_them(material, own, tmp_path):
     names = {comparison.result_file(*pair, tmp_path) for pair in [(run, material), *others]}
     assert len(names) == len(others) + 1
     assert comparison.result_file(run, replace(material, cache=None), tmp_path) in names
+
+
+def test_runs_of_other_settings_have_models_of_their_own(material, own, tmp_path, monkeypatch):
+    runs = grid([own], supervision=("full",))
+    half = replace(material, options=replace(material.options, fps=1.0))
+    compare(runs, material, tmp_path)
+    (first,) = (tmp_path / "models").iterdir()
+    kept = (first / "head.safetensors").read_bytes()
+    # What an interrupted run of these settings left is not continued by others.
+    (tmp_path / "models" / f"{runs[0].name}.checkpoint").mkdir()
+    _, failures = compare(runs, half, tmp_path)
+    assert not failures
+    models = {p.name for p in (tmp_path / "models").iterdir() if not p.name.endswith("checkpoint")}
+    assert models == {comparison.result_file(runs[0], m, tmp_path).stem for m in (material, half)}
+    assert len(models) == 2
+    assert (first / "head.safetensors").read_bytes() == kept
 
 
 def test_shots_and_language_free_labels_are_the_ones_asked_for(material, own, tmp_path):

@@ -5,15 +5,20 @@ import json
 import shutil
 import threading
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import HANG
 from peft import PeftModel
 
 import zsvg
+from zsvg import features
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import ModelFolderError, RecipeError, RecordError, ZsvgError
+from zsvg.features import extract
+from zsvg.from_recipe import build_network
 from zsvg.grounder import Grounder
 from zsvg.metrics import evaluate
 from zsvg.microworld.world import truth, write_world
@@ -314,3 +319,165 @@ def test_pseudo_labels_and_annotations_may_be_numbered_alike(world, backbone, tm
     held = [a for a in labels if a.vid in {b.vid for b in split_by_video(labels, 0.25, 0)[1]}]
     predictions, _ = predict_all(zsvg.load(tmp_path / "model", backbone=backbone), held, videos)
     assert outcome.held_out == pytest.approx(evaluate(predictions, held)["mIoU"], abs=1e-5)
+
+
+# ---- grounders that share a backbone ------------------------------------------------------------
+
+
+def seeing_and_reading(world, backbone, folder):
+    """Tune two models that see through prompts and one that reads them; return all, loaded."""
+    for name, kind, seed in (("one", "vpt", 0), ("two", "vpt", 1), ("read", "coop", 0)):
+        make(world, backbone, folder / name, kind, seed=seed)
+    return [zsvg.load(folder / name, backbone=backbone) for name in ("one", "two", "read")]
+
+
+def test_the_backbone_itself_never_sees_or_reads_prompts(world, backbone, tmp_path):
+    path = next(iter(world[0].values()))
+    text = "a video of a red circle"
+    before = extract(path, backbone, fps=1.0).features, backbone.encode_text([text]).tokens
+    for grounder in seeing_and_reading(world, backbone, tmp_path):
+        for _ in range(2):  # before and after the grounder has worked
+            cache = tmp_path / "fresh"
+            made = extract(path, grounder.backbone, fps=1.0, cache=cache).features
+            np.testing.assert_array_equal(made, before[0])
+            shutil.rmtree(cache)
+            assert torch.equal(grounder.backbone.encode_text([text]).tokens, before[1])
+            grounder.ground(path, "a red circle")
+        prompted = grounder.encode(path).frames.features
+        assert np.array_equal(prompted, before[0]) is not grounder.sees_prompts
+    network = build_network(backbone, recipe("vpt"), 0, world[1])
+    detach_adapters(backbone)
+    network.attach()  # as training does, without telling the backbone
+    np.testing.assert_array_equal(extract(path, backbone, fps=1.0).features, before[0])
+    network.release()
+
+
+def test_others_ask_while_a_video_is_decoded_and_every_pass_has_its_own_prompts(
+    world, backbone, tmp_path, monkeypatch
+):
+    videos, _ = world
+    path = next(iter(videos.values()))
+    models = seeing_and_reading(world, backbone, tmp_path)
+    alone = [model.encode(path).frames.features for model in models]
+    asked = models[2].encode(path)
+    answer = models[2].ground(asked, "a red circle").moments
+    batches, heard = features._batches, []
+
+    def others():
+        heard.append(models[2].ground(asked, f"a red circle {len(heard)}").moments)
+        heard.append(models[2].ground(asked, "a red circle").moments)
+        models[1].encode_pictures(np.zeros((1, 32, 32, 3), np.uint8))
+        backbone.encode_text(["a red circle"])
+
+    def interrupted(sampler, batch_size):
+        for batch in batches(sampler, 2):
+            thread = threading.Thread(target=others, daemon=True)
+            thread.start()
+            thread.join(HANG / 9)
+            assert not thread.is_alive(), "the others wait for a whole video"
+            yield batch
+
+    monkeypatch.setattr(features, "_batches", interrupted)
+    found = models[0].encode(path).frames.features
+    assert len(heard) > 2
+    assert set(heard[1::2]) == {answer}
+    # Passes of another size: equal but for rounding, whereas other prompts move them by far more.
+    np.testing.assert_allclose(found, alone[0], atol=2e-3)
+    assert np.abs(alone[1] - alone[0]).max() > 2e-2
+    assert np.abs(alone[2] - alone[0]).max() > 2e-2
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"), [("head-only", 1), ("coop", 1), ("dapl", 1), ("cocoop", 3)]
+)
+def test_a_sentence_is_encoded_once_unless_its_prompts_depend_on_the_video(
+    world, backbone, tmp_path, monkeypatch, name, passes
+):
+    videos, labels = world
+    labels = [replace(a, extra={**a.extra, "domain": "ab"[n % 2]}) for n, a in enumerate(labels)]
+    make((videos, labels), backbone, tmp_path / "model", name)
+    grounder = zsvg.load(tmp_path / "model", backbone=backbone)
+    encoded = [grounder.encode(path) for path in list(videos.values())[:3]]
+    # Each asked by a grounder that has been asked nothing before.
+    expected = [
+        zsvg.load(tmp_path / "model", backbone=backbone).ground(video, "a red circle")
+        for video in encoded
+    ]
+    encode, calls = backbone.encode_tokens, []
+    monkeypatch.setattr(
+        backbone, "encode_tokens", lambda *a, **k: [calls.append(1), encode(*a, **k)][1]
+    )
+    found = [grounder.ground(video, "a red circle") for video in encoded]
+    assert len(calls) == passes
+    for one, other in zip(found, expected, strict=True):
+        assert one.moments == other.moments
+        assert one.presence == other.presence
+    if grounder.domains:
+        spoken = [grounder.encode_query("a red circle", domain=d).pooled for d in ("a", "b", "a")]
+        assert len(calls) == passes + 2
+        assert torch.equal(spoken[0], spoken[2])
+        assert not torch.equal(spoken[0], spoken[1])
+    grounder.template = "a photo of"  # what is remembered is remembered of these words only
+    if name == "head-only":
+        grounder.ground(encoded[0], "a red circle")
+        assert len(calls) == passes + 1
+
+
+def test_a_model_whose_prompts_were_taken_off_says_so(world, backbone, tmp_path):
+    make(world, backbone, tmp_path / "model", "vpt")
+    grounder = zsvg.load(tmp_path / "model", backbone=backbone)
+    grounder.ground(next(iter(world[0].values())), "a red circle")
+    detach_adapters(backbone)
+    for ask in (lambda: grounder.encode("a.mp4"), lambda: grounder.encode_query("a red circle")):
+        with pytest.raises(ZsvgError, match="taken off the backbone; load it again"):
+            ask()
+
+
+def test_the_name_micro_is_the_embedded_backbone(world, backbone, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "micro").mkdir()
+    assert zsvg.load("micro", "cpu").backbone.name == "micro"
+    with pytest.raises(ModelFolderError, match=r"no zsvg\.json"):
+        zsvg.load("./micro")
+    (tmp_path / "micro").rmdir()
+    make(world, backbone, tmp_path / "micro", "head-only")
+    for place in ("./micro", tmp_path / "micro", Path("micro"), Path("./micro")):
+        assert zsvg.load(place, backbone=backbone).head is not None
+    assert not caplog.records
+    assert zsvg.load("micro", "cpu").head is None
+    assert "./micro" in caplog.text
+
+
+def test_a_held_out_video_that_is_not_read_again_shifts_no_answer(
+    world, backbone, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("zsvg.presence.ENOUGH", 1)
+    videos, labels = world
+    lost, *others = sorted({a.vid for a in labels})[:3]
+    held = [a for a in labels if a.vid in (lost, *others)]
+    assert held[0].vid == lost  # its answers would have come first
+    seen = []
+
+    def recorded(present, absent):
+        seen.append((list(present), list(absent)))
+        return calibrate(present, absent)
+
+    encode = Grounder.encode
+
+    def failing(self, video, **options):
+        if video == videos[lost]:
+            raise OSError(5, "Input/output error", str(video))
+        return encode(self, video, **options)
+
+    monkeypatch.setattr("zsvg.tuning.calibrate", recorded)
+    monkeypatch.setattr(Grounder, "encode", failing)
+    outcome = make(world, backbone, tmp_path / "model", validation=held)
+    grounder = zsvg.load(tmp_path / "model", backbone=backbone)
+    own, _ = predict_all(grounder, held, videos)
+    assert {p.vid for p in own} == set(others)
+    away, _ = predict_all(grounder, elsewhere(held), videos)
+    (scores,) = seen
+    assert scores == tuple([p.extra["presence"] for p in asked] for asked in (own, away))
+    assert outcome.held_out == pytest.approx(evaluate(own, held)["mIoU"], abs=1e-5)
+    assert list(outcome.failures) == [lost]
+    assert "Input/output error" in outcome.failures[lost]

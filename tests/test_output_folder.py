@@ -143,6 +143,23 @@ def test_what_is_in_the_way_is_not_deleted(tmp_path, name):
     assert whole(tmp_path / "model", "old")
 
 
+def test_the_folder_one_is_in_is_not_replaced_under_ones_feet(tmp_path, monkeypatch):
+    write_model(tmp_path / "model", "old")
+    (tmp_path / "model" / "results").mkdir()
+    (tmp_path / "link").symlink_to("model")
+    monkeypatch.chdir(tmp_path / "model")
+    for output in (".", "../model", tmp_path / "link", "results/.."):
+        with pytest.raises(ZsvgError, match="is the folder you are in"):
+            folder_of(output)
+    assert whole(tmp_path / "model", "old")
+    monkeypatch.chdir(tmp_path / "model" / "results")  # which moves over, so one stays in it
+    folder = folder_of("..")
+    write_model(staged(folder), "new")
+    replace_folder(folder)
+    assert os.getcwd() == str(tmp_path / "model" / "results")
+    assert whole(tmp_path / "model", "new")
+
+
 def test_half_a_folder_of_a_killed_run_is_cleared(tmp_path):
     staged(tmp_path / "model").mkdir()
     for name in ("head.safetensors", ".zsvg.json.12-34.tmp.json"):

@@ -267,3 +267,25 @@ class TestPropose:
     def test_options_are_checked(self, wrong: dict):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             ProposalOptions(**wrong)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_few_frames_are_enough_for_every_kind_and_length(kind):
+    rng = np.random.default_rng(0)
+    for count in range(1, 7):
+        frames = rng.normal(size=(count, 5))
+        for shortest, longest in ((0.05, 0.5), (0.5, 0.5), (0.3, 0.3), (0.0, 0.0), (0.9, 1.0)):
+            options = ProposalOptions(kind=kind, shortest=shortest, longest=longest)
+            spans, scores = propose(frames, seconds(frames), options=options)
+            assert len(spans) == len(scores) >= 1
+            assert (spans[:, 0] < spans[:, 1]).all()
+            assert spans.min() >= 0
+            assert spans.max() <= count / 2
+
+
+def test_windows_of_a_length_between_frames_have_the_nearest_one():
+    frames = np.eye(9)
+    options = ProposalOptions(kind="windows", shortest=0.3, longest=0.3)  # 2.7 frames
+    spans, _ = propose(frames, seconds(frames), options=options)
+    assert len(spans) > 1
+    np.testing.assert_allclose(spans[:, 1] - spans[:, 0], 1.5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import HANG, started
+from conftest import HANG, environment, run_python, started
 
 from zsvg.backbones.clip import TextStates, load_backbone
 from zsvg.errors import ModelFolderError
@@ -236,9 +236,70 @@ def test_frozen_text_is_encoded_once(backbone, network_of, tmp_path, monkeypatch
     assert sum(calls) == len(QUERIES)
 
 
+def test_frozen_texts_are_kept_as_their_real_tokens_in_half_precision(backbone, network_of):
+    network = network_of()
+    texts = ["a red ball", "the dog opens the fridge", "a cat"]
+    ids = network.tokenize(texts)
+    exact = backbone.encode_tokens(ids)
+    kept = network._frozen_text(ids)
+    lengths = [5, 7, 4]  # start, words and end, of 24
+    assert kept.mask.sum(1).tolist() == lengths
+    assert kept.tokens.shape == (3, 7, 32)
+    assert torch.equal(kept.pooled, exact.pooled)
+    assert torch.equal(kept.mask, exact.mask[:, :7])
+    for row, length in enumerate(lengths):
+        got, wanted = kept.tokens[row, :length], exact.tokens[row, :length]
+        torch.testing.assert_close(got, wanted, rtol=2**-11, atol=2**-25)
+        assert torch.equal(got, wanted.half().float())
+    assert torch.equal(network._frozen_text(ids[[2, 0]]).tokens, kept.tokens[[2, 0], :5])
+    # Two bytes a number of each real token, four of the pooled vector, one byte of mask.
+    own = [value for parts in network._texts.values() for value in parts]
+    size = sum(value.untyped_storage().nbytes() for value in own)
+    assert size == sum(2 * 32 * n + 4 * 32 + n for n in lengths)
+
+
 def test_missing_raw_frames_are_explained(backbone, network_of, tmp_path):
     with pytest.raises(ValueError, match="raw frames"):
         train(network_of("vpt"), make_examples(backbone), (), QUICK, tmp_path)
+
+
+# A GPU that is only spoken of; nothing is computed on it.
+DEVICES = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_training as t, torch
+from pathlib import Path
+from accelerate import Accelerator, PartialState
+from zsvg.backbones.clip import load_backbone, pick_device
+
+torch.cuda.is_available = lambda: True
+assert pick_device().type == "cuda"
+torch.cuda.is_available = lambda: False
+backbone = load_backbone("local-dir:{clip}", "cpu")
+examples = t.make_examples(backbone)
+for name, bad in (("run", False), ("bad", True)):
+    network = t.make_network(backbone)
+    try:
+        assert not bad or not t.train(network, [], (), t.QUICK, Path({out!r}) / name)
+        t.train(network, examples, (), t.QUICK, Path({out!r}) / name)
+    except t.TrainingError:
+        assert bad
+    assert not PartialState._shared_state
+torch.cuda.is_available = lambda: True
+assert pick_device().type == "cuda"
+torch.cuda.is_available = lambda: False
+mine = Accelerator(cpu=True)  # what somebody else has set up stays, and is followed
+t.train(t.make_network(backbone), examples, (), t.QUICK, Path({out!r}) / "again")
+torch.cuda.is_available = lambda: True
+assert mine.device == pick_device() == torch.device("cpu")
+"""
+
+
+def test_a_run_on_the_cpu_binds_no_later_one(tiny_clip_folder, tmp_path):
+    tests = str(Path(__file__).parent)
+    code = DEVICES.format(tests=tests, clip=tiny_clip_folder, out=str(tmp_path))
+    done = run_python("-c", code, env=environment(ACCELERATE_USE_CPU="false"))
+    assert done.returncode == 0, done.stderr
 
 
 # ---- the loop -----------------------------------------------------------------------------------

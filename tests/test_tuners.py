@@ -733,6 +733,17 @@ def test_tensors_that_do_not_fit_are_refused(clip, case, beside, tmp_path):
         assert not any(isinstance(module, PromptLayer) for module in model.modules())
 
 
+def test_weights_besides_prompts_are_named_and_no_fault_of_the_backbone(clip, tmp_path):
+    config = coop()
+    config.modules_to_save = ["ln_final"]
+    get_peft_model(clip, config).save_pretrained(tmp_path, save_embedding_layers=False)
+    model = build()
+    with pytest.raises(ModelFolderError, match=r"ln_final.*no prompt.*modules_to_save") as caught:
+        load_adapter(model, tmp_path)
+    assert "backbone" not in str(caught.value)
+    assert not any(isinstance(module, PromptLayer) for module in model.modules())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -151,14 +151,15 @@ def exchanged(
 
     Args:
         predictions: Of any method; queries of a video whose answers come from one without any stay
-            without.
+            without. Those about videos that nobody asks of are left out, as `evaluate` does.
         annotations: The queries, of which the predictions are.
         seed: Of the exchange of videos.
     """
     lengths = {record.vid: record.duration for record in annotations}
     given: dict[str, list[Prediction]] = {vid: [] for vid in lengths}
     for prediction in predictions:
-        given[prediction.vid].append(prediction)
+        if prediction.vid in given:
+            given[prediction.vid].append(prediction)
     other = another_video(lengths, seed)
     answers, asked = [], dict.fromkeys(lengths, 0)
     for record in annotations:

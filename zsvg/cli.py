@@ -18,7 +18,7 @@ from zsvg.commands.compare import compare
 from zsvg.commands.options import Verbose
 from zsvg.commands.prompts import prompts
 from zsvg.commands.usage import Commands, WithSentences
-from zsvg.errors import ZsvgError
+from zsvg.errors import ZsvgError, told
 from zsvg.terminal import logs, say
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -117,7 +117,7 @@ def main() -> None:
             app()
         except (ZsvgError, OSError, ValueError) as error:  # ValueError: a bad option
             _log.debug("the error below was raised here", exc_info=True)
-            say(f"error: {error}")
+            say(f"error: {told(error)}")
             sys.exit(1)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import zsvg
 from zsvg.backbones.clip import ClipBackbone
 from zsvg.baselines import exchanged
-from zsvg.errors import RecordError, ZsvgError
+from zsvg.errors import RecordError, ZsvgError, told
 from zsvg.files import sha256_json, write_json
 from zsvg.grounder import Grounder, load
 from zsvg.low_label import shots
@@ -217,10 +217,11 @@ def compare(
         file, why = result_file(run, material, out), ""
         try:
             if not file.exists():
-                write_json(file, measure(run, material, out / "models" / run.name))
+                # Called as the result is: runs of other settings or data have models of their own.
+                write_json(file, measure(run, material, out / "models" / file.stem))
             results.append((run, json.loads(file.read_text(encoding="utf-8"))))
         except Exception as error:  # whatever stops one run, hours of others should not be lost
-            why = " ".join(str(error).split()) or type(error).__name__
+            why = told(error)
             failures[run.name] = why
         if on_run:
             on_run(run, None if why else results[-1][1], why)

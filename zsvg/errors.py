@@ -1,5 +1,14 @@
 """Errors that a user can act on: one line that names the value and the way out."""
 
+from __future__ import annotations
+
+import dis
+import logging
+
+_log = logging.getLogger(__name__)
+
+_PACKAGES = ("zsvg", "demo")  # the second is the demo of a checkout
+
 
 class ZsvgError(Exception):
     """Base of every error that the command line prints as one line, without a traceback."""
@@ -38,5 +47,31 @@ A picture too large for the memory is among them. Other errors are ours, and end
 
 def failure(name: object, error: BaseException) -> str:
     """Return what is wrong with an item of a batch, on one line that names it."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = told(error)
     return text if str(name) in text else f"{name}: {text}"
+
+
+def told(error: BaseException) -> str:
+    """Return an error on one line; of one that is not `ours` the log tells where it was raised."""
+    text = " ".join(str(error).split())
+    if ours(error):
+        return text or type(error).__name__
+    _log.info("the internal error was raised here", exc_info=error)
+    return f"internal error, -v shows more: {type(error).__name__}: {text}"
+
+
+def ours(error: BaseException) -> bool:
+    """Whether an error tells a user what to change; others are faults, of us or of a library.
+
+    A `ValueError` may say that an option is out of range, or that numpy was given what it cannot
+    add. The former are those that a `raise` of this package made.
+    """
+    trace = error.__traceback__
+    if not isinstance(error, ValueError) or isinstance(error, ZsvgError) or trace is None:
+        return isinstance(error, (ZsvgError, OSError, MemoryError))
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    package = trace.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+    # Of what is written in C, as most of numpy, there is no frame: the last one is its caller's.
+    last = trace.tb_frame.f_code.co_code[trace.tb_lasti]
+    return package in _PACKAGES and dis.opname[last] == "RAISE_VARARGS"

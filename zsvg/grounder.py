@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +37,13 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
     from zsvg.heads.encoder import Encoder
+    from zsvg.tuners import PromptConfig
+
+_log = logging.getLogger(__name__)
 
 TEMPLATE = "a video of"
 BLIND_QUERY = "something"  # what a query-blind control reads instead of every sentence
+_SENTENCES = 256  # that are remembered encoded: 40 MB with 77 tokens of 512 numbers each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,13 +145,28 @@ class Grounder:
         self.scorer = scorer or ScorerOptions()
         self.manifest = dict(manifest or {})
         self.domain: str | None = None
+        # Encoding a sentence takes far longer than asking it of one more video.
+        self._remembered = lru_cache(_SENTENCES)(self._encode_texts)
+
+    @property
+    def prompts(self) -> PromptConfig | None:
+        """What its prompts are; None without any.
+
+        Raises:
+            ZsvgError: They have been taken off the backbone.
+        """
+        if self.adapter is None:
+            return None
+        adapters = self.backbone.adapters
+        if adapters is None or self.adapter not in adapters.peft_config:
+            raise ZsvgError("this model's prompts were taken off the backbone; load it again")
+        config: PromptConfig = adapters.peft_config[self.adapter]
+        return config
 
     @property
     def domains(self) -> tuple[str, ...]:
         """Names of the domains that the prompts have tokens of (DAPL); none in other models."""
-        if self.adapter is None or self.backbone.adapters is None:
-            return ()
-        return tuple(self.backbone.adapters.peft_config[self.adapter].domains or ())
+        return tuple((self.prompts and self.prompts.domains) or ())
 
     @property
     def least_presence(self) -> float:
@@ -156,9 +177,7 @@ class Grounder:
     @property
     def sees_prompts(self) -> bool:
         """Whether the adapter changes how frames are encoded."""
-        if self.adapter is None or self.backbone.adapters is None:
-            return False
-        return bool(self.backbone.adapters.peft_config[self.adapter].sees_frames)
+        return self.prompts is not None and self.prompts.sees_frames
 
     @property
     def encoder(self) -> str:
@@ -168,15 +187,16 @@ class Grounder:
 
     @contextmanager
     def active(self) -> Iterator[Any]:
-        """Yield the backbone's module with this grounder's prompts, and nobody else's, at work."""
+        """Yield the `model` to encode with: this grounder's prompts, and nobody else's, at work.
+
+        That is None, the frozen backbone, without prompts. It holds the backbone's lock: use it
+        around one forward pass, not around a video.
+        """
         with self.backbone.lock:
-            adapters: PeftModel | None = self.backbone.adapters
-            if adapters is None:
-                yield self.backbone.model
-            elif self.adapter is None:
-                with adapters.disable_adapter():
-                    yield adapters
+            if self.prompts is None:
+                yield None
             else:
+                adapters: PeftModel = self.backbone.adapters
                 adapters.set_adapter(self.adapter, inference_mode=True)
                 yield adapters
 
@@ -215,31 +235,26 @@ class Grounder:
         if isinstance(self.backbone, CaptionBackbone) and Path(video).suffix == ".jsonl":
             frames = encode_captions(self.backbone, read_captions(video))
             return EncodedVideo(vid=frames.vid, frames=frames, encoder=self.encoder)
-        with self._frame_encoder() as encoder:
-            frames = extract(
-                video,
-                encoder,
-                fps=self.fps,
-                framing=self.framing,
-                cache=cache,
-                allow_truncated=allow_truncated,
-            )
+        frames = extract(
+            video,
+            self._frame_encoder,
+            fps=self.fps,
+            framing=self.framing,
+            cache=cache,
+            allow_truncated=allow_truncated,
+        )
         return EncodedVideo(vid=frames.vid, frames=frames, encoder=self.encoder)
 
     def encode_pictures(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode (N, image_size, image_size, 3) uint8 frames into (N, D) rows of unit length."""
-        with self._frame_encoder() as encoder, torch.no_grad():
-            rows: NDArray[np.float32] = encoder.encode_frames(pictures).cpu().numpy()
+        with torch.no_grad():
+            rows: NDArray[np.float32] = self._frame_encoder.encode_frames(pictures).cpu().numpy()
         return rows
 
-    @contextmanager
-    def _frame_encoder(self) -> Iterator[Any]:
-        """Yield what encodes frames: the backbone, with the prompts at work if they see frames."""
-        with self.active() as model:
-            if self.sees_prompts:
-                yield _PromptedEncoder(self.backbone, model, self.encoder)
-            else:
-                yield self.backbone
+    @property
+    def _frame_encoder(self) -> Any:
+        """What encodes frames: the backbone, with the prompts at work if they see frames."""
+        return _PromptedEncoder(self) if self.sees_prompts else self.backbone
 
     def encode_query(
         self, query: str, video: EncodedVideo | None = None, domain: str | None = None
@@ -256,40 +271,41 @@ class Grounder:
         """
         texts = [template.replace("{query}", query) for template in self.templates]
         texts = texts or [f"{self.template} {query}".strip()]
-        with self.active() as model, self._condition(video, domain or self.domain):
-            states = self._states(texts, model)
+        about = domain or self.domain
+        if self.prompts is None or not self.prompts.conditional:
+            return self._remembered(tuple(texts), about, self.adapter)
+        if video is None:
+            raise ValueError("this model's prompts depend on the video; give encode_query one")
+        from zsvg.tuners import condition_on
+
+        mean = torch.from_numpy(video.frames.features).to(self.backbone.device).mean(0)
+        with condition_on(torch.nn.functional.normalize(mean, dim=-1)):
+            return self._encode_texts(tuple(texts), about)
+
+    @torch.no_grad()
+    def _encode_texts(
+        self, texts: tuple[str, ...], domain: str | None, adapter: str | None = None
+    ) -> TextStates:
+        """Encode one sentence in all its templates, with what the prompts put behind it.
+
+        `adapter` is the grounder's own: what is remembered of one is not of another.
+        """
+        states = self._states(list(texts), domain)
         if len(texts) == 1:
             return states
         pooled = torch.nn.functional.normalize(states.pooled.mean(0, keepdim=True), dim=-1)
         # Words stand at other places in every text; a mean of them would be of nothing.
         return TextStates(pooled=pooled, tokens=pooled[:, None], mask=pooled.new_ones(1, 1).bool())
 
-    @torch.no_grad()
-    def _states(self, texts: list[str], model: Any) -> TextStates:
-        """Encode texts, with what the prompts put behind them."""
-        if self.adapter is None or isinstance(self.backbone, CaptionBackbone):
-            return self.backbone.encode_text(texts, model=model)
-        config = model.peft_config[self.adapter]
+    def _states(self, texts: list[str], domain: str | None) -> TextStates:
+        config = self.prompts
+        if config is None or isinstance(self.backbone, CaptionBackbone):
+            return self.backbone.encode_text(texts)
+        from zsvg.tuners import in_domain
+
         ids = config.complete(self.backbone.tokenize(texts))
-        return self.backbone.encode_tokens(ids, model=model, points=config.points(ids))
-
-    @contextmanager
-    def _condition(self, video: EncodedVideo | None, domain: str | None) -> Iterator[None]:
-        """Show prompts the domain, and a video's mean frame if they depend on it, as training."""
-        if self.adapter is None or self.backbone.adapters is None:
-            yield
-            return
-        from zsvg.tuners import condition_on, in_domain
-
-        with in_domain(domain):
-            if not self.backbone.adapters.peft_config[self.adapter].conditional:
-                yield
-                return
-            if video is None:
-                raise ValueError("this model's prompts depend on the video; give encode_query one")
-            mean = torch.from_numpy(video.frames.features).to(self.backbone.device).mean(0)
-            with condition_on(torch.nn.functional.normalize(mean, dim=-1)):
-                yield
+        with self.active() as model, in_domain(domain):
+            return self.backbone.encode_tokens(ids, model=model, points=config.points(ids))
 
     def ground(
         self,
@@ -356,16 +372,25 @@ def _moments(spans: Spans, scores: NDArray[np.float64], top_k: int) -> tuple[Mom
 
 
 class _PromptedEncoder:
-    """What `features.extract` needs of a backbone, with visual prompts at work."""
+    """What `features.extract` needs of a backbone, with a grounder's visual prompts at work.
 
-    def __init__(self, backbone: ClipBackbone | CaptionBackbone, model: Any, identity: str) -> None:
-        self.name = backbone.name
-        self.fingerprint = identity
+    They are put to work for each batch anew: others that share the backbone have their turn while
+    the next frames are decoded.
+    """
+
+    def __init__(self, grounder: Grounder) -> None:
+        backbone = grounder.backbone
+        self.grounder = grounder
+        self.fingerprint = grounder.encoder
         self.precision = backbone.precision
         self.image_size = backbone.image_size
         self.embed_dim = backbone.embed_dim
         self.device = backbone.device
-        self.encode_frames = lambda frames: backbone.encode_frames(frames, model=model)
+
+    def encode_frames(self, frames: NDArray[np.uint8]) -> torch.Tensor:
+        """Encode as `ClipBackbone.encode_frames` does."""
+        with self.grounder.active() as model:
+            return self.grounder.backbone.encode_frames(frames, model=model)
 
 
 def load(
@@ -379,7 +404,8 @@ def load(
     """Load a tuned model folder, or a bare backbone for training-free grounding.
 
     Args:
-        model_or_backbone: A folder written by `zsvg tune`, or a backbone name such as `micro`.
+        model_or_backbone: A folder written by `zsvg tune`, or a backbone name such as `micro`
+            (a folder of that name is `./micro`).
         device: "cpu", "cuda", ...; the best available by default.
         backbone: An already loaded backbone to put the model's prompts on. Several models can
             share one; each is switched to when it is asked.
@@ -408,13 +434,17 @@ def load(
 def _load(
     model_or_backbone: str | Path | None, device: str | None, backbone: ClipBackbone | None
 ) -> Grounder:
-    folder = Path(model_or_backbone) if model_or_backbone is not None else None
+    name = None if model_or_backbone is None else str(model_or_backbone)
+    # The name `micro` is always the embedded backbone; a folder of that name is `./micro`.
+    embedded = model_or_backbone == "micro"  # which no Path equals
+    folder = None if name is None or embedded else Path(name)
+    if embedded and Path("micro", MANIFEST).is_file():
+        _log.warning("micro is the embedded backbone; the model folder here is ./micro")
     if folder is None or not (folder / MANIFEST).is_file():
         if folder is not None and folder.is_dir():
             raise ModelFolderError(
                 f"{folder}: there is no {MANIFEST}; is this a zsvg model folder?"
             )
-        name = None if model_or_backbone is None else str(model_or_backbone)
         if backbone is None and name is not None and name.startswith(PREFIX):
             speaker = load_caption_backbone(name, device)
             # Sentences need no template, and a captioner is slow: one frame per caption clip.

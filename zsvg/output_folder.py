@@ -26,11 +26,17 @@ def folder_of(output: str | Path) -> Path:
     """Return the folder that is written: a link to one stays, and is followed.
 
     Raises:
-        ZsvgError: It is a file, a folder with other things than a model, or cannot be replaced.
+        ZsvgError: It is a file, a folder with other things than a model, or cannot be replaced, as
+            the working folder.
     """
     folder = Path(os.path.realpath(output))
     if folder.exists() and not (folder / MANIFEST).is_file() and not _is_empty(folder):
         raise ZsvgError(f"{output}: exists and is not a model folder; choose another -o")
+    if folder.is_dir() and os.path.samefile(folder, os.curdir):
+        raise ZsvgError(
+            f"{output}: is the folder you are in; it is replaced as a whole, and you would be left "
+            "in a deleted one; run this from elsewhere, or choose a folder in it as -o"
+        )
     if os.path.ismount(folder):
         raise ZsvgError(f"{output}: is where a disk begins; choose a folder in it as -o")
     return folder

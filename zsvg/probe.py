@@ -20,6 +20,7 @@ from zsvg.moments import paired_iou
 from zsvg.records import Annotation, Prediction, called, check_query
 
 SECONDS = (0.0, 10.0, 15.0)
+_NOTHING = (0.0, 0.0)
 
 
 def noise_in_front(
@@ -82,8 +83,9 @@ def probe(
         One row per length: `seconds`; `metrics`, as `evaluate` gives them, of the model against the
         truth moved by that much; `followed`, the mean IoU of its first answers with its own plain
         ones moved by that much (1: noise changes nothing); `stayed`, the same with its plain ones
-        unmoved (high: it answers by place). No row where no query can be answered. And why others
-        are missing, as of `zsvg.prediction.predict_all`.
+        unmoved (high: it answers by place). An answer of no moment has no IoU with any (0). No row
+        where no query can be answered. And why others are missing, as of
+        `zsvg.prediction.predict_all`.
 
     Raises:
         ZsvgError: There is no query.
@@ -154,7 +156,8 @@ def _answer(grounder: Grounder, video: EncodedVideo, record: Annotation) -> Pred
 
 
 def _first(answers: Sequence[Prediction]) -> Any:
-    return np.array([(answer.pred_relevant_windows or ())[0][:2] for answer in answers])
+    # An empty span overlaps with none, moved or not.
+    return np.array([(answer.pred_relevant_windows or (_NOTHING,))[0][:2] for answer in answers])
 
 
 def _moved(record: Annotation, seconds: float) -> Annotation:

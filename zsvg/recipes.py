@@ -181,7 +181,7 @@ def _read(name_or_path: str, kind: Literal["recipe", "template"]) -> tuple[Path,
         raise RecipeError(f"{path}: no such {kind} file")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict | None):
         raise RecipeError(f"{path}: a {kind} file is a mapping of keys to values")

@@ -6,14 +6,33 @@ and must start alike: but for dropout and rounding, a step is that of one proces
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType, PartialState
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from zsvg.files import sha256_json, sha256_tensors
 from zsvg.heads import HeadOutput
+
+
+@contextmanager
+def accelerated(device: torch.device) -> Iterator[Accelerator]:
+    """Yield what joins the processes of a run on a device.
+
+    Accelerate remembers for ever which device a process used first. A run that is alone forgets it
+    at the end, so that the next one, and `pick_device`, may choose again; what somebody else has
+    set up stays.
+    """
+    first = not PartialState._shared_state
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+    try:
+        yield accelerator
+    finally:
+        if first and accelerator.distributed_type is DistributedType.NO:
+            AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def samples_away(output: HeadOutput, accelerator: Accelerator) -> Tensor | None:

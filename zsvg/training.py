@@ -35,7 +35,7 @@ from zsvg.examples import Example, collate, draw
 from zsvg.files import sha256_json
 from zsvg.moments import iou
 from zsvg.network import GroundingNetwork
-from zsvg.together import average_gradients, samples_away, start_alike
+from zsvg.together import accelerated, average_gradients, samples_away, start_alike
 from zsvg.training_options import History, TrainingOptions
 
 __all__ = ["Example", "History", "TrainingError", "TrainingOptions", "train"]
@@ -75,8 +75,23 @@ def train(
     """
     if not train_examples:
         raise TrainingError("there are no training examples")
+    with accelerated(network.backbone.device) as accelerator:
+        return _train(
+            network, train_examples, validation_examples, options, checkpoint_dir, on_step,
+            accelerator,
+        )  # fmt: skip
+
+
+def _train(
+    network: GroundingNetwork,
+    train_examples: Sequence[Example],
+    validation_examples: Sequence[Example],
+    options: TrainingOptions,
+    checkpoint_dir: str | Path,
+    on_step: Callable[[int, float], None] | None,
+    accelerator: Accelerator,
+) -> History:
     device = network.backbone.device
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
     if accelerator.device.type != device.type:
         raise TrainingError(
             f"the backbone is on {device} but Accelerate trains on {accelerator.device}; "

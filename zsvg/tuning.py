@@ -296,11 +296,12 @@ def _tune(
     if processes.main:
         # Pseudo labels and annotations of one video may be numbered alike.
         asked = [replace(a, qid=i) for i, a in enumerate(held) if a.query != FROM_FRAMES]
-        manifest["held_out"], manifest["presence"] = (
+        manifest["held_out"], manifest["presence"], missing = (
             _held_out_scores(made, manifest, backbone, asked, videos, options, cache)
             if asked
-            else ({}, None)
+            else ({}, None, {})
         )
+        failures |= missing
         write_json(made / HISTORY, history.to_json())
         write_model_card(made, manifest, prompts=prompts, head=head)
         write_json(made / MANIFEST, {**manifest, "card": sha256_file(made / CARD)})
@@ -409,20 +410,25 @@ def _held_out_scores(
     videos: Mapping[str, Path],
     options: TuneOptions,
     cache: str | Path | None,
-) -> tuple[dict[str, float], dict[str, float] | None]:
+) -> tuple[dict[str, float], dict[str, float] | None, dict[str, str]]:
     """Score the saved folder and the bare backbone on the held-out labels, by the public path.
 
     Returns:
-        mIoU by name, and from where on the tuned model calls a sentence present.
+        mIoU by name; from where on the tuned model calls a sentence present; and vid -> why it
+        could not be asked this time, so that its labels count as missed.
     """
     write_json(folder / MANIFEST, manifest)
     free = Grounder(backbone, template=manifest["template"], fps=options.fps,
                     framing=options.framing)  # fmt: skip
 
+    missing: dict[str, str] = {}
+
     def ask(grounder: Grounder, records: Sequence[Annotation]) -> list[Prediction]:
-        return predict_all(
+        found, failures = predict_all(
             grounder, records, videos, cache=cache, allow_truncated=options.allow_truncated
-        )[0]
+        )
+        missing.update(failures)
+        return found
 
     try:
         before, tuned = ask(free, held), load(folder, backbone=backbone)
@@ -438,7 +444,7 @@ def _held_out_scores(
         name: round(float(evaluate(predictions, held)["mIoU"]), 6)
         for name, predictions in (("training-free", before), ("tuned", after))
     }
-    return scores, None if presence is None else asdict(presence)
+    return scores, None if presence is None else asdict(presence), missing
 
 
 def _labels_hash(labels: Sequence[Annotation]) -> str:

@@ -94,7 +94,9 @@ class CaptionBackbone:
                 f"{self.name} cannot describe frames; name a captioner ({self.name}@CAPTIONER), or "
                 "give ready captions (a folder of VIDEO.jsonl) instead of videos"
             )
-        return torch.from_numpy(self.encoder.encode(self.captioner.caption(list(frames))))
+        captions = self.captioner.caption(list(frames))
+        with self.lock:
+            return torch.from_numpy(self.encoder.encode(captions))
 
     def encode_text(self, texts: Sequence[str], model: Any | None = None) -> TextStates:
         """Encode sentences; the pooled vector is the only token."""
@@ -281,7 +283,8 @@ def _caption(record: Mapping[str, Any]) -> tuple[int, str]:
 
 def encode_captions(backbone: CaptionBackbone, track: CaptionTrack) -> FrameFeatures:
     """Return a video's features from its captions; clips without a caption are zero rows."""
-    rows = backbone.encoder.encode(track.captions)
+    with backbone.lock:
+        rows = backbone.encoder.encode(track.captions)
     rows[[not caption for caption in track.captions]] = 0.0
     centres = ((np.arange(len(rows)) + 0.5) * track.seconds).astype(np.float64)
     return FrameFeatures(

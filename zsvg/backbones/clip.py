@@ -66,7 +66,7 @@ class ClipBackbone:
         image_size: Side of its square input pictures in pixels.
         embed_dim: D, the size of the joint space.
         context_length: L, the number of text positions.
-        lock: Hold it around every adapter choice and forward pass; it is re-entrant.
+        lock: Hold it around every adapter choice and forward pass, and no longer; it is re-entrant.
         adapters: The PEFT model around `model` once prompts have been attached, else None.
     """
 
@@ -102,6 +102,28 @@ class ClipBackbone:
         self._std = torch.tensor(self.preprocess["std"], device=device).view(1, 3, 1, 1)
         self._cut_texts: set[str] = set()
 
+    @contextmanager
+    def _at_work(self, model: Any | None) -> Iterator[Any]:
+        """Hold the lock around a forward pass; yield what runs it.
+
+        For None that is the module as if nothing had ever been attached to it: an adapter is put
+        into the module itself, so all there are sleep meanwhile, whoever put them there.
+        """
+        with self.lock:
+            if model is not None:
+                yield model
+                return
+            # Not by PEFT's own `disable_adapter`, which switches gradients on when it ends.
+            modules = self.model.modules()
+            awake = [m for m in modules if getattr(m, "_disable_adapters", None) is False]
+            try:
+                for layer in awake:
+                    layer._disable_adapters = True
+                yield self.model
+            finally:
+                for layer in awake:
+                    layer._disable_adapters = False
+
     @property
     def precision(self) -> str:
         """The arithmetic of `encode_frames`: "bf16" (autocast) on CUDA, else "fp32"."""
@@ -115,7 +137,8 @@ class ClipBackbone:
 
         Args:
             frames: (B, image_size, image_size, 3) uint8 RGB.
-            model: A PEFT model around `self.model`; None means the frozen backbone.
+            model: A PEFT model around `self.model`; None means the frozen backbone, whatever
+                adapters are on it.
 
         Returns:
             (B, D) float32 on `device`, L2-normalised. Gradients flow when grad mode is on.
@@ -137,8 +160,8 @@ class ClipBackbone:
         autocast: Any = nullcontext()
         if self.precision == "bf16":
             autocast = torch.autocast("cuda", dtype=torch.bfloat16)
-        with self.lock, autocast:
-            features = (self.model if model is None else model).encode_image(pixels)
+        with self._at_work(model) as module, autocast:
+            features = module.encode_image(pixels)
         return F.normalize(features.float(), dim=-1)
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
@@ -185,7 +208,7 @@ class ClipBackbone:
         Args:
             ids: (B, L) int64, from `tokenize`.
             model: A PEFT model around `self.model` (context tokens get gradients when grad mode is
-                on); None means the frozen backbone.
+                on); None means the frozen backbone, whatever adapters are on it.
             points: (B, 2) places of the tokens that `TextStates.points` is to hold.
         """
         ids = ids.to(self.device)
@@ -193,10 +216,9 @@ class ClipBackbone:
             width = self.context_length
             empty = torch.zeros(0, width, self.embed_dim, device=self.device)
             return TextStates(pooled=empty[:, 0], tokens=empty, mask=empty[..., 0].bool())
-        model = self.model if model is None else model
-        text = model.text
-        with self.lock, _capture(text) as states:
-            pooled = model.encode_text(ids, normalize=True).float()
+        text = self.model.text
+        with self._at_work(model) as module, _capture(text) as states:
+            pooled = module.encode_text(ids, normalize=True).float()
             if not states:
                 mask = torch.ones(len(ids), 1, dtype=torch.bool, device=ids.device)
                 return TextStates(pooled=pooled, tokens=pooled[:, None], mask=mask)

@@ -34,7 +34,7 @@ from zsvg.commands.results import (
     give_numbers,
     leave,
 )
-from zsvg.errors import ZsvgError
+from zsvg.errors import ZsvgError, ours
 from zsvg.terminal import progress, say
 
 
@@ -150,6 +150,8 @@ def evaluate(
     try:
         result = rules.score(read_predictions(predictions), truth)
     except ValueError as error:
+        if not ours(error):
+            raise
         raise ZsvgError(f"{annotations}: {error}") from error
     groups = {"all": result, **result.get("kinds", {})}
     names = _columns(result)

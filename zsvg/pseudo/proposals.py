@@ -188,7 +188,8 @@ def _blocks(rows: Rows, options: ProposalOptions, draw: np.random.Generator) -> 
 def _windows(rows: Rows, options: ProposalOptions, draw: np.random.Generator) -> Places:
     n, found = len(rows), []
     length = max(1, round(options.shortest * n))
-    while length <= max(1, options.longest * n):
+    longest = max(length, options.longest * n)  # of few frames, rounding passes it at once
+    while length <= longest:
         step = max(1, length // _WINDOWS_PER_LENGTH)
         first = np.append(np.arange(0, n - length, step), n - length)
         found.append(np.column_stack((first, first + length)))

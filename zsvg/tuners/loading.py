@@ -12,6 +12,7 @@ from torch import nn
 
 from zsvg.errors import BackboneError, ModelFolderError, RecipeError
 from zsvg.tuners.config import PromptConfig
+from zsvg.tuners.model import PromptModel
 
 
 def load_adapter(
@@ -76,6 +77,11 @@ def _check_tensors(model: PeftModel, path: Path, adapter_name: str) -> None:
             found = {key: tensors.get_slice(key).get_shape() for key in tensors.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ModelFolderError(f"{path}: cannot be read: {error}") from error
+    if others := sorted(key for key in found if f".{PromptModel.prefix}" not in key):
+        raise ModelFolderError(
+            f"{path}: holds {others[0]}, which is no prompt, and nothing else is loaded; save the "
+            "adapter without modules_to_save, and with save_embedding_layers=False"
+        )
     for key in sorted(expected.keys() | found.keys()):
         if expected.get(key) != found.get(key):
             raise ModelFolderError(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from gradio.utils import get_upload_folder
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse
@@ -76,7 +78,7 @@ class Gate:
         uploads = (scope["method"], scope["path"].rstrip("/")) == ("POST", _UPLOAD)
         refused = self._refusal(scope, uploads)
         if refused is None and uploads:
-            receive = _whole(receive)
+            receive = _whole(receive, Headers(scope=scope).get("content-type", ""))
         elif refused is None:
             receive = await _small(receive)
             if receive is None:
@@ -103,9 +105,9 @@ class Gate:
         return None
 
 
-def _whole(receive: Any) -> Any:
+def _whole(receive: Any, kind: str) -> Any:
     """Let an upload be read only to its end: of others nothing is kept."""
-    whole = False
+    whole, fields = False, _Fields(kind)
 
     async def read() -> Any:
         nonlocal whole
@@ -116,10 +118,49 @@ def _whole(receive: Any) -> Any:
                 raise MultiPartException("the upload broke off")
             if _free() < RESERVE:
                 raise MultiPartException(_FULL)
+            if fields.size_with(message.get("body", b"")) > BODY:
+                raise MultiPartException("fields beside files exceed the maximum allowed size")
             whole = not message.get("more_body", False)
         return message
 
     return read
+
+
+class _Fields:
+    """Counts the bytes of an upload that are of no file: Gradio keeps them in memory."""
+
+    def __init__(self, kind: str) -> None:
+        self.size = 0
+        self._name, self._value, self._file = b"", b"", False
+        calls = ("part_begin", "header_field", "header_value", "header_end", "part_data")
+        boundary = parse_options_header(kind)[1].get(b"boundary", b"none")
+        self._parser: Any = MultipartParser(
+            boundary, {f"on_{name}": getattr(self, f"_{name}") for name in calls}
+        )
+
+    def size_with(self, more: bytes) -> int:
+        """Read the next bytes of the upload; return how many were of no file so far."""
+        with suppress(MultipartParseError):  # Gradio's own parser will stop there too
+            self._parser.write(more)
+        return self.size
+
+    def _part_begin(self) -> None:
+        self._file = False
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self._file = b"filename" in parse_options_header(self._value)[1]
+        self._name = self._value = b""
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if not self._file:
+            self.size += end - start
 
 
 async def _small(receive: Any) -> Any:

@@ -12,7 +12,7 @@ import gradio as gr
 from zsvg import Grounder
 
 from .api import endpoints
-from .gate import Gate
+from .gate import gated
 from .ground import ground_tab
 from .label import label_tab
 from .tune import tune_tab
@@ -82,7 +82,8 @@ def launch_options(limits: Limits | None = None) -> dict[str, Any]:
         "footer_links": ["api"],
         "ssr_mode": False,  # it would start a second server where node is installed
         "enable_monitoring": False,
-        "app_kwargs": {"middleware": [Gate.middleware()]},
+        "num_workers": 0,  # they would be servers beside the gate
+        "app_kwargs": {"lifespan": gated},
     }
 
 

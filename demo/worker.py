@@ -51,7 +51,6 @@ def main() -> int:
 def label(work: dict[str, Any], tell: Tell) -> None:
     """Render the samples if those are asked for, and write pseudo labels of all videos."""
     from zsvg.backbones.captioner import load_captioner
-    from zsvg.backbones.clip import load_backbone
     from zsvg.pseudo.label import pseudo_label
     from zsvg.records import write_annotations
     from zsvg.video import find_videos
@@ -72,7 +71,7 @@ def label(work: dict[str, Any], tell: Tell) -> None:
     tell(doing="loading the models", done=0, total=len(videos))
     report = pseudo_label(
         videos,
-        load_backbone(work["backbone"], work["device"]),
+        _backbone(work),
         load_captioner(work["captioner"], work["device"]),
         cache=Path(work["cache"]),
         work_dir=Path(work["folder"]) / "parts",
@@ -88,9 +87,17 @@ def label(work: dict[str, Any], tell: Tell) -> None:
     )
 
 
+def _backbone(work: dict[str, Any]) -> Any:
+    """Load the backbone of the page, which has fetched it if it had to."""
+    from zsvg.backbones.clip import load_backbone
+    from zsvg.offline import nothing_fetched
+
+    with nothing_fetched():
+        return load_backbone(work["backbone"], work["device"])
+
+
 def tune(work: dict[str, Any], tell: Tell) -> None:
     """Tune on labels; write a model folder."""
-    from zsvg.backbones.clip import load_backbone
     from zsvg.low_label import weigh_true
     from zsvg.recipes import load_recipe
     from zsvg.records import read_annotations
@@ -101,7 +108,7 @@ def tune(work: dict[str, Any], tell: Tell) -> None:
     tell(doing="loading the backbone", done=0, total=total)
     recipe = load_recipe(work["recipe"])
     recipe = recipe.with_steps(total).with_head(work["head"] or recipe.head.kind)
-    backbone = load_backbone(work["backbone"], work["device"])
+    backbone = _backbone(work)
     tell(doing="looking at the videos", done=0, total=total)
     begun: list[int] = []
 

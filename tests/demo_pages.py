@@ -5,17 +5,31 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 from urllib.parse import urlparse
+from urllib.request import urlopen
 
 import pytest
 
 import zsvg
-from tests.conftest import HANG, wait_for
+from tests.conftest import HANG, environment, started, wait_for
 from zsvg.resources import demo_module
+
+Answer = tuple[int, http.client.HTTPMessage, bytes]
+
+
+def ask(url: str, method: str, path: str, body: Any = None, headers: Any = ()) -> Answer:
+    """Send a request to a server; return status, headers and what was answered."""
+    connection = http.client.HTTPConnection(urlparse(url).netloc, timeout=HANG)
+    connection.request(method, path, body, dict(headers))
+    answer = connection.getresponse()
+    return answer.status, answer.headers, answer.read()
 
 
 class Page:
@@ -105,12 +119,14 @@ class Page:
             return body.decode()
         return self.get(f"/gradio_api/call{name}/{json.loads(body)['event_id']}")[1].decode()
 
-    def post(self, path: str, body: bytes | str, headers: dict[str, str]) -> tuple[int, bytes]:
+    def post(self, path: str, body: Any, headers: dict[str, str]) -> tuple[int, bytes]:
         """Send a request; return the status and what was answered."""
-        connection = http.client.HTTPConnection(urlparse(self.url).netloc, timeout=HANG)
-        connection.request("POST", path, body, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        status, _, said = self.ask("POST", path, body, headers)
+        return status, said
+
+    def ask(self, method: str, path: str, body: Any = None, headers: Any = ()) -> Answer:
+        """Send a request with headers of its own; return status, headers and what was answered."""
+        return ask(self.url, method, path, body, headers)
 
 
 def microworld_video(path: Path, index: int, seconds: float = 12.0) -> Path:
@@ -140,3 +156,30 @@ def labelled_page(folders: pytest.TempPathFactory) -> Iterator[Page]:
     with Page(build, limits, folders) as page:
         page.videos = videos
         yield page
+
+
+@contextmanager
+def command(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run `zsvg demo` with a temporary folder of its own; yield the process and its address."""
+    line = ("-m", "zsvg", "demo", *options, "--device", "cpu")
+    variables = environment(TMPDIR=str(folder))
+
+    def answers() -> bool:
+        with suppress(OSError), urlopen(url, timeout=HANG):
+            return True
+        return process.poll() is not None
+
+    with ExitStack() as processes:
+        for _ in range(3):  # somebody else may take the port before the page does
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            url = f"http://127.0.0.1:{port}"
+            process = processes.enter_context(
+                started(*line, "--port", str(port), env=variables, stdout=PIPE, stderr=PIPE)
+            )
+            wait_for(answers)
+            if process.poll() is None:
+                break
+        assert process.poll() is None, process.communicate()
+        yield process, url

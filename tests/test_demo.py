@@ -16,7 +16,6 @@ import zipfile
 from base64 import b64decode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -37,11 +36,10 @@ from tests.conftest import (
     HANG,
     coloured_frames,
     encode_video,
-    environment,
     started,
     wait_for,
 )
-from tests.demo_pages import Page, labelled_page
+from tests.demo_pages import Page, command, labelled_page
 from tests.films import film, join, seconds_shown
 from zsvg.low_label import is_pseudo
 from zsvg.records import read_annotations
@@ -276,7 +274,7 @@ def test_uploads_that_break_off_leave_nothing(page: Page):
     head = b'--x\r\ncontent-disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
     with socket.create_connection((address.hostname, address.port), HANG) as connection:
         connection.sendall(
-            b"POST /gradio_api/upload HTTP/1.1\r\nhost: here\r\ncontent-length: 900000\r\n"
+            b"POST /gradio_api/upload HTTP/1.1\r\nhost: localhost\r\ncontent-length: 900000\r\n"
             b"content-type: multipart/form-data; boundary=x\r\n\r\n" + head + bytes(400_000)
         )
         wait_for(lambda: set(page.served.rglob("*")) > kept)
@@ -621,33 +619,6 @@ def test_two_pages_do_not_share_anything(grounder: zsvg.Grounder, tiny_clip_fold
     for name, module in list(sys.modules.items()):
         if name.startswith("zsvg._demo"):
             assert not [key for key, value in vars(module).items() if isinstance(value, kept)]
-
-
-@contextmanager
-def command(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Run `zsvg demo` with a temporary folder of its own; yield the process and its address."""
-    line = ("-m", "zsvg", "demo", *options, "--device", "cpu")
-    variables = environment(TMPDIR=str(folder))
-
-    def answers() -> bool:
-        with suppress(OSError), urlopen(url, timeout=HANG):
-            return True
-        return process.poll() is not None
-
-    with ExitStack() as processes:
-        for _ in range(3):  # somebody else may take the port before the page does
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
-            url = f"http://127.0.0.1:{port}"
-            process = processes.enter_context(
-                started(*line, "--port", str(port), env=variables, stdout=PIPE, stderr=PIPE)
-            )
-            wait_for(answers)
-            if process.poll() is None:
-                break
-        assert process.poll() is None, process.communicate()
-        yield process, url
 
 
 def test_the_command_serves_two_models_and_leaves_nothing(tiny_clip_folder: Path, tmp_path: Path):

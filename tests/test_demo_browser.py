@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -318,3 +321,94 @@ def test_the_page_fits_a_phone(chromium: Any, served: Page, upload: Path, scheme
         assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390, name
         assert tab.grave() == [], name
     tab.close()
+
+
+# What a page of somebody else's can try, as soon as it is open beside this one.
+ELSEWHERE = """<!doctype html><title>elsewhere</title><a href="{url}">the demo</a>
+<form id="form" method="post" enctype="multipart/form-data" target="form-answer"
+      action="{url}gradio_api/upload"><input type="file" name="files"></form>
+<iframe name="form-answer"></iframe><iframe id="framed" src="{url}"></iframe>
+<script>
+const film = () => {{
+    const data = new FormData();
+    data.append("files", new File(["planted"], "planted.mp4"));
+    return data;
+}};
+async function attempt(path, options) {{
+    try {{
+        const answer = await fetch("{url}" + path, options);
+        return answer.type == "opaque" ? "sent, not read" : await answer.text();
+    }} catch (error) {{ return "refused"; }}
+}}
+async function sendForm() {{
+    const files = new DataTransfer();
+    files.items.add(new File(["planted"], "planted.mp4"));
+    document.querySelector("#form input").files = files.files;
+    document.querySelector("#form").submit();
+}}
+</script>"""
+
+
+@contextmanager
+def elsewhere(url: str) -> Iterator[str]:
+    """Serve a page of another origin, which knows where the demo is; yield its address."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(ELSEWHERE.format(url=url).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_page_of_another_origin_plants_reads_and_frames_nothing(chromium: Any, served: Page):
+    def kept() -> set[Path]:
+        return {file for file in served.served.rglob("*") if file.is_file()}
+
+    before = kept()
+    with elsewhere(served.url) as url:
+        # Of another port, and of a name that is another site altogether.
+        for address in (url, url.replace("127.0.0.1", "localhost")):
+            context = chromium.new_context()
+            page = context.new_page()
+            page.set_default_timeout(WAIT)
+            answers: list[tuple[str, str, int]] = []
+            page.on(
+                "response",
+                lambda r, seen=answers: seen.append(
+                    (r.request.method, urlparse(r.url).path, r.status)
+                ),
+            )
+            page.goto(address)
+            sent = page.evaluate(
+                """() => attempt("gradio_api/upload",
+                                 {method: "POST", mode: "no-cors", body: film()})"""
+            )
+            assert sent == "sent, not read"
+            for path, options in (
+                ("gradio_api/upload", '{method: "POST", body: film()}'),
+                ("config", "{}"),
+                ("gradio_api/run/label_stop", '{method: "POST", body: JSON.stringify({data: []})}'),
+            ):
+                said = page.evaluate(f"() => attempt({path!r}, {options})")
+                assert said == "refused", path
+            with page.expect_response(lambda r: r.request.is_navigation_request()) as answer:
+                page.evaluate("sendForm()")
+            assert answer.value.status == 403
+            assert {status for method, *_, status in answers if method == "POST"} == {403}
+            assert kept() == before
+            # What has been refused to a frame is replaced by a page of Chromium's own.
+            framed = page.query_selector("#framed").content_frame()
+            framed.wait_for_load_state()
+            assert framed.url.startswith("chrome-error://")
+            page.get_by_text("the demo").click()  # a link is followed
+            page.wait_for_selector("#ground-ask")
+            context.close()

@@ -29,7 +29,14 @@ from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.features import FrameFeatures, extract
 from zsvg.heads.long_videos import look
 from zsvg.heads.training_free import ScorerOptions, find_moments
-from zsvg.model_folder import ADAPTER_FILE, MANIFEST, attach_adapter, load_head, read_manifest
+from zsvg.model_folder import (
+    ADAPTER_FILE,
+    MANIFEST,
+    attach_adapter,
+    load_head,
+    load_named,
+    read_manifest,
+)
 from zsvg.moments import Spans
 from zsvg.video import Framing, find_videos
 
@@ -400,6 +407,7 @@ def load(
     backbone: ClipBackbone | None = None,
     domain: str | None = None,
     templates: Sequence[str] = (),
+    allow_download: bool = False,
 ) -> Grounder:
     """Load a tuned model folder, or a bare backbone for training-free grounding.
 
@@ -412,14 +420,17 @@ def load(
         domain: One of the domains that the model was tuned on; None takes the mean of them.
         templates: Texts around `{query}` to ask a bare backbone with, all at once, such as
             `zsvg.recipes.load_templates("video")`.
+        allow_download: Fetch the backbone that a model folder names, also where it is not of
+            open_clip's own list. What you name yourself is fetched in any case.
 
     Raises:
         BackboneError: The backbone cannot be loaded.
         ZsvgError: The model does not know the domain.
-        ModelFolderError: The folder is incomplete, or was made for another backbone.
+        ModelFolderError: The folder is incomplete, was made for another backbone, has sizes out
+            of range, or names a backbone that is neither here nor known.
         ValueError: `templates` are given for a model that was tuned with its own, or for captions.
     """
-    grounder = _load(model_or_backbone, device, backbone)
+    grounder = _load(model_or_backbone, device, backbone, allow_download)
     if domain is not None and domain not in grounder.domains:
         known = f"knows {', '.join(grounder.domains)}" if grounder.domains else "has no domains"
         raise ZsvgError(f"unknown domain {domain!r}: this model {known}; or leave the domain out")
@@ -432,7 +443,10 @@ def load(
 
 
 def _load(
-    model_or_backbone: str | Path | None, device: str | None, backbone: ClipBackbone | None
+    model_or_backbone: str | Path | None,
+    device: str | None,
+    backbone: ClipBackbone | None,
+    allow_download: bool,
 ) -> Grounder:
     name = None if model_or_backbone is None else str(model_or_backbone)
     # The name `micro` is always the embedded backbone; a folder of that name is `./micro`.
@@ -452,7 +466,7 @@ def _load(
         return Grounder(backbone or load_backbone(name, device))
     manifest = read_manifest(folder)
     wanted = manifest["backbone"]
-    backbone = backbone or load_backbone(wanted["name"], device)
+    backbone = backbone or load_named(folder, wanted["name"], device, allow_download=allow_download)
     if backbone.fingerprint != wanted["fingerprint"]:
         raise ModelFolderError(
             f"{folder}: made for {wanted['name']} ({wanted['fingerprint'][:12]}), but "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ WEIGHTS = (
     *("model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
 _OPEN_CLIP = WEIGHTS[:2]
+_HUB = "hf-hub:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +54,8 @@ def offline_models(hub: Path | None = None) -> OfflineModels:
     present = {name: files for name, files in repositories.items() if _has(files, WEIGHTS)}
     backbones, captioners, encoders = ["micro", *_tags(repositories)], ["micro"], ["tfidf"]
     for name, files in present.items():
-        if _has(files, _OPEN_CLIP) and "open_clip_config.json" in files:
-            backbones.append(f"hf-hub:{name}")
+        if _is_backbone(files):
+            backbones.append(f"{_HUB}{name}")
         if "modules.json" in files:
             encoders.append(name)
         elif _is_captioner(files.get("config.json")):
@@ -60,6 +63,71 @@ def offline_models(hub: Path | None = None) -> OfflineModels:
     return OfflineModels(
         backbones=tuple(backbones), captioners=tuple(captioners), encoders=tuple(encoders)
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """A backbone that has to be downloaded before it can be used.
+
+    Attributes:
+        repository: ORG/NAME on the hub.
+        listed: It belongs to open_clip's own list, whose weights are known to be what they say.
+        files: Names that its weights may have, the first that is there is taken.
+    """
+
+    repository: str
+    listed: bool
+    files: tuple[str, ...] = _OPEN_CLIP
+
+    def megabytes(self) -> int | None:
+        """Ask the hub how large the weights are; None: it does not say."""
+        from huggingface_hub import HfApi
+
+        try:
+            about = HfApi().model_info(self.repository, files_metadata=True, timeout=10)
+            sizes = {file.rfilename: file.size for file in about.siblings or ()}
+        except Exception:  # the hub raises a dozen unrelated types, and the download will tell
+            return None
+        size = next(filter(None, map(sizes.get, self.files)), None)
+        return None if size is None else round(size / 1e6)
+
+
+def missing(name: str, hub: Path | None = None) -> Missing | None:
+    """Return what a backbone's name would download; None: nothing, or it is no such name.
+
+    Args:
+        name: As of `load_backbone`.
+        hub: As of `offline_models`.
+    """
+    hub = hub or hub_folder()
+
+    def stored(repository: str) -> dict[str, Path]:
+        return _newest(hub / f"models--{repository.replace('/', '--')}")
+
+    if name.startswith(_HUB):
+        repository = name.removeprefix(_HUB)
+        return (
+            None
+            if _is_backbone(stored(repository))
+            else Missing(repository=repository, listed=False)
+        )
+    repository, files = _place(*name.partition("/")[::2])
+    if not repository or _has(stored(repository), files):
+        return None
+    return Missing(repository=repository, listed=True, files=files)
+
+
+@contextmanager
+def nothing_fetched() -> Iterator[None]:
+    """Keep Hugging Face's libraries, and thereby open_clip, to what they have downloaded before."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _newest(repository: Path) -> dict[str, Path]:
@@ -75,17 +143,30 @@ def _has(files: dict[str, Path], wanted: tuple[str, ...]) -> bool:
     return any(name in files for name in wanted)
 
 
+def _is_backbone(files: dict[str, Path]) -> bool:
+    return _has(files, _OPEN_CLIP) and "open_clip_config.json" in files
+
+
 def _tags(repositories: dict[str, dict[str, Path]]) -> list[str]:
     """Return the ARCH/TAG names of open_clip whose weights are there."""
     import open_clip
 
     found = []
     for architecture, tag in open_clip.list_pretrained():
-        place = (open_clip.get_pretrained_cfg(architecture, tag) or {}).get("hf_hub", "")
-        name, _, file = place.rpartition("/")
-        if _has(repositories.get(name, {}), (file, *_OPEN_CLIP) if file else _OPEN_CLIP):
+        repository, files = _place(architecture, tag)
+        if _has(repositories.get(repository, {}), files):
             found.append(f"{architecture}/{tag}")
     return found
+
+
+def _place(architecture: str, tag: str) -> tuple[str, tuple[str, ...]]:
+    """Return the repository of open_clip's weights, "" for none, and the names they may have."""
+    import open_clip
+
+    place = (open_clip.get_pretrained_cfg(architecture, tag) or {}).get("hf_hub", "")
+    repository, _, file = place.rpartition("/")
+    own = (f"{file.rpartition('.')[0]}.safetensors", file) if file else ()
+    return repository, (*own, *_OPEN_CLIP)
 
 
 def _is_captioner(config: Path | None) -> bool:

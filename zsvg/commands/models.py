@@ -10,6 +10,7 @@ import typer
 
 from zsvg.commands import completion
 from zsvg.commands.options import (
+    AllowDownload,
     Backbone,
     Cache,
     Device,
@@ -207,6 +208,7 @@ def ground(
     cache: Cache = None,
     allow_truncated: Truncated = False,
     domain: Domain = None,
+    allow_download: AllowDownload = False,
     device: Device = None,
 ) -> None:
     """Find the moments that sentences describe, in one video or across a folder.
@@ -230,7 +232,7 @@ def ground(
     if not asked:
         raise ZsvgError("the sentence is blank; describe the moment in a few words")
     texts = load_templates(templates) if templates else ()
-    grounder = load(model, device, domain=domain, templates=texts)
+    grounder = load(model, device, domain=domain, templates=texts, allow_download=allow_download)
     found = grounder.find(video, *more)
     check_fits(to.form, len(found))
     answers: dict[int, list[tuple[float, float, float, str]]] = {number: [] for number, _ in asked}
@@ -321,6 +323,7 @@ def predict(
     cache: Cache = None,
     allow_truncated: Truncated = False,
     domain: Domain = None,
+    allow_download: AllowDownload = False,
     device: Device = None,
 ) -> None:
     """Answer every query of an annotation file; the answers in it are not looked at.
@@ -341,7 +344,7 @@ def predict(
     records = read_annotations(annotations)
     check_fits(to.form, len({record.vid for record in records}))
     texts = load_templates(templates) if templates else ()
-    grounder = load(model, device, domain=domain, templates=texts)
+    grounder = load(model, device, domain=domain, templates=texts, allow_download=allow_download)
     found = grounder.find(*videos)
     name_unusable(found)
     with progress("answering", len(records)) as advance:

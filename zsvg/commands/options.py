@@ -43,6 +43,13 @@ Model = Annotated[
         autocompletion=completion.models,
     ),
 ]
+AllowDownload = Annotated[
+    bool,
+    typer.Option(
+        "--allow-download",
+        help="Fetch what a model folder names, also where it is no model of open_clip's list.",
+    ),
+]
 Templates = Annotated[
     str | None,
     typer.Option(

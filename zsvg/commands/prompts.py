@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zsvg.commands.options import Device
+from zsvg.commands.options import AllowDownload, Device
 from zsvg.commands.results import AsFigures, AsNumbers, Table, show
 from zsvg.errors import ZsvgError
 from zsvg.terminal import visible
@@ -28,6 +28,7 @@ def show_prompts(
     nearest: Annotated[int, typer.Option(min=1, help="Words to name per token.")] = 3,
     form: AsFigures = "table",
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,  # older than --format
+    allow_download: AllowDownload = False,
     device: Device = None,
 ) -> None:
     """Show which words learned text tokens are near, and how large all prompts are.
@@ -44,7 +45,7 @@ def show_prompts(
         raise ZsvgError(f"{model}: no {MANIFEST} in it; give a folder that zsvg tune wrote")
     if not (model / ADAPTER_FILE).is_file():
         raise ZsvgError(f"{model}: this model has no prompts, it was tuned with a head alone")
-    report = prompts_report(load(model, device), nearest)
+    report = prompts_report(load(model, device, allow_download=allow_download), nearest)
     show("json" if as_json else form, asdict(report), *_tables(report))
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from zsvg.commands import completion
-from zsvg.commands.options import Device, Output, Seed, Steps
+from zsvg.commands.options import AllowDownload, Device, Output, Seed, Steps
 from zsvg.errors import ZsvgError
 from zsvg.terminal import progress, say, table
 
@@ -108,9 +108,25 @@ def demo(
         typer.Option(help="Writes labels: micro, a hub id, or a folder (default: micro's own)."),
     ] = None,
     share: Annotated[bool, typer.Option(help="Open a public link.")] = False,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ZSVG_DEMO_AUTH",
+            metavar="USER:PASSWORD",
+            help="Let in who knows these; other programs see a command line, not the variable.",
+        ),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            envvar="GRADIO_SERVER_NAME",
+            help="Address or name of this machine to serve at; 0.0.0.0: at all of its own.",
+        ),
+    ] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Port on this machine.")] = None,
     max_minutes: Annotated[float, typer.Option(min=0.1, help="Longest video to take.")] = 60.0,
     max_mb: Annotated[int, typer.Option(min=1, help="Largest upload to take.")] = 500,
+    allow_download: AllowDownload = False,
     device: Device = None,
 ) -> None:
     """Open the demo in a browser: ask videos, label them, tune on the labels.
@@ -127,6 +143,9 @@ def demo(
     names = model or ["micro"]
     if len(names) > 2:
         raise ZsvgError(f"--model is given {len(names)} times; two fit side by side")
+    user, _, password = (auth or "").partition(":")
+    if auth is not None and not (user and password):
+        raise ZsvgError("--auth takes USER:PASSWORD, neither of them empty")  # and is not repeated
     # Service managers end a server so; by itself Python would leave the folders behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="zsvg-demo-served-") as served:
@@ -134,7 +153,7 @@ def demo(
         os.environ["GRADIO_TEMP_DIR"] = served
         limits = demo_module("visit").Limits(minutes=max_minutes, upload_mb=max_mb)
         page = demo_module("app").build_demo(
-            _models(names, device),
+            _models(names, device, allow_download),
             captioner=captioner,
             videos=videos,
             device=device,
@@ -142,23 +161,34 @@ def demo(
         )
         options = demo_module("app").launch_options(limits)
         with suppress(KeyboardInterrupt):  # the usual end of a page, at whatever point it comes
-            page.launch(share=share, server_port=port, **options)
+            page.launch(
+                share=share,
+                server_name=demo_module("origins").bracketed(host),
+                server_port=port,
+                auth=(user, password) if auth else None,
+                **options,
+            )
 
 
-def _models(names: list[str], device: str | None) -> Any:
+def _models(names: list[str], device: str | None, allow_download: bool) -> Any:
     """Load one model, or two by their names, on one backbone where they have the same."""
     from zsvg.grounder import load
     from zsvg.model_folder import MANIFEST, read_manifest
     from zsvg.resources import demo_module
 
-    first = load(names[0], device)
+    first = load(names[0], device, allow_download=allow_download)
     if len(names) == 1:
         return first
     same = names[1] == first.backbone.name
     if (Path(names[1]) / MANIFEST).is_file():
         wanted = read_manifest(Path(names[1]))["backbone"]["fingerprint"]
         same = wanted == first.backbone.fingerprint
-    second = load(names[1], device, backbone=first.backbone if same else None)  # type: ignore[arg-type]
+    second = load(
+        names[1],
+        device,
+        backbone=first.backbone if same else None,  # type: ignore[arg-type]
+        allow_download=allow_download,
+    )
     labels = [demo_module("visit").short(name) for name in names]
     if labels[0] == labels[1]:
         labels = [f"{label} ({number})" for number, label in enumerate(labels, 1)]

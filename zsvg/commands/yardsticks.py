@@ -11,6 +11,7 @@ import typer
 
 from zsvg.commands import completion
 from zsvg.commands.options import (
+    AllowDownload,
     Cache,
     Device,
     Model,
@@ -304,6 +305,7 @@ def probe(
     form: AsNumbers = "table",
     seed: Seed = 0,
     cache: Cache = None,
+    allow_download: AllowDownload = False,
     device: Device = None,
 ) -> None:
     """Put noise in front of videos and see whether a model's answers follow their content.
@@ -321,7 +323,7 @@ def probe(
     records = read_annotations(annotations)
     found = find_videos(*videos)
     name_unusable(found)
-    grounder = load(model, device)
+    grounder = load(model, device, allow_download=allow_download)
     with progress("probing", len(records)) as advance:
         results, failures = measure(
             grounder,

@@ -57,7 +57,7 @@ class HeadConfig:
     inside_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        self.check_positive("dim", "hidden", "layers", "attention_heads", "answers")
+        self.check_sizes(dim=8192, hidden=1024, layers=32, attention_heads=64, answers=1000)
         if self.hidden % (2 * self.attention_heads):
             raise ValueError(
                 f"hidden {self.hidden} must be a multiple of 2 * attention_heads "
@@ -68,11 +68,15 @@ class HeadConfig:
                 raise ValueError(f"{name} {getattr(self, name)} must lie in [0, 1)")
         self.check_weights("guidance_weight", "inside_weight")
 
-    def check_positive(self, *names: str) -> None:
-        """Raise a `ValueError` for one of these that is below 1."""
-        for name in names:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+    def check_sizes(self, **most: int) -> None:
+        """Raise a `ValueError` for one of these that is below 1, or above what is given.
+
+        Configs are read from files of others: the limits are far above what helps, and far below
+        what fills a machine.
+        """
+        for name, limit in most.items():
+            if not 1 <= getattr(self, name) <= limit:
+                raise ValueError(f"{name} {getattr(self, name)} must lie in [1, {limit}]")
 
     def check_weights(self, *names: str) -> None:
         """Raise a `ValueError` for one of these that is below 0."""

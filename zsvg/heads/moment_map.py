@@ -31,6 +31,8 @@ from zsvg.heads.spans import (
 )
 from zsvg.losses import scaled_iou_loss
 
+_LARGEST = 1024  # clips along a side of the map
+
 
 @dataclass(frozen=True, kw_only=True)
 class MapConfig(HeadConfig):
@@ -61,8 +63,10 @@ class MapConfig(HeadConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("dense", "map_width", "map_layers", "kernel")
+        self.check_sizes(dense=_LARGEST, map_width=256, map_layers=16, kernel=15)
         self.check_weights("map_weight")
+        if len(self.scales) > 16 or max(self.scales, default=0) > _LARGEST:
+            raise ValueError(f"scales {self.scales[:20]} are at most 16, of up to {_LARGEST} clips")
         for clips in self.scales:
             step = int(_stride(torch.tensor(clips), self.dense))
             if clips < 1 or clips % step:

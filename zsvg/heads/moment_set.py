@@ -55,7 +55,7 @@ class SetConfig(HeadConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("queries", "decoder_layers")
+        self.check_sizes(queries=1000, decoder_layers=32)
         if self.queries < max(2, self.answers):
             raise ValueError(
                 f"queries {self.queries} must be at least 2 and answers {self.answers}"

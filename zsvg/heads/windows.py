@@ -31,6 +31,8 @@ from zsvg.heads.spans import (
 )
 from zsvg.losses import alignment_loss, offset_loss, scaled_iou_loss
 
+_MOST = 10_000  # windows of a video
+
 
 @dataclass(frozen=True, kw_only=True)
 class WindowsConfig(HeadConfig):
@@ -59,6 +61,12 @@ class WindowsConfig(HeadConfig):
             raise ValueError(f"lengths {self.lengths} are fractions of a video, in (0, 1]")
         if not (0 <= self.overlap < 1 and 0 <= self.nms <= 1):
             raise ValueError(f"overlap {self.overlap} and nms {self.nms} are shares, below 1")
+        count = sum(1 + 1 / max(length * (1 - self.overlap), 1e-12) for length in self.lengths)
+        if count > _MOST:
+            raise ValueError(
+                f"lengths {self.lengths[:9]} with overlap {self.overlap} make {count:.3g} windows; "
+                f"at most {_MOST} are taken"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from peft.mapping import (
 from zsvg.tuners.config import PromptConfig, PromptType, prompt_config_for
 from zsvg.tuners.context import condition_on, in_domain
 from zsvg.tuners.layer import PromptLayer
-from zsvg.tuners.loading import load_adapter
+from zsvg.tuners.loading import load_adapter, read_adapter
 from zsvg.tuners.model import PromptModel
 from zsvg.tuners.suffix import POINTS, Suffix
 
@@ -44,4 +44,5 @@ __all__ = [
     "in_domain",
     "load_adapter",
     "prompt_config_for",
+    "read_adapter",
 ]

@@ -13,6 +13,11 @@ from torch import Tensor
 from zsvg.errors import BackboneError, RecipeError
 from zsvg.tuners.suffix import Suffix, make_suffix
 
+# Far above what helps, and far below what fills a machine: configs are read from files of others.
+_MOST_TOKENS = 1024
+_MOST_BLOCKS = 256
+_MOST_DOMAINS = 1024
+
 
 class PromptType(str, enum.Enum):
     """The PEFT type of `PromptConfig`; name and value are equal, so it hashes like its string."""
@@ -180,6 +185,8 @@ class PromptConfig(PeftConfig):
 
     def _check_domains(self) -> None:
         names = self.domains or []
+        if len(names) > _MOST_DOMAINS:
+            raise RecipeError(f"domains: {len(names)} names, at most {_MOST_DOMAINS} are taken")
         if len({name for name in names if name and isinstance(name, str)}) != len(names):
             raise RecipeError(f"domains={names!r} must be different names")
         if not names or not 0 < self.domain_tokens < self.text_tokens:
@@ -192,10 +199,12 @@ class PromptConfig(PeftConfig):
 
     def _check_side(self, side: str) -> None:
         tokens, depth = getattr(self, f"{side}_tokens"), getattr(self, f"{side}_depth")
-        if not isinstance(tokens, int) or tokens < 0:
-            raise RecipeError(f"{side}_tokens={tokens!r} must be an integer, 0 or more")
-        if depth != "all" and (not isinstance(depth, int) or depth < 1):
-            raise RecipeError(f'{side}_depth={depth!r} must be an integer, 1 or more, or "all"')
+        if not isinstance(tokens, int) or not 0 <= tokens <= _MOST_TOKENS:
+            raise RecipeError(f"{side}_tokens={tokens!r} must be an integer in [0, {_MOST_TOKENS}]")
+        if depth != "all" and (not isinstance(depth, int) or not 1 <= depth <= _MOST_BLOCKS):
+            raise RecipeError(
+                f'{side}_depth={depth!r} must be an integer in [1, {_MOST_BLOCKS}], or "all"'
+            )
         if not tokens and depth != 1:
             raise RecipeError(f"{side}_depth={depth!r} without {side}_tokens has no effect")
 

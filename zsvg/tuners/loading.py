@@ -15,6 +15,24 @@ from zsvg.tuners.config import PromptConfig
 from zsvg.tuners.model import PromptModel
 
 
+def read_adapter(folder: Path) -> PromptConfig:
+    """Read and check the config of a saved prompt adapter.
+
+    Raises:
+        ModelFolderError: A file is missing or malformed, or the config is not one of prompts.
+    """
+    for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
+        if not (folder / name).is_file():
+            raise ModelFolderError(f"{folder}: there is no {name}; is this an adapter folder?")
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except (KeyError, TypeError, ValueError, RecipeError) as error:
+        raise ModelFolderError(f"{folder / CONFIG_NAME}: cannot be read: {error}") from error
+    if not isinstance(config, PromptConfig):
+        raise ModelFolderError(f"{folder}: a {config.peft_type} adapter, not prompts of zsvg")
+    return config
+
+
 def load_adapter(
     model: nn.Module, folder: str | Path, adapter_name: str = "default", *, trainable: bool = False
 ) -> PeftModel:
@@ -34,15 +52,7 @@ def load_adapter(
         ModelFolderError: A file is missing or malformed, or the prompts do not fit the towers.
     """
     folder = Path(folder)
-    for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
-        if not (folder / name).is_file():
-            raise ModelFolderError(f"{folder}: there is no {name}; is this an adapter folder?")
-    try:
-        config = PeftConfig.from_pretrained(str(folder))
-    except (KeyError, TypeError, ValueError, RecipeError) as error:
-        raise ModelFolderError(f"{folder / CONFIG_NAME}: cannot be read: {error}") from error
-    if not isinstance(config, PromptConfig):
-        raise ModelFolderError(f"{folder}: a {config.peft_type} adapter, not prompts of zsvg")
+    config = read_adapter(folder)
     config.inference_mode = not trainable
     beside = isinstance(model, PeftModel)
     peft_model: Any = model

@@ -134,9 +134,8 @@ class _Fields:
         self._name, self._value, self._file = b"", b"", False
         calls = ("part_begin", "header_field", "header_value", "header_end", "part_data")
         boundary = parse_options_header(kind)[1].get(b"boundary", b"none")
-        self._parser: Any = MultipartParser(
-            boundary, {f"on_{name}": getattr(self, f"_{name}") for name in calls}
-        )
+        callbacks: Any = {f"on_{name}": getattr(self, f"_{name}") for name in calls}
+        self._parser: Any = MultipartParser(boundary, callbacks)
 
     def size_with(self, more: bytes) -> int:
         """Read the next bytes of the upload; return how many were of no file so far."""

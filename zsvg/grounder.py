@@ -26,7 +26,7 @@ from zsvg.backbones.clip import ClipBackbone, TextStates, load_backbone
 from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.features import FrameFeatures, extract
 from zsvg.heads.long_videos import look
-from zsvg.heads.training_free import ScorerOptions, find_moments
+from zsvg.heads.training_free import ScorerOptions, find_moments, fit
 from zsvg.model_folder import ADAPTER_FILE, MANIFEST, attach_adapter, load_head, read_manifest
 from zsvg.moments import Spans
 from zsvg.video import Framing, find_videos
@@ -80,6 +80,10 @@ class Grounding:
         moments: Answers, best first.
         curve: (T,) float32 relevance of each clip to the sentence.
         centres: (T,) middle of each clip, seconds.
+        fit: How well the video fits the sentence, the higher the better: sorts videos that one
+            model was asked the same sentence about, which scores do not. Other sentences and
+            models have other values. Of trained models it is `presence`; without training a
+            cosine in [-1, 1], see `zsvg.heads.training_free.fit`.
         presence: How well the best answer fits; of one model, it compares across videos and
             sentences, as scores do not. None without training.
         absent: It fits so badly that the moment may not be in the video; the model folder says how
@@ -91,6 +95,7 @@ class Grounding:
     moments: tuple[Moment, ...]
     curve: NDArray[np.float32]
     centres: NDArray[np.float64]
+    fit: float = 0.0
     presence: float | None = None
     absent: bool = False
 
@@ -325,17 +330,18 @@ class Grounder:
         text = self.encode_query(asked, video, domain)
         if self.head is None:
             moments, curve = self._by_similarity(video.frames, text, top_k)
-            presence = None
+            presence, fits = None, self._fit(video.frames, curve)
         else:
             seen = look(self.head, video.frames.features, video.frames.edges, text)
             moments, curve = _moments(seen.moments, seen.scores, top_k), seen.relevance
-            presence = round(seen.presence, 6)
+            presence = fits = round(seen.presence, 6)
         return Grounding(
             query=query,
             vid=video.vid,
             moments=moments,
             curve=curve,
             centres=video.frames.centres,
+            fit=fits,
             presence=presence,
             absent=presence is not None and presence < self.least_presence,
         )
@@ -346,6 +352,11 @@ class Grounder:
         curve = self.backbone.relevance(frames.features, text.pooled[0].cpu().numpy())
         spans, scores = find_moments(curve, frames.edges, self.scorer, frames.features)
         return _moments(spans, scores, top_k), curve
+
+    def _fit(self, frames: FrameFeatures, curve: NDArray[np.float32]) -> float:
+        if isinstance(self.backbone, CaptionBackbone):  # words are not shared as pictures are
+            return round(float(curve.max()), 6)
+        return round(fit(frames.features, curve), 6)
 
 
 def _moments(spans: Spans, scores: NDArray[np.float64], top_k: int) -> tuple[Moment, ...]:

@@ -20,6 +20,7 @@ from zsvg.errors import ModelFolderError, RecipeError, RecordError, ZsvgError
 from zsvg.features import extract
 from zsvg.from_recipe import build_network
 from zsvg.grounder import Grounder
+from zsvg.heads.training_free import fit
 from zsvg.metrics import evaluate
 from zsvg.microworld.world import truth, write_world
 from zsvg.model_folder import MANIFEST, detach_adapters
@@ -309,6 +310,29 @@ def test_a_model_says_where_a_moment_may_not_be_and_how_often_it_is_wrong(
     assert {"absent" in p.extra for p in found} == {True, False}
     assert [p.pred_relevant_windows for p in found] == [p.pred_relevant_windows for p in scores[0]]
     assert not any(Grounder(backbone).ground(videos[a.vid], a.query).extra for a in held[:2])
+
+
+@pytest.mark.parametrize("name", ["coop", "cocoop", "ppt"])
+def test_what_sorts_videos_is_half_presence_and_half_the_best_clip(
+    world, backbone, tmp_path, monkeypatch, name
+):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "scripts"))
+    bench = importlib.import_module("benchmark_ranking")
+    videos, labels = world
+    make(world, backbone, tmp_path / "model", name)
+    grounder = zsvg.load(tmp_path / "model", backbone=backbone)
+    video = grounder.encode(videos[labels[0].vid])
+    queries = [a.query for a in labels[:3]]
+    texts = bench.together([grounder.encode_query(query, video) for query in queries])
+    said = bench.ask(grounder, video, texts)  # many at once, as the benchmark does
+    for number, query in enumerate(queries):
+        found = grounder.ground(video, query)
+        cosines = video.frames.features @ texts.pooled[number].numpy()
+        best = fit(video.frames.features, cosines)
+        assert found.fit == pytest.approx((best + found.presence) / 2, abs=1e-5)
+        assert said["fit"][number] == pytest.approx(found.fit, abs=1e-5)
+        assert said["presence"][number] == pytest.approx(found.presence, abs=1e-5)
+        assert said["score"][number] == pytest.approx(found.moments[0].score, abs=1e-5)
 
 
 def test_pseudo_labels_and_annotations_may_be_numbered_alike(world, backbone, tmp_path):

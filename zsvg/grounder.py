@@ -28,7 +28,7 @@ from zsvg.backbones.clip import ClipBackbone, TextStates, load_backbone
 from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.features import FrameFeatures, extract
 from zsvg.heads.long_videos import look
-from zsvg.heads.training_free import ScorerOptions, find_moments
+from zsvg.heads.training_free import ScorerOptions, find_moments, fit
 from zsvg.model_folder import (
     ADAPTER_FILE,
     MANIFEST,
@@ -93,6 +93,11 @@ class Grounding:
         moments: Answers, best first.
         curve: (T,) float32 relevance of each clip to the sentence.
         centres: (T,) middle of each clip, seconds.
+        fit: How well the video fits the sentence, the higher the better: sorts videos that one
+            model was asked the same sentence about, which scores do not. Between sentences or
+            models it does not compare. In [-1, 1]: a cosine, see `zsvg.heads.training_free.fit`;
+            of trained models its mean with `presence`, which is better than either. Of captions
+            the highest relevance of a clip, which is 0 or more.
         presence: How well the best answer fits; of one model, it compares across videos and
             sentences, as scores do not. None without training.
         absent: It fits so badly that the moment may not be in the video; the model folder says how
@@ -104,6 +109,7 @@ class Grounding:
     moments: tuple[Moment, ...]
     curve: NDArray[np.float32]
     centres: NDArray[np.float64]
+    fit: float = 0.0
     presence: float | None = None
     absent: bool = False
 
@@ -346,29 +352,37 @@ class Grounder:
             )
         asked = BLIND_QUERY if self.manifest.get("query_blind") else query
         text = self.encode_query(asked, video, domain)
+        similar = self.backbone.relevance(video.frames.features, text.pooled[0].cpu().numpy())
+        fits = self._fit(video.frames, similar)
         if self.head is None:
-            moments, curve = self._by_similarity(video.frames, text, top_k)
+            moments, curve = self._by_similarity(video.frames, similar, top_k), similar
             presence = None
         else:
             seen = look(self.head, video.frames.features, video.frames.edges, text)
             moments, curve = _moments(seen.moments, seen.scores, top_k), seen.relevance
             presence = round(seen.presence, 6)
+            fits = (fits + seen.presence) / 2
         return Grounding(
             query=query,
             vid=video.vid,
             moments=moments,
             curve=curve,
             centres=video.frames.centres,
+            fit=round(fits, 6),
             presence=presence,
             absent=presence is not None and presence < self.least_presence,
         )
 
     def _by_similarity(
-        self, frames: FrameFeatures, text: TextStates, top_k: int
-    ) -> tuple[tuple[Moment, ...], NDArray[np.float32]]:
-        curve = self.backbone.relevance(frames.features, text.pooled[0].cpu().numpy())
+        self, frames: FrameFeatures, curve: NDArray[np.float32], top_k: int
+    ) -> tuple[Moment, ...]:
         spans, scores = find_moments(curve, frames.edges, self.scorer, frames.features)
-        return _moments(spans, scores, top_k), curve
+        return _moments(spans, scores, top_k)
+
+    def _fit(self, frames: FrameFeatures, curve: NDArray[np.float32]) -> float:
+        if isinstance(self.backbone, CaptionBackbone):  # words are not shared as pictures are
+            return float(curve.max())
+        return fit(frames.features, curve)
 
 
 def _moments(spans: Spans, scores: NDArray[np.float64], top_k: int) -> tuple[Moment, ...]:

@@ -200,7 +200,9 @@ def ground(
         ),
     ],
     model: Model,
-    top_k: Annotated[int, typer.Option(min=1, help="Most answers per sentence.")] = 5,
+    top_k: Annotated[
+        int, typer.Option(min=1, help="Most answers per sentence: in the table, or of a video.")
+    ] = 5,
     output: MomentsOutput = None,
     form: AsMoments = None,
     cut: Annotated[Path | None, typer.Option(help="Save the moments as clips here.")] = None,
@@ -218,10 +220,14 @@ def ground(
     What exists before the first sentence is a video (videos/*.mp4 "a dog").
     A file after it is refused.
 
-    The table shows the best answers of the whole folder, other forms those of every video.
+    Videos come in order of fit, which compares them for one sentence; moments inside in
+    order of score, which does not. The table and --cut take --top-k moments in all: the
+    best of each video, and more of each only where that leaves room. Other forms hold up to
+    --top-k of every video.
     """
     from zsvg.features import default_cache
     from zsvg.grounder import load
+    from zsvg.ranking import best_moments, by_fit
     from zsvg.recipes import load_templates
     from zsvg.records import Prediction, to_jsonl
     from zsvg.writers import check_fits
@@ -235,7 +241,7 @@ def ground(
     grounder = load(model, device, domain=domain, templates=texts, allow_download=allow_download)
     found = grounder.find(video, *more)
     check_fits(to.form, len(found))
-    answers: dict[int, list[tuple[float, float, float, str]]] = {number: [] for number, _ in asked}
+    answers: dict[int, list[Prediction]] = {number: [] for number, _ in asked}
     somewhere: set[str] = set()
     failures = [
         *getattr(found, "unusable", ()),
@@ -245,7 +251,6 @@ def ground(
             if not query.strip()
         ),
     ]
-    predictions = []
     with progress("grounding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
             try:
@@ -265,24 +270,29 @@ def ground(
                         query=query,
                         vid=vid,
                         pred_relevant_windows=windows,
-                        extra=answer.extra,
+                        extra={**answer.extra, "fit": answer.fit, "path": str(path)},
                     )
                     to_jsonl((prediction,))  # what cannot be written should not take the others
                 except ITEM_ERRORS as error:
                     failures.append(failure(f"{path}: {query!r}", error))
                     continue
-                answers[number] += [(*window, vid) for window in windows]
+                answers[number].append(prediction)
                 somewhere |= set() if answer.absent else {query}
-                predictions.append(prediction)
             advance(done)
+    predictions: list[Prediction] = []
     tables, clips = [], []
     for number, query in asked:
-        best = sorted(answers[number], key=lambda a: (-a[2], a[3], a[0]))[:top_k]
-        rows = [(vid, f"{s:.2f}", f"{e:.2f}", f"{score:.3f}") for s, e, score, vid in best]
-        tables.append(Table(header=("video", "start", "end", "score"), rows=rows, title=query))
+        predictions += (ranked := by_fit(answers[number]))
+        best = best_moments(ranked, top_k)
+        rows = [
+            (a.vid, f"{a.extra['fit']:.3f}", f"{start:.2f}", f"{end:.2f}", f"{score:.3f}")
+            for a, (start, end, score) in best
+        ]
+        header = ("video", "fit", "start", "end", "score")
+        tables.append(Table(header=header, rows=rows, title=query))
         clips += [
-            (f"{number:02d}-{rank}-{file_stem(vid)}.mp4", found[vid], start, end)
-            for rank, (start, end, _score, vid) in enumerate(best, 1)
+            (f"{number:02d}-{rank}-{file_stem(a.vid)}.mp4", found[a.vid], start, end)
+            for rank, (a, (start, end, _)) in enumerate(best, 1)
         ]
     places = to.give(predictions, tables, failed=not predictions)
     for query in dict.fromkeys(query for _, query in asked):

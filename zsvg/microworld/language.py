@@ -184,9 +184,9 @@ class Query:
     ambiguous_object: bool
 
 
-def _relation(event: Event, other: Distractor) -> str | None:
-    """Name the side of `other` on which the event's thing keeps, if it is clear."""
-    dx, dy = event.x - other.x, event.y - other.y
+def relation(one: Event | Distractor, other: Event | Distractor) -> str | None:
+    """Name the side of `other` on which a thing keeps, if it is clear."""
+    dx, dy = one.x - other.x, one.y - other.y
     if max(abs(dx), abs(dy)) < 0.22 or min(abs(dx), abs(dy)) > 0.6 * max(abs(dx), abs(dy)):
         return None
     if abs(dx) > abs(dy):
@@ -240,8 +240,8 @@ def _tails(
         if still and all(place_words(e.x, e.y) != here for e in twins):
             tails.append(here)
         for other in scene.distractors:
-            side = _relation(event, other)
-            if side and still and all(_relation(e, other) != side for e in twins):
+            side = relation(event, other)
+            if side and still and all(relation(e, other) != side for e in twins):
                 tails.append(f"{side} {noun_phrase(rng, other.thing, wording)}")
     for other_index in (index - 1, index + 1):
         if not twins or not 0 <= other_index < len(scene.events):

@@ -126,7 +126,7 @@ def test_a_blank_sentence_among_several(say, few, tmp_path):
     assert status == 1
     assert errors(lines) == ["sentence 2 is blank; describe the moment in a few words"]
     qids = [p.qid for p in read_predictions(out)]
-    assert qids == [f"{vid}-{number}" for vid in "abcd" for number in (0, 2)]
+    assert sorted(qids) == [f"{vid}-{number}" for vid in "abcd" for number in (0, 2)]
     out.write_text("kept")
     status, _, lines = say("ground", few, "", "-o", out)
     assert (status, len(lines), out.read_text()) == (1, 1, "kept")
@@ -149,8 +149,8 @@ def test_a_clip_that_cannot_be_cut_costs_itself(say, few, tmp_path):
     # Where no clip can be written at all, the answers are there all the same.
     out.unlink()
     (tmp_path / "file").touch()
-    status, shown, lines = say("ground", few / "a.mp4", "a red ball", "--cut", tmp_path / "file",
-                               "-o", out)  # fmt: skip
+    status, shown, lines = say("ground", few / "a.mp4", "a red ball",
+                               "--cut", tmp_path / "file" / "clips", "-o", out)  # fmt: skip
     assert status == 1
     assert "a red ball" in shown
     assert out.exists()
@@ -339,3 +339,50 @@ class TestFinishedVideos:
         (line,) = errors(done.stderr.splitlines())
         assert str(tmp_path / "out.jsonl.parts") in line
         assert ".tmp" not in line
+
+
+def test_where_nothing_can_be_written_is_said_before_the_work(say, few, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    out = tmp_path / "file" / "answers.jsonl"
+    write_annotations(tmp_path / "asked.jsonl", [record(0, "a")])
+    for command in (
+        ("ground", few, "a red ball"),
+        ("predict", tmp_path / "asked.jsonl", "--videos", few),
+    ):
+        status, shown, lines = say(*command, "-o", out)
+        assert (status, shown) == (1, "")
+        assert errors(lines) == [
+            f"{out}: {tmp_path / 'file'} cannot be written; choose another folder"
+        ]
+    assert not (tmp_path / "cache").exists()  # no video was looked at
+    status, _, lines = say("ground", few, "a red ball", "--cut", tmp_path / "file")
+    assert (status, "is a file" in errors(lines)[0]) == (1, True)
+
+
+def test_an_output_that_fails_at_the_end_hides_nothing(say, few, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", str(tmp_path / "answers.jsonl"))
+
+    (few / "text.mp4").write_text("to be filmed")
+    monkeypatch.setattr("zsvg.commands.results.write_moments", full)
+    status, shown, lines = say("ground", few, "a red ball", "-o", tmp_path / "answers.jsonl")
+    (few / "text.mp4").unlink()
+    assert status == 1
+    assert "a red ball" in shown
+    unreadable, unwritten = errors(lines)
+    assert "text.mp4" in unreadable
+    assert "No space left" in unwritten
+    assert str(tmp_path / "answers.jsonl") in unwritten
+
+
+def test_devices_are_outputs_of_any_command(say, few, tmp_path):
+    write_annotations(tmp_path / "asked.jsonl", [record(0, "a")])
+    assert say("ground", few, "a red ball", "-o", "/dev/null")[0] == 0
+    assert say("predict", tmp_path / "asked.jsonl", "--videos", few, "-o", "/dev/null")[0] == 0
+
+
+def test_a_sentence_that_is_no_text_costs_itself(say, few):
+    status, shown, lines = say("ground", few, "a red ball", "\udcff", "--format", "jsonl")
+    assert status == 1
+    assert {json.loads(line)["query"] for line in shown.splitlines()} == {"a red ball"}
+    assert errors(lines) == ["sentence 2 is not UTF-8; write it in this encoding"]

@@ -296,6 +296,48 @@ def test_a_timeline_survives_json(tmp_path):
     assert Timeline.from_json(known.to_json()) == known
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".flv", ".ts"])
+def test_a_cut_begins_where_it_is_said_also_before_the_first_picture(tmp_path, suffix):
+    path = film(tmp_path / f"lead{suffix}", range(2), late=4.0, sound=(0.0, 6.0))
+    shown = seconds_shown(path)
+    assert shown == [*[0] * 8, 0, 0, 1, 1]
+    cut(path, 0.0, 6.0, tmp_path / "all.mp4")
+    assert seconds_shown(tmp_path / "all.mp4") == shown
+    assert probe(tmp_path / "all.mp4").clock_start == 0
+    cut(path, 1.0, 2.0, tmp_path / "lead.mp4")
+    assert probe(tmp_path / "lead.mp4").duration == pytest.approx(1.0)
+
+
+def test_the_same_cut_has_the_same_bytes(tmp_path):
+    path = film(tmp_path / "film.mp4", at=[0, 1, 2, 3, 4, 7, 8, 9, 10, 11])
+    made = set()
+    for _ in range(150):  # with x264's macroblock tree, about one in a hundred was another
+        cut(path, 0, 0.5, tmp_path / "cut.mp4")
+        made.add((tmp_path / "cut.mp4").read_bytes())
+    assert len(made) == 1
+
+
+def test_more_joined_files_than_can_be_read_are_told(tmp_path, caplog):
+    pieces = [film(tmp_path / f"{n}.mkv", range(n, n + 1)) for n in range(4)]
+    path = join(tmp_path / "four.mkv", *pieces)
+    shown = seconds_shown(path)
+    told = [line for line in warnings_of(caplog) if "4 files one after the other" in line]
+    assert len(told) == (shown != TWICE[:8])
+
+
+def test_a_picture_without_a_length_stands_as_long_as_the_one_before(tmp_path):
+    path = tmp_path / "slides.wmv"
+    with av.open(str(path), "w", format="asf") as sink:
+        stream = sink.add_stream("wmv2", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for second in range(4):
+            frame = av.VideoFrame.from_ndarray(grey(second), format="rgb24")
+            frame.pts = 5 * RATE * second
+            sink.mux(stream.encode(frame))
+        sink.mux(stream.encode(None))
+    assert seconds_shown(path, fps=0.2) == [0, 1, 2, 3]
+
+
 def test_damaged_videos_give_a_film_or_one_line():
     script = Path(__file__).parent.parent / "scripts" / "walk_damaged_videos.py"
     done = subprocess.run(

@@ -17,7 +17,7 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
-from zsvg.containers import ends_early, film_of, open_container, packets, reason
+from zsvg.containers import ends_early, film_of, open_container, packets, reason, recordings
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +107,7 @@ class _Strand:
         self.decoding_times = decoding_times
         self.base = float(stream.time_base)
         self.number = 0
+        self._last = -self.step
         self.before: tuple[float, bool] | None = None
         """What the clock showed last, and whether that was a time of decoding."""
         self.pieces: list[list[float]] = []
@@ -123,21 +124,31 @@ class _Strand:
             if self.before is not None:
                 # Times of decoding only grow; where one lacks, pictures may wait for others.
                 back = _BACK if decoding and self.before[1] else _TOGETHER
-                jumped = not -back <= clock - self.before[0] <= self.longest
+                moved = clock - self.before[0]
+                jumped = not -back <= moved <= self.longest
+                if moved > 0 and not jumped and not packet.duration:
+                    self.step = moved  # as long as the one before, where none says how long
             self.before = clock, decoding
         trusted = not self.decoding_times and presentable(packet, self.base)
         ticks = packet.pts if trusted else packet.dts
-        last = self.pieces[-1][2] if self.pieces else 0.0
-        time = last if ticks is None else ticks * self.base
-        length = packet.duration * self.base if packet.duration else self.step
+        time = self._last + self.step if ticks is None else ticks * self.base
+        length = packet.duration * self.base if packet.duration else 0.0
         if 0.0 < length <= self.longest:
             self.step = length
-        end = time + self.step
+        else:
+            length = 0.0  # as long as until the next, which `close` adds to the last
         if jumped or not self.pieces:
-            self.pieces.append([number, time, end])
+            self.close()
+            self.pieces.append([number, time, time + length])
         else:
             piece = self.pieces[-1]
-            piece[1], piece[2] = min(piece[1], time), max(piece[2], end)
+            piece[1], piece[2] = min(piece[1], time), max(piece[2], time + length)
+        self._last = time
+
+    def close(self) -> None:
+        """End the last piece with its last packet, which may not say how long it is."""
+        if self.pieces:
+            self.pieces[-1][2] = max(self.pieces[-1][2], self._last + self.step)
 
     @property
     def first(self) -> float:
@@ -240,6 +251,8 @@ def _walk(path: Path, strands: dict[int, _Strand]) -> None:
         except (FFmpegError, OSError, ValueError) as error:
             # What can be read counts; decoding reports the damage.
             _log.debug("%s: packets end early (%s)", path, reason(error))
+    for strand in strands.values():
+        strand.close()
 
 
 def _from_index(path: Path, container: Any, film: Any) -> Timeline | None:
@@ -300,14 +313,19 @@ def _ended(
     if len(shifts) > 1:
         when = film.pieces[0][2] - start
         by = film.pieces[1][1] - film.pieces[0][2]
+        if "matroska" in format_name and (count := recordings(path)) > 2:
+            _log.warning(
+                "%s: %d files one after the other, of which FFmpeg reads two, to %.2f s; cut it "
+                "up, or join them with a program for Matroska", path, count, pictures,
+            )  # fmt: skip
         often = "once" if len(shifts) == 2 else f"{len(shifts) - 1} times"
         _log.warning(
             "%s: its clock jumps %s (at %.2f s by %+.2f s); times count what is shown, without "
             "the jumps", path, often, when, by,
         )  # fmt: skip
-    elif header is None:
+    elif header is None or not film.pieces:
         missing = ends_early(path, format_name) is True
-    elif film.pieces:
+    else:
         excess = header - measured
         early = ends_early(path, format_name) if excess > 1.0 else False
         # Where a container says nothing of its size, headers are right to about one in twenty.

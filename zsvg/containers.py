@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -153,6 +154,25 @@ def _matroska(file: BinaryIO, size: int) -> bool | None:
     length, begin = _vint(head, place + 4)
     unknown = length == (1 << 7 * (begin - place - 4)) - 1  # written as it came, as live streams
     return None if unknown else begin + length > size
+
+
+def recordings(path: str | Path) -> int:
+    """Return how many Matroska files lie one after the other in a file; 0 where it is none."""
+    size, place, count = Path(path).stat().st_size, 0, 0
+    with open(path, "rb") as file, suppress(struct.error):
+        while place < size:
+            file.seek(place)
+            head = file.read(128)
+            if head[:4] != b"\x1a\x45\xdf\xa3":
+                break
+            length, begin = _vint(head, 4)
+            begin += length
+            if head[begin : begin + 4] != b"\x18\x53\x80\x67":
+                break
+            count += 1
+            length, begin = _vint(head, begin + 4)
+            place += begin + length
+    return count
 
 
 def _vint(data: bytes, place: int) -> tuple[int, int]:

@@ -139,6 +139,10 @@ class Reader(AbstractContextManager["Reader"]):
             self.end = time + shown
             yield time, frame
         if self.first is None:
+            if self.timeline.missing:
+                raise VideoError(
+                    f"{self.path}: the file ends before its first picture; copy it again"
+                )
             detail = f" ({reason(failure)})" if failure else ""
             raise VideoError(f"{self.path}: not one frame can be decoded{detail}; {REENCODE}")
         if failure or self.timeline.missing:

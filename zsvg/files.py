@@ -48,19 +48,36 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             yield temporary
         except OSError as error:
             # Nobody knows the name of the temporary file, and a full disk is told without a name.
-            if error.errno is None or error.filename not in (None, str(temporary)):
+            names = (None, str(temporary), f"file:{temporary}")
+            if error.errno is None or error.filename not in names:
                 raise
             raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_target(path: str | Path) -> None:
-    """Refuse a folder where a file is to be written; ask before hours of work go into it.
+    """Refuse a folder where a file is to be written.
 
     Raises:
         ZsvgError: It is one.
     """
     if str(path) != STANDARD and Path(path).is_dir():
         raise ZsvgError(f"{path}: is a folder; name a file to write")
+
+
+def check_output(path: str | Path) -> None:
+    """Refuse a file that cannot be made; ask before hours of work go into it.
+
+    Raises:
+        ZsvgError: It is a folder, or that in which it would be made cannot be written.
+    """
+    check_target(path)
+    if is_stream(path):
+        return
+    folder = Path(os.path.realpath(path)).parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise ZsvgError(f"{path}: {folder} cannot be written; choose another folder")
 
 
 @contextmanager
@@ -302,6 +319,10 @@ def _unpacked(pieces: Iterable[bytes]) -> Iterator[bytes]:
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text as `atomic_path` does; the path `-` is standard output."""
     if str(path) == STANDARD:
+        if sys.stdout.isatty():  # people may copy from it, but it obeys nothing in it
+            from zsvg.terminal import visible
+
+            text = "\n".join(map(visible, text.split("\n")))
         data = memoryview(text.encode("utf-8"))  # the bytes of a file, whatever the locale
         while data:  # all at once, unless PYTHONUNBUFFERED is set and the reader has gone
             data = data[sys.stdout.buffer.write(data) :]

@@ -284,17 +284,19 @@ def cut(
 
         def pieces() -> Iterator[tuple[float, float, Any]]:
             shape: tuple[int, ...] | None = None
-            while cursor.current[0] < end:
-                time, frame = cursor.current
+            position = start  # the first picture also stands for the time before it
+            while position < end:
+                frame = cursor.current[1]
                 following = cursor.advance()
                 shown = max(reader.end, reader.duration) if following is None else following[0]
                 until = min(end, shown)
-                if until > max(time, start):
+                if until > position:
                     frame = frame if longest is None else within(frame, longest)
                     pixels = even(render(frame, None, "squash"))
                     shape = shape or pixels.shape[:2]
                     pixels = fit(pixels, shape)
-                    yield max(time - start, 0.0), until - max(time, start), _to_frame(pixels)
+                    yield position - start, until - position, _to_frame(pixels)
+                    position = until
                 if following is None:
                     return
 
@@ -332,6 +334,8 @@ def _encode(
                     raise ValueError(f"H.264 needs an even width and height, got {shape}")
                 rate = Fraction(fps).limit_denominator(10_000)
                 options = {"crf": str(crf), "preset": preset, "bf": "0", "threads": "1"}
+                # With its macroblock tree one file in some hundred comes out with other bytes.
+                options["x264-params"] = "mbtree=0"
                 stream = sink.add_stream("libx264", rate=rate, options=options)
                 stream.width, stream.height = shape
                 stream.pix_fmt = "yuv420p"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from zsvg.errors import ZsvgError
-from zsvg.files import STANDARD, file_stem, sha256_json, write_text
+from zsvg.files import file_stem, is_stream, sha256_json, write_text
 from zsvg.records import Annotation, Prediction, to_jsonl
 from zsvg.terminal import CONTROLS
 
@@ -58,7 +58,9 @@ def form_of(path: str | Path) -> str:
         ZsvgError: None of them.
     """
     suffix = Path(path).suffix
-    form = "jsonl" if str(path) == STANDARD else suffix.lower().removeprefix(".")
+    form = suffix.lower().removeprefix(".")
+    if form not in FORMS and is_stream(path):
+        return "jsonl"
     if form not in FORMS:
         raise ZsvgError(f"{path}: cannot write {suffix or 'this'}; end the name in .jsonl, "
                         ".csv, .srt or .vtt")  # fmt: skip

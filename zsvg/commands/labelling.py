@@ -28,7 +28,7 @@ from zsvg.commands.results import (
     show,
 )
 from zsvg.errors import ITEM_ERRORS, failure
-from zsvg.files import check_target, is_stream
+from zsvg.files import check_output, is_stream
 from zsvg.terminal import progress, say
 
 PSEUDO = Path("pseudo.jsonl")
@@ -189,7 +189,7 @@ def pseudo_label(
         form=form,
         alike=alike,
     )
-    check_target(output)
+    check_output(output)
     words = load_tagger(tagger) if tagger is not None else None
     check_tagger(options.queries, words)
     if tracks := caption_files(videos, backbone):

@@ -234,9 +234,12 @@ def ground(
 
     to = destination(output, form)
     more, queries = split_sentences(queries)
-    asked = [(number, query) for number, query in enumerate(queries, 1) if query.strip()]
+    wrong = {number: _wrong(query) for number, query in enumerate(queries, 1)}
+    asked = [(number, query) for number, query in enumerate(queries, 1) if not wrong[number]]
     if not asked:
-        raise ZsvgError("the sentence is blank; describe the moment in a few words")
+        raise ZsvgError(f"the sentence {wrong[1]}")
+    if cut is not None and cut.exists() and not cut.is_dir():
+        raise ZsvgError(f"--cut {cut}: is a file; name a folder for the clips")
     texts = load_templates(templates) if templates else ()
     grounder = load(model, device, domain=domain, templates=texts, allow_download=allow_download)
     found = grounder.find(video, *more)
@@ -245,11 +248,7 @@ def ground(
     somewhere: set[str] = set()
     failures = [
         *getattr(found, "unusable", ()),
-        *(
-            f"sentence {number} is blank; describe the moment in a few words"
-            for number, query in enumerate(queries, 1)
-            if not query.strip()
-        ),
+        *(f"sentence {number} {why}" for number, why in wrong.items() if why),
     ]
     with progress("grounding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
@@ -294,15 +293,26 @@ def ground(
             (f"{number:02d}-{rank}-{file_stem(a.vid)}.mp4", found[a.vid], start, end)
             for rank, (a, (start, end, _)) in enumerate(best, 1)
         ]
-    places = to.give(predictions, tables, failed=not predictions)
+    places = to.give(predictions, tables, failed=not predictions, failures=failures)
     for query in dict.fromkeys(query for _, query in asked):
         if predictions and query not in somewhere:
             say(f"{query!r}: perhaps no such moment, every score is low for this model")
-    if to.file is not None and predictions:
+    if to.file is not None and places:
         say(f"wrote {len(predictions)} answers to {places}")
     if cut is not None:  # last: answers do not wait for clips, nor fail with them
         failures += _cut(cut, clips)
     finish(failures)
+
+
+def _wrong(sentence: str) -> str:
+    """Return why a sentence cannot be asked, as the end of a message."""
+    if not sentence.strip():
+        return "is blank; describe the moment in a few words"
+    try:
+        sentence.encode("utf-8")
+    except UnicodeEncodeError:
+        return "is not UTF-8; write it in this encoding"
+    return ""
 
 
 def _cut(folder: Path, clips: Sequence[tuple[str, Path, float, float]]) -> list[str]:
@@ -358,7 +368,7 @@ def predict(
     found = grounder.find(*videos)
     name_unusable(found)
     with progress("answering", len(records)) as advance:
-        predictions, failures = predict_all(
+        predictions, unanswered = predict_all(
             grounder,
             records,
             found,
@@ -367,6 +377,8 @@ def predict(
             allow_truncated=allow_truncated,
             on_progress=advance,
         )
-    if places := to.give(predictions, failed=bool(failures) and not predictions):
+    failures = list(unanswered.values())
+    failed = bool(failures) and not predictions
+    if places := to.give(predictions, failed=failed, failures=failures):
         say(f"wrote {len(predictions)} predictions to {places}")
-    finish(list(failures.values()))
+    finish(failures)

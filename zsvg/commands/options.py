@@ -169,12 +169,14 @@ def write_labels(report: LabelReport, given: int, output: Path) -> None:
     from zsvg.records import write_annotations
 
     done = given - len(report.failures)
-    if done:
-        write_annotations(output, report.labels)
-        say(f"{len(report.labels)} pseudo labels of {done} videos: {output}")
-    else:
-        leave(output)
-    if report.silent:
-        say(f"no event became a label in: {', '.join(report.silent)}")
-    for failure in report.failures.values():
-        say(f"error: {failure}")
+    try:
+        if done:
+            write_annotations(output, report.labels)
+            say(f"{len(report.labels)} pseudo labels of {done} videos: {output}")
+        else:
+            leave(output)
+    finally:  # what failed is named, also where the output cannot be written
+        if report.silent:
+            say(f"no event became a label in: {', '.join(report.silent)}")
+        for failure in report.failures.values():
+            say(f"error: {failure}")

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from zsvg.files import STANDARD, check_target, json_text, write_json, write_text
+from zsvg.errors import ITEM_ERRORS, failure
+from zsvg.files import STANDARD, check_output, json_text, write_json, write_text
 from zsvg.terminal import say, table
 from zsvg.writers import Records, csv_text, form_of, moments_text, windows, write_moments
 
@@ -93,7 +94,12 @@ class Destination:
     form: str | None
 
     def give(
-        self, records: Records, tables: Sequence[Table] | None = None, *, failed: bool = False
+        self,
+        records: Records,
+        tables: Sequence[Table] | None = None,
+        *,
+        failed: bool = False,
+        failures: list[str] | None = None,
     ) -> str:
         """Write and show records; return the names of where they are now.
 
@@ -101,13 +107,12 @@ class Destination:
             records: Annotations or predictions.
             tables: What to show as tables instead of every moment.
             failed: Not one could be made: the file is left as it was.
+            failures: Takes why the file cannot be written, for a batch that has more to say.
         """
         places: list[str] = []
-        if failed:
-            leave(self.file)
-        elif self.file is not None:
-            places = [str(path) for path in write_moments(self.file, records)]
-        if self.form == "table" and tables is not None:
+        if failed and self.form == "table":
+            pass  # there is nothing to show
+        elif self.form == "table" and tables is not None:
             show(self.form, None, *tables)
         elif self.form == "table":
             rows = [
@@ -118,6 +123,15 @@ class Destination:
             table(("query", "video", "start", "end", "score", "sentence"), rows)
         elif self.form is not None:
             write_text(STANDARD, moments_text(records, self.form))
+        if failed:
+            leave(self.file)
+        elif self.file is not None:  # last: what is shown is not lost where this fails
+            try:
+                places = [str(path) for path in write_moments(self.file, records)]
+            except ITEM_ERRORS as error:
+                if failures is None:
+                    raise
+                failures.append(failure(self.file, error))
         return ", ".join([*places, *(["stdout"] if self.form else [])])
 
 
@@ -137,7 +151,7 @@ def destination(output: Path | None, form: str | None, default: str | None = Non
         return Destination(file=None, form=form or "jsonl")
     if output is not None:
         form_of(output)
-        check_target(output)
+        check_output(output)
     if default is None:
         return Destination(file=output, form=form or "table")
     if output is None and form is None:

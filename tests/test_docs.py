@@ -128,7 +128,7 @@ def tutorial(folder: Path, ran: set[str]) -> list[str]:
 def test_tutorial(tutorial: list[str], folder: Path):
     asked, labelled, tuned, answered = tutorial
     assert "broken" not in asked
-    assert re.search(r"cam\d +\d+\.\d\d +\d+\.\d\d", asked)
+    assert re.search(r"cam\d +-?0\.\d{3} +\d+\.\d\d +\d+\.\d\d", asked)
     assert "cam" in answered
     assert labelled == tuned == ""  # results go to files, and words to stderr
     assert (folder / "inspect.html").stat().st_size > 10_000

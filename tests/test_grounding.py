@@ -312,7 +312,7 @@ def test_a_model_says_where_a_moment_may_not_be_and_how_often_it_is_wrong(
     assert not any(Grounder(backbone).ground(videos[a.vid], a.query).extra for a in held[:2])
 
 
-@pytest.mark.parametrize("name", ["coop", "cocoop", "ppt"])
+@pytest.mark.parametrize("name", ["coop", "cocoop", "vpt"])
 def test_what_sorts_videos_is_half_presence_and_half_the_best_clip(
     world, backbone, tmp_path, monkeypatch, name
 ):

@@ -125,8 +125,9 @@ def test_a_blank_sentence_among_several(say, few, tmp_path):
     status, _, lines = say("ground", few, "a red ball", "  ", "a blue ball", "-o", out)
     assert status == 1
     assert errors(lines) == ["sentence 2 is blank; describe the moment in a few words"]
-    qids = [p.qid for p in read_predictions(out)]
-    assert sorted(qids) == [f"{vid}-{number}" for vid in "abcd" for number in (0, 2)]
+    found = read_predictions(out)
+    assert [p.query for p in found] == ["a red ball"] * 4 + ["a blue ball"] * 4
+    assert {p.qid for p in found} == {f"{vid}-{number}" for vid in "abcd" for number in (0, 2)}
     out.write_text("kept")
     status, _, lines = say("ground", few, "", "-o", out)
     assert (status, len(lines), out.read_text()) == (1, 1, "kept")

@@ -220,10 +220,10 @@ def ground(
     What exists before the first sentence is a video (videos/*.mp4 "a dog").
     A file after it is refused.
 
-    Videos come in order of fit, which compares them for one sentence; moments inside in
-    order of score, which does not. The table and --cut take --top-k moments in all: the
-    best of each video, and more of each only where that leaves room. Other forms hold up to
-    --top-k of every video.
+    Videos are sorted by fit, which compares them for one sentence; moments
+    inside by score, which does not. The table and --cut take --top-k moments
+    in all: the best of each video, and more of any where that leaves room.
+    Other forms hold up to --top-k of every video.
     """
     from zsvg.features import default_cache
     from zsvg.grounder import load

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from zsvg.backbones.lean import import_open_clip, unfilled
 from zsvg.errors import BackboneError
 from zsvg.files import sha256_json, sha256_tensors
+
+open_clip = import_open_clip()
 
 _log = logging.getLogger(__name__)
 
@@ -274,14 +276,15 @@ def load_backbone(name: str | None, device: str | torch.device | None = None) ->
         quick_gelu = bool(
             (open_clip.get_pretrained_cfg(architecture, tag or "") or {}).get("quick_gelu")
         )
-        model = open_clip.create_model(
-            architecture,
-            pretrained=tag,
-            device=chosen,
-            force_custom_text=True,
-            force_quick_gelu=quick_gelu,
-            require_pretrained=True,
-        )
+        with unfilled():
+            model = open_clip.create_model(
+                architecture,
+                pretrained=tag,
+                device=chosen,
+                force_custom_text=True,
+                force_quick_gelu=quick_gelu,
+                require_pretrained=True,
+            )
         tokenizer = open_clip.get_tokenizer(architecture)
     except Exception as error:  # open_clip, hub and safetensors raise a dozen unrelated types
         reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__

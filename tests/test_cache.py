@@ -32,7 +32,7 @@ def made(tiny_clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> di
         extract(video, backbone, fps=fps, cache=folder / "cache")
         file = cache_file(folder / "cache", video_hash(video), backbone, fps=fps)
         assert file.is_file()
-    return {file.name: file.read_bytes() for file in (folder / "cache").iterdir()}
+    return {file.name: file.read_bytes() for file in (folder / "cache").glob("*.safetensors")}
 
 
 @pytest.fixture
@@ -59,6 +59,7 @@ def cache(made: dict[str, bytes], tmp_path: Path) -> Path:
     # Not ours, whatever they look like.
     save_file(tensors, tmp_path / f"{'6' * 64}.safetensors", {"format": "pt"})
     (tmp_path / "model.safetensors").write_bytes(first.read_bytes())
+    (tmp_path / "hashes.jsonl").write_text(json.dumps(["/v/a.mp4", 1, 2, 3, 4, "0" * 64]) + "\n[1")
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / f"{'7' * 64}.safetensors").symlink_to(first)
@@ -73,6 +74,7 @@ def test_every_file_is_told_apart(cache: Path, made: dict[str, bytes]):
     states = [file.state for file in content.files]
     assert {state: states.count(state) for state in set(states)} == {
         "features": 3,
+        "hashes": 1,
         "damaged": 2,
         "old": 2,  # one of them from before keys
         "left behind": 1,
@@ -93,17 +95,17 @@ def test_pruning_by_age_and_by_use(cache: Path):
     assert len(prune(cache, older_than=15 * DAY)) == 2
     assert {file.state for file in prune(cache, unused=True)} == {"damaged", "old", "left behind"}
     left = look(cache)
-    assert sorted(file.state for file in left.files) == ["features", "in work"]
+    assert sorted(file.state for file in left.files) == ["features", "hashes", "in work"]
     assert left.foreign == 5
     assert prune(cache, older_than=15 * DAY, unused=True) == []
-    assert len(prune(cache, older_than=0)) == 1
+    assert len(prune(cache, older_than=0)) == 2
     assert {file.state for file in look(cache).files} == {"in work"}
 
 
 def test_a_read_counts_as_use(tiny_clip_folder: Path, tmp_path: Path, small_video: Path):
     backbone = load_backbone(f"local-dir:{tiny_clip_folder}", "cpu")
     extract(small_video, backbone, cache=tmp_path)
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.safetensors")
     os.utime(file, (0, 0))
     extract(small_video, backbone, cache=tmp_path)
     assert prune(tmp_path, older_than=DAY) == []
@@ -119,14 +121,15 @@ def test_the_commands(cache: Path):
         return done.stdout
 
     size = json.loads(zsvg("size", "--format", "json"))
-    assert (size["files"], size["foreign"], size["bytes"]) == (9, 5, look(cache).size)
+    assert (size["files"], size["foreign"], size["bytes"]) == (10, 5, look(cache).size)
     listed = [json.loads(line) for line in zsvg("list", "--format", "jsonl").splitlines()]
-    assert len(listed) == 9
+    assert len(listed) == 10
+    assert [file["videos"] for file in listed if file["state"] == "hashes"] == [1]
     assert sum("fingerprint" in file for file in listed) >= 3
     assert "features" in zsvg("list")
     assert "together" in zsvg("size")
     assert len(json.loads(zsvg("prune", "--older-than", "4w", "--format", "json"))) == 1
     assert "damaged" in zsvg("prune", "--unused", "--dry-run")
-    assert len(look(cache).files) == 8
+    assert len(look(cache).files) == 9
     for wrong in (["prune"], ["prune", "--older-than", "soon"]):
         assert CliRunner().invoke(app, ["cache", *wrong]).exit_code == 2

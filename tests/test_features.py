@@ -51,7 +51,7 @@ def test_last_clip_ends_with_the_video(backbone, tmp_path):
 
 def test_cached_equals_fresh_and_does_not_decode(backbone, small_video, tmp_path):
     fresh = extract(small_video, backbone, cache=tmp_path)
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.safetensors")
     os.utime(file, (1e9, 1e9))
     written = file.stat().st_ino
     elsewhere = tmp_path.parent / "renamed video.mp4"
@@ -61,7 +61,7 @@ def test_cached_equals_fresh_and_does_not_decode(backbone, small_video, tmp_path
     assert np.array_equal(fresh.times, cached.times)
     assert fresh.duration == cached.duration
     assert cached.vid == "renamed video"
-    assert list(tmp_path.iterdir()) == [file]
+    assert list(tmp_path.glob("*.safetensors")) == [file]
     assert file.stat().st_ino == written  # not replaced by a new one ...
     assert file.stat().st_mtime > 1.7e9  # ... but marked as used
     assert np.array_equal(extract(small_video, backbone).features, fresh.features)
@@ -76,7 +76,7 @@ def test_cache_key_holds_everything_that_matters(backbone, small_video, tmp_path
     for change in ({"fps": 1.0}, {"framing": "pad"}, {"batch_size": 5}):
         extract(small_video, backbone, cache=cache, **change)
     extract(small_video, other, cache=cache)
-    assert len(list(cache.iterdir())) == 5
+    assert len(list(cache.glob("*.safetensors"))) == 5
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty", "other tensors", "wrong size"])
@@ -84,7 +84,7 @@ def test_damaged_cache_files_are_recomputed(backbone, small_video, tmp_path, dam
     from safetensors.numpy import save_file
 
     fresh = extract(small_video, backbone, cache=tmp_path)
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.safetensors")
     good = file.read_bytes()
     if damage == "cut":
         file.write_bytes(good[: len(good) // 2])
@@ -113,7 +113,8 @@ extract(sys.argv[2], backbone, cache=sys.argv[3], batch_size=3)
     assert done.returncode == 0, done.stderr
     extract(small_video, backbone, cache=tmp_path / "here", batch_size=3)
     here, there = (
-        {p.name: p.read_bytes() for p in (tmp_path / run).iterdir()} for run in ("here", "there")
+        {p.name: p.read_bytes() for p in (tmp_path / run).glob("*.safetensors")}
+        for run in ("here", "there")
     )
     assert here == there
     assert len(here) == 1
@@ -133,7 +134,7 @@ def test_threads_extract_at_once(backbone, small_video, tmp_path):
         thread.join()
     assert len(results) == 4
     assert all(np.allclose(r.features, results[0].features, atol=1e-3) for r in results)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
 
 def test_a_part_kept_once_is_not_taken_for_the_whole(backbone, tmp_path):
@@ -267,7 +268,7 @@ class TestACacheThatCannotBeUsed:
         # A limit on the size of files stands for a full disk: safetensors has no OSError for it.
         done = ground(tmp_path / "cache", limit=512)
         self.check(done, tmp_path / "cache", "File too large")
-        assert list((tmp_path / "cache").iterdir()) == []
+        assert list((tmp_path / "cache").glob("*.safetensors")) == []
 
     def test_only_to_read(self, ground, tmp_path):
         (tmp_path / "cache").mkdir(mode=0o555)
@@ -281,7 +282,7 @@ class TestACacheThatCannotBeUsed:
 
     def test_damaged_also_where_logs_are_shown(self, ground, tmp_path):
         ground(tmp_path / "cache")
-        good = {p: p.read_bytes() for p in (tmp_path / "cache").iterdir()}
+        good = {p: p.read_bytes() for p in (tmp_path / "cache").glob("*.safetensors")}
         assert len(good) == 2
         for path in good:
             path.write_bytes(b"cut off")
@@ -296,7 +297,7 @@ class TestACacheThatCannotBeUsed:
     def test_a_missing_one_is_made_without_a_word(self, ground, tmp_path):
         done = ground(tmp_path / "new" / "cache")
         assert (done.returncode, done.stderr) == (0, "")
-        assert len(list((tmp_path / "new" / "cache").iterdir())) == 2
+        assert len(list((tmp_path / "new" / "cache").glob("*.safetensors"))) == 2
 
     def test_the_command_whose_result_it_is_fails(self, ground, tmp_path):
         done = ground(tmp_path / "cache", limit=512, command=ground.features)

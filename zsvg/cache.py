@@ -1,7 +1,8 @@
 """What is in a folder of cached frame features, and how to make it smaller.
 
-Only files that `zsvg.features` wrote are ever touched: they are named by the SHA-256 of a key, and
-hold that key. Anything else in the folder is counted, and left alone.
+Only files that are ours are ever touched: features, which are named by the SHA-256 of a key and
+hold that key, and the hashes of videos beside them (`zsvg.hashes`). Anything else in the folder is
+counted, and left alone.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
+from zsvg import hashes
 from zsvg.features import FORMAT, file_name
 
 _NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
-_TEMPORARY = re.compile(r"\.[0-9a-f]{64}\.safetensors\.\d+-\d+\.tmp\.safetensors")
+_HASHES = re.escape(hashes.FILE)
+_TEMPORARY = re.compile(
+    rf"\.(?:[0-9a-f]{{64}}\.safetensors\.\d+-\d+\.tmp\.safetensors|{_HASHES}\.\d+-\d+\.tmp\.jsonl)"
+)
 _ABANDONED = 86_400.0
 """Seconds after which a temporary file belongs to no running process: one video takes less."""
 
-State = Literal["features", "in work", "old", "damaged", "left behind"]
-_USED = ("features", "in work")
+State = Literal["features", "hashes", "in work", "old", "damaged", "left behind"]
+_USED = ("features", "hashes", "in work")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +38,14 @@ class CachedFile:
 
     Attributes:
         path: The file.
-        state: "features" of one video; "in work", being written now; "old", of a format that
-            nothing reads any more; "damaged", also read by nothing; or "left behind" by a process
-            that was killed while writing.
+        state: "features" of one video; "hashes" of many; "in work", being written now; "old", of a
+            format that nothing reads any more; "damaged", also read by nothing; or "left behind" by
+            a process that was killed while writing.
         size: Bytes.
         used: When it was last written or read, seconds since 1970.
         details: What the features are of: `seconds`, `frames`, `width`, and of newer files `fps`,
-            `framing` and the backbone's `fingerprint`; empty for other states.
+            `framing` and the backbone's `fingerprint`; how many `videos` have hashes; empty for
+            other states.
     """
 
     path: Path
@@ -70,7 +76,7 @@ class CacheContent:
 
 
 def look(folder: str | Path) -> CacheContent:
-    """Return what is in a folder of cached features; only heads of files are read."""
+    """Return what is in a folder of cached features; of these, only heads are read."""
     folder = Path(folder).expanduser()
     files: list[CachedFile] = []
     foreign = 0
@@ -122,6 +128,8 @@ def _recognise(path: Path) -> CachedFile | None:
     if _TEMPORARY.fullmatch(path.name):
         abandoned = time.time() - status.st_mtime > _ABANDONED
         return CachedFile(state="left behind" if abandoned else "in work", **known)
+    if path.name == hashes.FILE:
+        return _hashes(path, known)
     if not _NAME.fullmatch(path.name):
         return None
     try:
@@ -139,3 +147,13 @@ def _recognise(path: Path) -> CachedFile | None:
         state = "damaged"
     details |= {name: key[name] for name in ("fps", "framing", "fingerprint") if name in key}
     return CachedFile(state=state, details=details, **known)
+
+
+def _hashes(path: Path, known: dict[str, Any]) -> CachedFile | None:
+    try:
+        table, lines = hashes.read(path)
+    except OSError:
+        return None
+    if lines and not table:
+        return None  # somebody else's, under our name
+    return CachedFile(state="hashes", details={"videos": len(table)}, **known)

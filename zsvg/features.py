@@ -23,7 +23,8 @@ from safetensors.numpy import save
 from zsvg.clock import Timeline, remember, timeline
 from zsvg.errors import VideoError, ZsvgError
 from zsvg.files import atomic_path, sha256_json
-from zsvg.video import FrameSampler, Framing, VideoInfo, sample_frames, video_hash
+from zsvg.hashes import video_hash
+from zsvg.video import FrameSampler, Framing, VideoInfo, sample_frames
 
 if TYPE_CHECKING:
     from zsvg.backbones.clip import ClipBackbone
@@ -168,7 +169,7 @@ def extract(
         framing=framing,
         allow_truncated=allow_truncated,
     )
-    content = _content(path)
+    content = _content(path, cache)
     key = _key(content, backbone, fps, framing, batch_size)
     file = None if cache is None else Path(cache).expanduser() / file_name(key)
     stored = None if file is None else _load(file, backbone.embed_dim)
@@ -208,10 +209,10 @@ def extract(
     )
 
 
-def _content(path: str | Path) -> str:
+def _content(path: str | Path, cache: str | Path | None) -> str:
     if not Path(path).is_file():
         raise VideoError(f"{path}: no such file; give the path of one video")
-    return video_hash(path)
+    return video_hash(path, cache)
 
 
 def _encode(

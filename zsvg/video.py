@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from zsvg.containers import REENCODE
 from zsvg.decoding import TIME_TOLERANCE, Cursor, Reader, VideoInfo
 from zsvg.errors import VideoError
-from zsvg.files import atomic_path, sha256_file
+from zsvg.files import atomic_path
 from zsvg.finding import Videos, find_videos
+from zsvg.hashes import video_hash
 from zsvg.pictures import (
     ONE_THREAD,
     Framing,
@@ -53,18 +54,6 @@ __all__ = [
     "video_hash",
     "write_video",
 ]
-
-
-def video_hash(path: str | Path) -> str:
-    """Return the hexadecimal SHA-256 of the file's content.
-
-    Raises:
-        VideoError: The file cannot be read.
-    """
-    try:
-        return sha256_file(path)
-    except OSError as error:
-        raise VideoError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
 def clip_count(duration: float, fps: float) -> int:

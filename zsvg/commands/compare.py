@@ -16,8 +16,10 @@ from zsvg.commands.options import (
     Device,
     Fps,
     Framing,
+    Rehash,
     Truncated,
     VideoFolders,
+    cache_folder,
     check_sampling,
     finish,
     name_unusable,
@@ -80,6 +82,7 @@ def compare(
     fps: Fps = 2.0,
     framing: Framing = "crop",
     cache: Cache = None,
+    rehash: Rehash = False,
     allow_truncated: Truncated = False,
     dry_run: Annotated[bool, typer.Option(help="List the runs, and stop.")] = False,
     form: AsNumbers = "table",
@@ -96,7 +99,6 @@ def compare(
     from zsvg.comparison import CONTROLS, Material, Run, check, grid
     from zsvg.comparison import compare as run
     from zsvg.comparison_report import HEADER, rows_of, write_comparison
-    from zsvg.features import default_cache
     from zsvg.low_label import is_pseudo
     from zsvg.recipes import load_recipe
     from zsvg.records import (
@@ -157,7 +159,7 @@ def compare(
             framing=framing,  # type: ignore[arg-type]
             allow_truncated=allow_truncated,
         ),
-        cache=cache or default_cache(),
+        cache=cache_folder(cache, rehash),
     )
     warnings = check(runs, material)
     for line in warnings:

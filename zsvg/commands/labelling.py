@@ -15,9 +15,11 @@ from zsvg.commands.options import (
     Device,
     Fps,
     Framing,
+    Rehash,
     Seed,
     Truncated,
     Videos,
+    cache_folder,
     check_sampling,
     finish,
     write_labels,
@@ -40,6 +42,7 @@ def features(
     fps: Fps = 2.0,
     framing: Framing = "crop",
     cache: Cache = None,
+    rehash: Rehash = False,
     allow_truncated: Truncated = False,
     form: AsNumbers = "table",
     device: Device = None,
@@ -49,13 +52,13 @@ def features(
     Example: zsvg features videos/ --backbone ViT-B-32/laion2b_s34b_b79k
     """
     from zsvg.backbones.clip import load_backbone
-    from zsvg.features import cache_file, default_cache, extract
+    from zsvg.features import cache_file, extract
     from zsvg.video import find_videos
 
     check_sampling(fps, framing)
     found = find_videos(*videos)
     clip = load_backbone(backbone, device)
-    folder = cache or default_cache()
+    folder = cache_folder(cache, rehash)
     done_videos: list[dict[str, Any]] = []
     failures = list(found.unusable)
     kept = 0
@@ -155,6 +158,7 @@ def pseudo_label(
     fps: Fps = 2.0,
     framing: Framing = "crop",
     cache: Cache = None,
+    rehash: Rehash = False,
     allow_truncated: Truncated = False,
     dry_run: Annotated[bool, typer.Option(help="Say what there is to do, and stop.")] = False,
     device: Device = None,
@@ -169,7 +173,6 @@ def pseudo_label(
     from zsvg.backbones.captioner import load_captioner
     from zsvg.backbones.clip import load_backbone
     from zsvg.commands.from_captions import caption_files, label_from_captions
-    from zsvg.features import default_cache
     from zsvg.pseudo.forms import check_tagger
     from zsvg.pseudo.label import default_options
     from zsvg.pseudo.label import pseudo_label as label
@@ -210,7 +213,7 @@ def pseudo_label(
         "options": options,
         "tagger": words,
         "seed": seed,
-        "cache": cache or default_cache(),
+        "cache": cache_folder(cache, rehash),
         "work_dir": work,
         "framing": framing,
         "fps": fps,

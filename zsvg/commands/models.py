@@ -19,11 +19,13 @@ from zsvg.commands.options import (
     Framing,
     Model,
     Output,
+    Rehash,
     Seed,
     Steps,
     Templates,
     Truncated,
     VideoFolders,
+    cache_folder,
     check_sampling,
     finish,
     name_unusable,
@@ -87,6 +89,7 @@ def tune(
     fps: Fps = 2.0,
     framing: Framing = "crop",
     cache: Cache = None,
+    rehash: Rehash = False,
     allow_truncated: Truncated = False,
     mixed_precision: Annotated[
         str, typer.Option(help="no or bf16.", autocompletion=completion.offer("no", "bf16"))
@@ -101,7 +104,6 @@ def tune(
     Under torchrun, several processes share every batch.
     """
     from zsvg.backbones.clip import load_backbone
-    from zsvg.features import default_cache
     from zsvg.low_label import choose_labels
     from zsvg.pseudo.sharding import launched
     from zsvg.recipes import load_recipe
@@ -175,7 +177,7 @@ def tune(
             recipe=chosen,
             options=options,
             validation=held_out,
-            cache=cache or default_cache(),
+            cache=cache_folder(cache, rehash),
             on_step=lambda step, _loss: advance(step),
         )
     if processes.main:
@@ -208,6 +210,7 @@ def ground(
     cut: Annotated[Path | None, typer.Option(help="Save the moments as clips here.")] = None,
     templates: Templates = None,
     cache: Cache = None,
+    rehash: Rehash = False,
     allow_truncated: Truncated = False,
     domain: Domain = None,
     allow_download: AllowDownload = False,
@@ -225,7 +228,6 @@ def ground(
     in all: the best of each video, and more of any where that leaves room.
     Other forms hold up to --top-k of every video.
     """
-    from zsvg.features import default_cache
     from zsvg.grounder import load
     from zsvg.ranking import best_moments, by_fit
     from zsvg.recipes import load_templates
@@ -244,6 +246,7 @@ def ground(
     grounder = load(model, device, domain=domain, templates=texts, allow_download=allow_download)
     found = grounder.find(video, *more)
     check_fits(to.form, len(found))
+    folder = cache_folder(cache, rehash)
     answers: dict[int, list[Prediction]] = {number: [] for number, _ in asked}
     somewhere: set[str] = set()
     failures = [
@@ -253,9 +256,7 @@ def ground(
     with progress("grounding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
             try:
-                encoded = grounder.encode(
-                    path, cache=cache or default_cache(), allow_truncated=allow_truncated
-                )
+                encoded = grounder.encode(path, cache=folder, allow_truncated=allow_truncated)
             except ITEM_ERRORS as error:
                 failures.append(failure(path, error))
                 advance(done)
@@ -341,6 +342,7 @@ def predict(
     top_k: Annotated[int, typer.Option(min=1, help="Most answers per query.")] = 5,
     templates: Templates = None,
     cache: Cache = None,
+    rehash: Rehash = False,
     allow_truncated: Truncated = False,
     domain: Domain = None,
     allow_download: AllowDownload = False,
@@ -353,7 +355,6 @@ def predict(
     Without -o and --format they are written to predictions.jsonl. Through a pipe: zsvg predict
     test.jsonl --videos videos/ --model model/ -o - | zsvg evaluate - test.jsonl
     """
-    from zsvg.features import default_cache
     from zsvg.grounder import load
     from zsvg.prediction import predict_all
     from zsvg.recipes import load_templates
@@ -373,7 +374,7 @@ def predict(
             records,
             found,
             top_k=top_k,
-            cache=cache or default_cache(),
+            cache=cache_folder(cache, rehash),
             allow_truncated=allow_truncated,
             on_progress=advance,
         )

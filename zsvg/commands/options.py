@@ -72,6 +72,14 @@ Framing = Annotated[
 Cache = Annotated[
     Path | None, typer.Option(help="Folder of frame features (default: $ZSVG_CACHE or ~/.cache).")
 ]
+Rehash = Annotated[
+    bool,
+    typer.Option(
+        "--rehash",
+        help="Read every video whole to see whether its features still fit, instead of going by "
+        "its size and times.",
+    ),
+]
 Truncated = Annotated[
     bool, typer.Option("--allow-truncated", help="Use the readable part of damaged videos.")
 ]
@@ -109,6 +117,17 @@ def one_stdin(*paths: Path | None) -> None:
     """
     if sum(str(path) == STANDARD for path in paths) > 1:
         raise ZsvgError("only one file can be `-`, since stdin can be read once; name the others")
+
+
+def cache_folder(chosen: Path | None, rehash: bool) -> Path:
+    """Return the folder of frame features; trust no hash that is remembered there on demand."""
+    from zsvg.features import default_cache
+    from zsvg.hashes import forget
+
+    folder = chosen or default_cache()
+    if rehash:
+        forget(folder)
+    return folder
 
 
 def split_sentences(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -131,8 +131,8 @@ def _list(form: str, files: Any) -> None:
     rows = []
     for file in files:
         of = file.details
-        seconds = f"{of['seconds']:.1f}" if of else "-"
-        frames = f"{of['frames']} x {of['width']}" if of else "-"
+        seconds = f"{of['seconds']:.1f}" if "seconds" in of else "-"
+        frames = f"{of['frames']} x {of['width']}" if "frames" in of else "-"
         backbone = str(of.get("fingerprint", "-"))[:12]
         rows.append((file.path.name[:12], seconds, frames, backbone, in_bytes(file.size),
                      day(file.used), file.state))  # fmt: skip

@@ -17,9 +17,11 @@ from zsvg.commands.options import (
     Model,
     Output,
     Pseudo,
+    Rehash,
     Seed,
     Truth,
     VideoFolders,
+    cache_folder,
     finish,
     name_unusable,
     one_stdin,
@@ -305,6 +307,7 @@ def probe(
     form: AsNumbers = "table",
     seed: Seed = 0,
     cache: Cache = None,
+    rehash: Rehash = False,
     allow_download: AllowDownload = False,
     device: Device = None,
 ) -> None:
@@ -312,7 +315,6 @@ def probe(
 
     Example: zsvg probe test.jsonl --videos videos/ --model model/ --seconds 10
     """
-    from zsvg.features import default_cache
     from zsvg.grounder import load
     from zsvg.metrics import as_percent
     from zsvg.probe import SECONDS
@@ -331,7 +333,7 @@ def probe(
             found,
             seconds=seconds or SECONDS,
             seed=seed,
-            cache=cache or default_cache(),
+            cache=cache_folder(cache, rehash),
             on_progress=advance,
         )
     if not results:

@@ -11,12 +11,13 @@ from zsvg.backbones.captioner import CaptionOptions
 from zsvg.backbones.clip import ClipBackbone
 from zsvg.errors import ITEM_ERRORS, failure
 from zsvg.features import cache_file
+from zsvg.hashes import video_hash
 from zsvg.pseudo.forms import check_tagger
 from zsvg.pseudo.label import LabelOptions, label_settings
 from zsvg.pseudo.parts import any_part, noted_captioner, part_file, read_part
 from zsvg.pseudo.tagging import Tagger
 from zsvg.pseudo.views import pictures
-from zsvg.video import Framing, clip_count, probe, video_hash
+from zsvg.video import Framing, clip_count, probe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ def forecast(
             on_progress(done)
         try:
             duration = probe(videos[vid]).duration
-            content = video_hash(videos[vid]) if known or some_cached else ""
+            content = video_hash(videos[vid], cache) if known or some_cached else ""
         except ITEM_ERRORS as error:
             unreadable[vid] = failure(videos[vid], error)
             continue

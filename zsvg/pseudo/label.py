@@ -22,6 +22,7 @@ from zsvg.backbones.clip import ClipBackbone
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.features import extract
 from zsvg.files import sha256_json, write_json
+from zsvg.hashes import video_hash
 from zsvg.pseudo.forms import check_tagger, phrase, well_said
 from zsvg.pseudo.parts import finished_contents, other_parts, part_file, read_part
 from zsvg.pseudo.proposals import ProposalOptions, propose
@@ -30,7 +31,7 @@ from zsvg.pseudo.sharding import Processes, ahead, gather
 from zsvg.pseudo.tagging import Tagger
 from zsvg.pseudo.views import caption_events, view_times
 from zsvg.records import FROM_FRAMES, Annotation
-from zsvg.video import Framing, load_frames_at, video_hash
+from zsvg.video import Framing, load_frames_at
 
 _log = logging.getLogger(__name__)
 
@@ -207,12 +208,12 @@ def pseudo_label(
             work_dir,
         )
     own = processes.share(videos)
-    contents = finished_contents(own, videos, work_dir, settings)
+    contents = finished_contents(own, videos, work_dir, settings, cache)
 
     def start(vid: str) -> tuple[Path | None, dict[str, Any] | _Halfway]:
         """Return a finished video's part, or one that only the captioner has not seen."""
         path = Path(videos[vid])
-        content = contents.get(vid) or video_hash(path)
+        content = contents.get(vid) or video_hash(path, cache)
         file = None if work_dir is None else part_file(work_dir, settings, content)
         if (part := read_part(file)) is not None:
             return file, part

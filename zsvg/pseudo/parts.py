@@ -9,7 +9,7 @@ from typing import Any
 
 from zsvg.errors import ITEM_ERRORS
 from zsvg.files import sha256_json, write_json
-from zsvg.video import video_hash
+from zsvg.hashes import video_hash
 
 _NAME = "?" * 64 + ".json"
 _NOTE = "captioner.json"
@@ -57,6 +57,7 @@ def finished_contents(
     videos: Mapping[str, Path],
     work_dir: str | Path | None,
     settings: Mapping[str, Any],
+    cache: str | Path | None = None,
 ) -> dict[str, str]:
     """Return vid -> content of the videos that are finished; a fresh run hashes nothing for it.
 
@@ -65,13 +66,14 @@ def finished_contents(
         videos: vid -> file. Unreadable ones are not finished.
         work_dir: Folder of finished videos.
         settings: As `zsvg.pseudo.label.label_settings` gives them.
+        cache: Folder of cached features, where hashes of videos are remembered too.
     """
     contents: dict[str, str] = {}
     if work_dir is None or not any_part(work_dir):
         return contents
     for vid in vids:
         try:
-            content = video_hash(videos[vid])
+            content = video_hash(videos[vid], cache)
         except ITEM_ERRORS:
             continue
         if read_part(part_file(work_dir, settings, content)) is not None:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from zsvg.backbones.frozen import adapters_asleep
 from zsvg.errors import BackboneError
 from zsvg.files import sha256_json, sha256_tensors
 
@@ -104,25 +105,9 @@ class ClipBackbone:
 
     @contextmanager
     def _at_work(self, model: Any | None) -> Iterator[Any]:
-        """Hold the lock around a forward pass; yield what runs it.
-
-        For None that is the module as if nothing had ever been attached to it: an adapter is put
-        into the module itself, so all there are sleep meanwhile, whoever put them there.
-        """
-        with self.lock:
-            if model is not None:
-                yield model
-                return
-            # Not by PEFT's own `disable_adapter`, which switches gradients on when it ends.
-            modules = self.model.modules()
-            awake = [m for m in modules if getattr(m, "_disable_adapters", None) is False]
-            try:
-                for layer in awake:
-                    layer._disable_adapters = True
-                yield self.model
-            finally:
-                for layer in awake:
-                    layer._disable_adapters = False
+        """Hold the lock around a forward pass; yield what runs it, for None the frozen backbone."""
+        with self.lock, nullcontext() if model is not None else adapters_asleep(self.model):
+            yield self.model if model is None else model
 
     @property
     def precision(self) -> str:

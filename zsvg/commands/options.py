@@ -140,14 +140,10 @@ def split_sentences(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     while count < len(arguments) and _is_there(arguments[count]):
         count += 1
     for text in arguments[count:]:
-        named = Path(text).suffix.lower() in VIDEO_SUFFIXES and not any(map(str.isspace, text))
-        if named or _is_there(text):
-            why = (
-                "comes after a sentence; name all videos first"
-                if _is_there(text)
-                else ("no such file")
-            )
-            raise ZsvgError(f"{text}: {why}")
+        if _is_there(text):
+            raise ZsvgError(f"{text}: comes after a sentence; name all videos first")
+        if Path(text).suffix.lower() in VIDEO_SUFFIXES and not any(map(str.isspace, text)):
+            raise ZsvgError(f"{text}: no such file")
     if count == len(arguments):
         raise ZsvgError(f"{arguments[-1]} is taken for a video; a sentence has to follow")
     return list(arguments[:count]), list(arguments[count:])

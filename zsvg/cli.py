@@ -15,6 +15,7 @@ import typer
 from zsvg import __version__
 from zsvg.commands import labelling, models, upkeep, worlds, yardsticks
 from zsvg.commands.compare import compare
+from zsvg.commands.ground import ground
 from zsvg.commands.options import Verbose
 from zsvg.commands.prompts import prompts
 from zsvg.commands.usage import Commands, WithSentences
@@ -41,7 +42,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "From videos to moments": (
         labelling.pseudo_label,
         models.tune,
-        models.ground,
+        ground,
         models.predict,
         labelling.features,
         worlds.demo,
@@ -82,7 +83,7 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 for _panel, _functions in COMMANDS.items():
     for _function in _functions:
         _name = _function.__name__.replace("_", "-")
-        _class = WithSentences if _function is models.ground else None
+        _class = WithSentences if _function is ground else None
         app.command(_name, cls=_class, rich_help_panel=_panel)(_command(_function))
 for _group, _name in ((upkeep.caches, "cache"), (prompts, "prompts")):
     for _info in _group.registered_commands:

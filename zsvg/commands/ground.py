@@ -1,0 +1,169 @@
+"""`zsvg ground`: which moments of which videos sentences describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zsvg.commands.options import (
+    AllowDownload,
+    Cache,
+    Device,
+    Domain,
+    Model,
+    Rehash,
+    Templates,
+    Truncated,
+    cache_folder,
+    finish,
+    split_sentences,
+)
+from zsvg.commands.results import AsMoments, MomentsOutput, Table, destination
+from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
+from zsvg.files import file_stem
+from zsvg.terminal import progress, say
+
+
+def ground(
+    video: Annotated[
+        str, typer.Argument(help="A video, a folder (searched with all below it), or a pattern.")
+    ],
+    queries: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[VIDEO]... SENTENCE...", help="More of them, then one or more sentences."
+        ),
+    ],
+    model: Model,
+    top_k: Annotated[
+        int, typer.Option(min=1, help="Most answers per sentence: in the table, or of a video.")
+    ] = 5,
+    output: MomentsOutput = None,
+    form: AsMoments = None,
+    cut: Annotated[Path | None, typer.Option(help="Save the moments as clips here.")] = None,
+    templates: Templates = None,
+    cache: Cache = None,
+    rehash: Rehash = False,
+    allow_truncated: Truncated = False,
+    domain: Domain = None,
+    allow_download: AllowDownload = False,
+    device: Device = None,
+) -> None:
+    """Find the moments that sentences describe, in one video or across a folder.
+
+    Example: zsvg ground videos/ "a red circle spins" --model model/
+
+    What exists before the first sentence is a video (videos/*.mp4 "a dog").
+    A file after it is refused.
+
+    Videos are sorted by fit, which compares them for one sentence; moments
+    inside by score, which does not. The table and --cut take --top-k moments
+    in all: the best of each video, and more of any where that leaves room.
+    Other forms hold up to --top-k of every video.
+    """
+    from zsvg.grounder import load
+    from zsvg.ranking import best_moments, by_fit
+    from zsvg.recipes import load_templates
+    from zsvg.records import Prediction, to_jsonl
+    from zsvg.writers import check_fits
+
+    to = destination(output, form)
+    more, queries = split_sentences(queries)
+    wrong = {number: _wrong(query) for number, query in enumerate(queries, 1)}
+    asked = [(number, query) for number, query in enumerate(queries, 1) if not wrong[number]]
+    if not asked:
+        raise ZsvgError(f"the sentence {wrong[1]}")
+    if cut is not None and cut.exists() and not cut.is_dir():
+        raise ZsvgError(f"--cut {cut}: is a file; name a folder for the clips")
+    texts = load_templates(templates) if templates else ()
+    grounder = load(model, device, domain=domain, templates=texts, allow_download=allow_download)
+    found = grounder.find(video, *more)
+    check_fits(to.form, len(found))
+    folder = cache_folder(cache, rehash)
+    answers: dict[int, list[Prediction]] = {number: [] for number, _ in asked}
+    somewhere: set[str] = set()
+    failures = [
+        *getattr(found, "unusable", ()),
+        *(f"sentence {number} {why}" for number, why in wrong.items() if why),
+    ]
+    with progress("grounding", len(found)) as advance:
+        for done, (vid, path) in enumerate(found.items(), 1):
+            try:
+                encoded = grounder.encode(path, cache=folder, allow_truncated=allow_truncated)
+            except ITEM_ERRORS as error:
+                failures.append(failure(path, error))
+                advance(done)
+                continue
+            for number, query in asked:
+                try:
+                    answer = grounder.ground(encoded, query, top_k=top_k)
+                    windows = tuple((m.start, m.end, m.score) for m in answer.moments)
+                    prediction = Prediction(
+                        qid=f"{vid}-{number - 1}",
+                        query=query,
+                        vid=vid,
+                        pred_relevant_windows=windows,
+                        extra={**answer.extra, "fit": answer.fit, "path": str(path)},
+                    )
+                    to_jsonl((prediction,))  # what cannot be written should not take the others
+                except ITEM_ERRORS as error:
+                    failures.append(failure(f"{path}: {query!r}", error))
+                    continue
+                answers[number].append(prediction)
+                somewhere |= set() if answer.absent else {query}
+            advance(done)
+    predictions: list[Prediction] = []
+    tables, clips = [], []
+    for number, query in asked:
+        predictions += (ranked := by_fit(answers[number]))
+        best = best_moments(ranked, top_k)
+        rows = [
+            (a.vid, f"{a.extra['fit']:.3f}", f"{start:.2f}", f"{end:.2f}", f"{score:.3f}")
+            for a, (start, end, score) in best
+        ]
+        header = ("video", "fit", "start", "end", "score")
+        tables.append(Table(header=header, rows=rows, title=query))
+        clips += [
+            (f"{number:02d}-{rank}-{file_stem(a.vid)}.mp4", found[a.vid], start, end)
+            for rank, (a, (start, end, _)) in enumerate(best, 1)
+        ]
+    places = to.give(predictions, tables, failed=not predictions, failures=failures)
+    for query in dict.fromkeys(query for _, query in asked):
+        if predictions and query not in somewhere:
+            say(f"{query!r}: perhaps no such moment, every score is low for this model")
+    if to.file is not None and places:
+        say(f"wrote {len(predictions)} answers to {places}")
+    if cut is not None:  # last: answers do not wait for clips, nor fail with them
+        failures += _cut(cut, clips)
+    finish(failures)
+
+
+def _wrong(sentence: str) -> str:
+    """Return why a sentence cannot be asked, as the end of a message."""
+    if not sentence.strip():
+        return "is blank; describe the moment in a few words"
+    try:
+        sentence.encode("utf-8")
+    except UnicodeEncodeError:
+        return "is not UTF-8; write it in this encoding"
+    return ""
+
+
+def _cut(folder: Path, clips: Sequence[tuple[str, Path, float, float]]) -> list[str]:
+    """Save moments (name, video, start, end) as clips; return what went wrong, by clip."""
+    from av.error import FFmpegError
+
+    from zsvg.video import cut
+
+    failures = []
+    for name, video, start, end in clips:
+        try:
+            cut(video, start, end, folder / name)
+        except (*ITEM_ERRORS, FFmpegError) as error:
+            failures.append(failure(folder / name, error))
+        else:
+            say(f"cut {folder / name}")
+    return failures

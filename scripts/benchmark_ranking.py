@@ -37,7 +37,7 @@ from zsvg.backbones.captioner import load_captioner
 from zsvg.backbones.clip import ClipBackbone, TextStates, load_backbone
 from zsvg.files import write_json
 from zsvg.grounder import EncodedVideo, Grounder, load
-from zsvg.heads.training_free import find_moments, fit
+from zsvg.heads.training_free import find_moments
 from zsvg.microworld.domains import DEVELOPMENT, LOOKS
 from zsvg.microworld.meaning import holds, read
 from zsvg.microworld.script import Scene
@@ -45,6 +45,7 @@ from zsvg.microworld.world import plan_video, write_world
 from zsvg.model_folder import detach_adapters
 from zsvg.pseudo.label import pseudo_label
 from zsvg.quickstart import LABELS
+from zsvg.ranking import fit
 from zsvg.recipes import load_recipe
 from zsvg.records import Annotation
 from zsvg.terminal import table
@@ -112,10 +113,11 @@ def tuned(out: Path, domain: str, seed: int, backbone: ClipBackbone) -> Grounder
 def ask(grounder: Grounder, video: EncodedVideo, texts: TextStates) -> dict[str, Values]:
     """Return order -> (Q,) what sorts a video by it: what `Grounder.ground` says, all at once."""
     features, edges = video.frames.features, video.frames.edges
-    curves = features @ texts.pooled.cpu().numpy().T
+    sentences = texts.pooled.cpu().numpy()
+    curves = features @ sentences.T
     columns = [np.ascontiguousarray(curve) for curve in curves.T]
     peak = curves.max(axis=0).astype(np.float64)
-    fits = np.array([fit(features, curve) for curve in columns])
+    fits = np.array([fit(features, sentence, grounder.usual) for sentence in sentences])
     if grounder.head is None:
         best = [find_moments(c, edges, grounder.scorer, features)[1][0] for c in columns]
         return {"score": np.array(best), "peak": peak, "fit": fits}

@@ -20,12 +20,12 @@ from zsvg.errors import ModelFolderError, RecipeError, RecordError, ZsvgError
 from zsvg.features import extract
 from zsvg.from_recipe import build_network
 from zsvg.grounder import Grounder
-from zsvg.heads.training_free import fit
 from zsvg.metrics import evaluate
 from zsvg.microworld.world import truth, write_world
 from zsvg.model_folder import MANIFEST, detach_adapters
 from zsvg.prediction import predict_all
 from zsvg.presence import calibrate, elsewhere
+from zsvg.ranking import EVERYDAY, fit
 from zsvg.recipes import Recipe, load_recipe, recipe_names
 from zsvg.tuning import TuneOptions, plan, split_by_video, tune
 from zsvg.video import find_videos
@@ -324,11 +324,14 @@ def test_what_sorts_videos_is_half_presence_and_half_the_best_clip(
     video = grounder.encode(videos[labels[0].vid])
     queries = [a.query for a in labels[:3]]
     texts = bench.together([grounder.encode_query(query, video) for query in queries])
+    # What all sentences share is asked of the frozen backbone, whatever the prompts are.
+    usual = np.mean(
+        [zsvg.load("micro").encode_query(s).pooled[0].numpy() for s in EVERYDAY], axis=0
+    )
     said = bench.ask(grounder, video, texts)  # many at once, as the benchmark does
     for number, query in enumerate(queries):
         found = grounder.ground(video, query)
-        cosines = video.frames.features @ texts.pooled[number].numpy()
-        best = fit(video.frames.features, cosines)
+        best = fit(video.frames.features, texts.pooled[number].numpy(), usual)
         assert found.fit == pytest.approx((best + found.presence) / 2, abs=1e-5)
         assert said["fit"][number] == pytest.approx(found.fit, abs=1e-5)
         assert said["presence"][number] == pytest.approx(found.presence, abs=1e-5)
@@ -432,6 +435,7 @@ def test_a_sentence_is_encoded_once_unless_its_prompts_depend_on_the_video(
         backbone, "encode_tokens", lambda *a, **k: [calls.append(1), encode(*a, **k)][1]
     )
     found = [grounder.ground(video, "a red circle") for video in encoded]
+    passes += 1  # everyday sentences, all at once
     assert len(calls) == passes
     for one, other in zip(found, expected, strict=True):
         assert one.moments == other.moments

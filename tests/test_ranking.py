@@ -11,12 +11,11 @@ import pytest
 from PIL import Image
 
 import zsvg
-from zsvg.heads.training_free import fit
 from zsvg.microworld.domains import LOOKS
 from zsvg.microworld.meaning import Meaning, Noun, holds, read
 from zsvg.microworld.script import Distractor, Event, Scene, Thing
 from zsvg.microworld.world import plan_video, truth, write_world
-from zsvg.ranking import best_moments, by_fit
+from zsvg.ranking import EVERYDAY, best_moments, by_fit, fit
 from zsvg.records import Prediction
 from zsvg.video import find_videos
 
@@ -124,18 +123,31 @@ def test_a_sentence_is_understood_in_any_words():
 
 def test_fit_is_of_what_a_clip_does_not_share_with_its_video():
     x, y = np.eye(2, dtype=np.float32)
+    nothing = np.zeros(2, dtype=np.float32)
     # All clips alike: their cosine, however much or little of it there is.
-    assert fit(np.stack([x]), np.array([1.0])) == pytest.approx(1.0)
-    assert fit(np.stack([x] * 9), np.full(9, 0.3)) == pytest.approx(0.3)
+    assert fit(np.stack([x]), x, nothing) == pytest.approx(1.0)
+    alike = np.stack([0.3 * x + np.sqrt(1 - 0.09) * y] * 9)
+    assert fit(alike, x, nothing) == pytest.approx(0.3)
     # Half of the mean is (1/4, 1/4): what is left of the first clip is (3/4, -1/4).
     two = np.stack([x, y])
-    assert fit(two, two @ x) == pytest.approx(3 / np.sqrt(10))
+    assert fit(two, x, nothing) == pytest.approx(3 / np.sqrt(10))
     # A video that is a bit like the sentence all along, and one that is so for one clip.
     along = np.stack([(x + y) / np.sqrt(2)] * 8)
     once = np.stack([y] * 7 + [(x + y) / np.sqrt(2)])
     assert (along @ x).max() == pytest.approx((once @ x).max())
-    assert fit(once, once @ x) > fit(along, along @ x)
-    assert fit(two, two @ -x) >= -1
+    assert fit(once, x, nothing) > fit(along, x, nothing)
+    assert fit(two, -x, x) >= -1.5
+
+
+def test_fit_is_of_what_a_sentence_does_not_share_with_others():
+    x, y = np.eye(2, dtype=np.float32)
+    sentence = (0.8 * x + 0.6 * y).astype(np.float32)
+    # One video is near to what all sentences have in common, one to what this one adds.
+    common, own = np.stack([x]), np.stack([0.6 * x + 0.8 * y])
+    assert fit(common, sentence, 0.8 * x) == pytest.approx(0.4)  # .8, half of it is everybody's
+    assert fit(own, sentence, 0.8 * x) == pytest.approx(0.48 + 0.48 - 0.24)
+    assert fit(own, sentence, 0.8 * x) > fit(common, sentence, 0.8 * x)
+    assert len(set(EVERYDAY)) == 16
 
 
 def answer(vid, value, moments):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from zsvg.backbones.clip import ClipBackbone, TextStates, load_backbone
 from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.features import FrameFeatures, extract
 from zsvg.heads.long_videos import look
-from zsvg.heads.training_free import ScorerOptions, find_moments, fit
+from zsvg.heads.training_free import ScorerOptions, find_moments
 from zsvg.model_folder import (
     ADAPTER_FILE,
     MANIFEST,
@@ -38,6 +38,7 @@ from zsvg.model_folder import (
     read_manifest,
 )
 from zsvg.moments import Spans
+from zsvg.ranking import EVERYDAY, fit
 from zsvg.video import Framing, find_videos
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Grounding:
         centres: (T,) middle of each clip, seconds.
         fit: How well the video fits the sentence, the higher the better: sorts videos that one
             model was asked the same sentence about, which scores do not. Between sentences or
-            models it does not compare. In [-1, 1]: a cosine, see `zsvg.heads.training_free.fit`;
+            models it does not compare. In [-1.5, 1.5], see `zsvg.ranking.fit`;
             of trained models its mean with `presence`, which is better than either. Of captions
             the highest relevance of a clip, which is 0 or more.
         presence: How well the best answer fits; of one model, it compares across videos and
@@ -353,7 +354,7 @@ class Grounder:
         asked = BLIND_QUERY if self.manifest.get("query_blind") else query
         text = self.encode_query(asked, video, domain)
         similar = self.backbone.relevance(video.frames.features, text.pooled[0].cpu().numpy())
-        fits = self._fit(video.frames, similar)
+        fits = self._fit(video.frames, text, similar)
         if self.head is None:
             moments, curve = self._by_similarity(video.frames, similar, top_k), similar
             presence = None
@@ -379,10 +380,20 @@ class Grounder:
         spans, scores = find_moments(curve, frames.edges, self.scorer, frames.features)
         return _moments(spans, scores, top_k)
 
-    def _fit(self, frames: FrameFeatures, curve: NDArray[np.float32]) -> float:
+    def _fit(self, frames: FrameFeatures, text: TextStates, similar: NDArray[np.float32]) -> float:
         if isinstance(self.backbone, CaptionBackbone):  # words are not shared as pictures are
-            return float(curve.max())
-        return fit(frames.features, curve)
+            return float(similar.max())
+        return fit(frames.features, text.pooled[0].cpu().numpy(), self.usual)
+
+    @cached_property
+    def usual(self) -> NDArray[np.float32]:
+        """(D,) mean of everyday sentences, as the frozen backbone encodes them."""
+        texts = [f"{TEMPLATE} {sentence}" for sentence in EVERYDAY]
+        with torch.no_grad():
+            mean: NDArray[np.float32] = (
+                self.backbone.encode_text(texts).pooled.mean(0).cpu().numpy()
+            )
+        return mean
 
 
 def _moments(spans: Spans, scores: NDArray[np.float64], top_k: int) -> tuple[Moment, ...]:

@@ -68,27 +68,6 @@ class ScorerOptions:
             raise ValueError(f"top_k {self.top_k} must be at least 1")
 
 
-def fit(features: NDArray[np.float32], curve: NDArray[np.float32]) -> float:
-    """Return how well a video fits a sentence, to sort videos by: the best clip's cosine.
-
-    Half of the mean clip is taken out of every clip first. What a whole video looks like is near to
-    some sentences whatever happens in it, and hides what only its best clip shows; all of it must
-    not go, since a thing that is there throughout is in the mean too. (Chosen on microworld's
-    development domain, `scripts/benchmark_ranking.py`.)
-
-    Args:
-        features: (T, D) clips as rows of unit length, T >= 1.
-        curve: (T,) their cosines with the sentence.
-
-    Returns:
-        In [-1, 1].
-    """
-    half = features.mean(axis=0) / 2
-    # Not above 1/2 in length, so nothing is divided by 0.
-    lengths = np.linalg.norm(features - half, axis=1)
-    return float(((curve - curve.mean() / 2) / lengths).max())
-
-
 def find_moments(
     curve: ArrayLike,
     edges: ArrayLike,

@@ -325,9 +325,8 @@ def test_what_sorts_videos_is_half_presence_and_half_the_best_clip(
     queries = [a.query for a in labels[:3]]
     texts = bench.together([grounder.encode_query(query, video) for query in queries])
     # What all sentences share is asked of the frozen backbone, whatever the prompts are.
-    usual = np.mean(
-        [zsvg.load("micro").encode_query(s).pooled[0].numpy() for s in EVERYDAY], axis=0
-    )
+    everyday = [Grounder(backbone).encode_query(text).pooled[0].numpy() for text in EVERYDAY]
+    usual = np.mean(everyday, axis=0)
     said = bench.ask(grounder, video, texts)  # many at once, as the benchmark does
     for number, query in enumerate(queries):
         found = grounder.ground(video, query)

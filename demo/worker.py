@@ -107,7 +107,7 @@ def tune(work: dict[str, Any], tell: Tell) -> None:
     total = work["steps"]
     tell(doing="loading the backbone", done=0, total=total)
     recipe = load_recipe(work["recipe"])
-    recipe = recipe.with_steps(total).with_head(work["head"] or recipe.head.kind)
+    recipe = recipe.with_training(steps=total).with_head(work["head"] or recipe.head.kind)
     backbone = _backbone(work)
     tell(doing="looking at the videos", done=0, total=total)
     begun: list[int] = []

@@ -68,15 +68,14 @@ def recipe_of(method: str, budget: str) -> Recipe:
         depth = min(prompts.text_depth, _TEXT_BLOCKS)
         coupled = {"vision_depth": depth} if prompts.coupled else {}
         prompts = prompts.model_copy(update={"text_depth": depth, **coupled})
-    training = recipe.training.model_copy(update=SCHEDULE | {"visual_share": 1.0})
-    recipe = recipe.model_copy(update={"prompts": prompts, "training": training})
+    recipe = recipe.model_copy(update={"prompts": prompts})
+    recipe = recipe.with_training(**SCHEDULE, visual_share=1.0)
     if budget == "100":
         recipe = supervised_recipe(recipe)
     if not (prompts.vision_tokens or prompts.border):
         return recipe
     steps = recipe.training.steps + VISUAL_STEPS
-    more = {"steps": steps, "visual_share": VISUAL_STEPS / steps, **VISUAL}
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update=more)})
+    return recipe.with_training(steps=steps, visual_share=VISUAL_STEPS / steps, **VISUAL)
 
 
 def labels_for(world: World, budget: str) -> list[Annotation]:

@@ -141,8 +141,7 @@ def recipe_of(form: str, denoising: str) -> Recipe:
     """Return the quickstart's recipe with one way to bear noise, and no mean of the weights."""
     recipe = load_recipe("head-only" if form == "features" else "coop")
     steps = recipe.training.steps
-    training = {"denoise": denoising, "denoise_every": steps // 8, "average": 0.0}
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update=training)})
+    return recipe.with_training(denoise=denoising, denoise_every=steps // 8, average=0.0)
 
 
 def one_row(world: World, kind: str, form: str, denoising: str) -> dict[str, Any]:

@@ -232,12 +232,9 @@ class TestEveryHead:
     def test_a_model_folder_loads_and_grounds(self, kind, world, backbone, tmp_path):
         videos, labels, cache = world
         recipe = load_recipe("ppt" if kind == "pointing" else "head-only").with_head(kind)
-        fast = {"steps": 2, "batch_size": 2, "validate_every": 2, "warmup": 1}
-        recipe = recipe.model_copy(
-            update={
-                "training": recipe.training.model_copy(update=fast | {"denoise_from": 1}),
-                "head": HeadRecipe(kind=kind, hidden=16, attention_heads=2, **SMALL.get(kind, {})),
-            }
+        head = HeadRecipe(kind=kind, hidden=16, attention_heads=2, **SMALL.get(kind, {}))
+        recipe = recipe.model_copy(update={"head": head}).with_training(
+            steps=2, batch_size=2, validate_every=2, warmup=1, denoise_from=1
         )
         outcome = tune(labels, videos, backbone, tmp_path / "model", recipe=recipe,
                        options=TuneOptions(fps=2.0), cache=cache)  # fmt: skip

@@ -19,9 +19,7 @@ def stage(name, total):
 
 
 def short_recipe(name):
-    recipe = load_recipe(name)
-    training = recipe.training.model_copy(update={"steps": 6, "validate_every": 3, "batch_size": 8})
-    return recipe.model_copy(update={"training": training})
+    return load_recipe(name).with_training(steps=6, validate_every=3, batch_size=8)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Every recipe that ships tunes and loads again, on a random CLIP deep enough for MaPLe."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -65,6 +65,21 @@ def small(name):
 def test_every_prompted_recipe_is_tested():
     assert set(recipe_names()) == {*PUBLISHED, "head-only"}
     assert all(load_recipe(name).source for name in recipe_names())
+
+
+def test_a_recipe_reaches_every_option_of_training(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("training: {patience: 3, cosine: false, checkpoint_every: 7, average: 0}")
+    recipe = load_recipe(str(path))
+    options = recipe.training_options(seed=4, mixed_precision="bf16")
+    assert (options.patience, options.cosine, options.checkpoint_every) == (3, False, 7)
+    own = {field.name for field in fields(options)} - {"seed", "mixed_precision"}
+    assert recipe.model_dump()["training"].keys() == own
+    assert {name: getattr(options, name) for name in own} == recipe.model_dump()["training"]
+    for text, key in (("steps: 0", "steps"), ("seed: 1", "seed"), ("patience: 0", "patience")):
+        path.write_text(f"training: {{{text}}}")
+        with pytest.raises(RecipeError, match=rf"mine\.yaml: training\.{key}: "):
+            load_recipe(str(path))
 
 
 @pytest.mark.parametrize("name", [*PUBLISHED, "head-only"])

@@ -29,9 +29,9 @@ def models(tmp_path_factory):
     backbone = load_backbone("micro")
     for domain, name in RECIPES.items():
         world = write_world(folder / domain, domain=domain, videos=3)
-        recipe = load_recipe(name)
-        training = {"steps": 4, "batch_size": 2, "prompt_learning_rate": 0.5, "visual_share": 1.0}
-        recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update=training)})
+        recipe = load_recipe(name).with_training(
+            steps=4, batch_size=2, prompt_learning_rate=0.5, visual_share=1.0
+        )
         tune(
             read_annotations(world / "annotations.jsonl"),
             find_videos(world / "videos"),

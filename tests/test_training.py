@@ -87,8 +87,9 @@ PROMPTS = {
     ),
 }
 QUICK = TrainingOptions(
-    steps=6, batch_size=4, warmup=2, validate_every=3, checkpoint_every=2, average=0.8, seed=3
-)
+    steps=6, batch_size=4, warmup=2, validate_every=3, checkpoint_every=2, average=0.8, seed=3,
+    crop_rate=0.0, concatenate_rate=0.0, denoise="no",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -419,11 +420,11 @@ def test_impossible_runs_are_explained(backbone, network_of, tmp_path):
     idle = [replace(example, weight=0.0) for example in make_examples(backbone, 3)]
     with pytest.raises(TrainingError, match="weight 0"):
         train(network_of(), idle, (), QUICK, tmp_path)
-    with pytest.raises(ValueError, match="steps 0"):
+    with pytest.raises(ValueError, match="steps"):
         TrainingOptions(steps=0)
     with pytest.raises(ValueError, match="mixed_precision"):
         TrainingOptions(mixed_precision="fp8")
-    with pytest.raises(ValueError, match=r"average 1\.0 must lie"):
+    with pytest.raises(ValueError, match="average"):
         TrainingOptions(average=1.0)
 
 
@@ -451,7 +452,7 @@ def test_prompts_start_again_when_the_image_tower_joins():
     assert 0 < options.head_rate(59) < 0.01
     assert options.head_rate(60) == options.head_rate(99) == 0
     assert replace(options, visual_share=1e-9).visual_from == 99
-    with pytest.raises(ValueError, match="visual_share 0 "):
+    with pytest.raises(ValueError, match="visual_share"):
         replace(options, visual_share=0)
 
 

@@ -14,7 +14,6 @@ from zsvg.heads.kinds import make_head
 from zsvg.network import GroundingNetwork
 from zsvg.recipes import Recipe
 from zsvg.records import FROM_FRAMES, Annotation
-from zsvg.training_options import TrainingOptions
 
 
 def build_network(
@@ -94,15 +93,3 @@ def _prompt_config(
             **vision,
         )
     return PromptConfig(seed=seed, **vision) if vision else None
-
-
-def training_options(recipe: Recipe, **more: Any) -> TrainingOptions:
-    """Return how a recipe trains; `more` are fields that recipes do not have (seed, precision).
-
-    Raises:
-        RecipeError: Values of the recipe contradict each other.
-    """
-    try:
-        return TrainingOptions(**recipe.training.model_dump(), **more)
-    except ValueError as error:
-        raise RecipeError(f"recipe {recipe.name}: training: {error}") from error

@@ -112,7 +112,7 @@ def supervised_recipe(recipe: Recipe, *, query_blind: bool = False) -> Recipe:
     Without the query the plateau comes within half of the recipe's own steps.
     """
     steps = recipe.training.steps
-    return recipe.with_steps(max(1, steps // 2) if query_blind else 3 * steps)
+    return recipe.with_training(steps=max(1, steps // 2) if query_blind else 3 * steps)
 
 
 def run(
@@ -149,7 +149,7 @@ def run(
     look(domain)  # an unknown domain should not cost a minute first
     out = Path(out)
     clip = load_backbone("micro")
-    recipe = load_recipe(recipe_name).with_steps(steps)
+    recipe = load_recipe(recipe_name).with_training(steps=steps)
     _claim(
         out,
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -11,12 +12,12 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
 from zsvg.errors import RecipeError
 from zsvg.resources import shipped
+from zsvg.training_options import Training, TrainingOptions
 
 
 class _Strict(BaseModel):
@@ -68,36 +69,6 @@ class HeadRecipe(BaseModel):
         return self
 
 
-class Training(_Strict):
-    """How long and how fast; see `zsvg.training.TrainingOptions`."""
-
-    steps: int = Field(default=200, ge=1)
-    batch_size: int = Field(default=32, ge=1)
-    prompt_learning_rate: float = Field(default=2e-3, gt=0)
-    border_learning_rate: float = Field(default=1e-2, gt=0)
-    head_learning_rate: float = Field(default=2e-3, gt=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
-    warmup: int = Field(default=30, ge=0)
-    average: float = Field(default=0.96, ge=0, lt=1)  # 0: the last weights, no mean of them
-    validate_every: int = Field(default=25, ge=1)
-    accumulation: int = Field(default=1, ge=1)
-    checkpoint_gradients: bool = False  # of the image tower: less memory, more time
-    crop_rate: float = Field(default=0.3, ge=0, le=1)
-    concatenate_rate: float = Field(default=0.3, ge=0, le=1)
-    denoise: Literal["no", "weights", "labels", "both"] = "weights"  # of pseudo labels only
-    denoise_from: int | None = Field(default=None, ge=1)
-    denoise_every: int = Field(default=25, ge=1)
-    visual_share: float = Field(default=1.0, gt=0, le=1)
-    visual_batch_size: int | None = Field(default=None, ge=1)
-    visual_clips: int | None = Field(default=None, ge=1)
-
-    @field_validator("denoise", mode="before")
-    @classmethod
-    def _unquoted_no(cls, value: Any) -> Any:
-        """Accept `denoise: no`, which YAML reads as false."""
-        return "no" if value is False else value
-
-
 class Recipe(_Strict):
     """Everything `zsvg tune` needs beside the labels and the videos."""
 
@@ -124,12 +95,28 @@ class Recipe(_Strict):
             raise RecipeError(_reason(error)) from error
         return self.model_copy(update={"head": head})
 
-    def with_steps(self, steps: int | None) -> Recipe:
-        """Return the recipe with another number of steps; itself for None."""
-        if steps is None:
-            return self
-        training = self.training.model_copy(update={"steps": steps})
+    def with_training(self, **changes: Any) -> Recipe:
+        """Return the recipe with other values under `training`.
+
+        Raises:
+            RecipeError: A value is out of range, or denoising would begin after the end.
+        """
+        try:
+            training = replace(self.training, **changes)
+        except ValidationError as error:
+            raise RecipeError(f"recipe {self.name}: training: {_reason(error)}") from error
         return self.model_copy(update={"training": training})
+
+    def training_options(self, **more: Any) -> TrainingOptions:
+        """Return how it trains, with what is not a recipe's to say (seed, precision).
+
+        Raises:
+            RecipeError: One of those is out of range.
+        """
+        try:
+            return TrainingOptions(**asdict(self.training), **more)
+        except ValidationError as error:
+            raise RecipeError(_reason(error)) from error
 
 
 class _Templates(_Strict):

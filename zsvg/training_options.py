@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any, Literal
 
+from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic.dataclasses import dataclass
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """How to train.
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Training:
+    """How to train: what a recipe says under `training`. `dataclasses.replace` checks again.
 
     Attributes:
         steps: Optimizer steps.
@@ -37,9 +41,7 @@ class TrainingOptions:
         validate_every: Steps between validations; the last step always validates.
         patience: Stop after so many validations without a better one; None never stops early.
         checkpoint_every: Steps between checkpoints.
-        mixed_precision: "no", or "bf16" for autocast.
         checkpoint_gradients: Prompts of the image tower take less memory and more time.
-        seed: Of batches, augmentation and dropout. (The caller seeds initial weights.)
         crop_rate: Share of samples cut to a random stretch around their moment.
         concatenate_rate: Share of samples that get another video put before or after them.
         denoise: Of pseudo labels: "weights" lets those that the network doubts count less, "labels"
@@ -48,68 +50,62 @@ class TrainingOptions:
         denoise_from: Steps before the first round; None is half of the steps, as in SPL.
         denoise_every: Steps between rounds. Each answers all training examples; there are none
             any more once prompts of the image tower have joined, whose frames that would encode.
+
+    Raises:
+        pydantic.ValidationError: A value is out of range; it is a ValueError.
     """
 
-    steps: int = 600
-    batch_size: int = 32
-    accumulation: int = 1
-    prompt_learning_rate: float = 2e-3
-    border_learning_rate: float = 1e-2
-    head_learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    warmup: int = 50
+    steps: int = Field(default=200, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    accumulation: int = Field(default=1, ge=1)
+    prompt_learning_rate: float = Field(default=2e-3, gt=0)
+    border_learning_rate: float = Field(default=1e-2, gt=0)
+    head_learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    warmup: int = Field(default=30, ge=0)
     cosine: bool = True
-    max_gradient_norm: float = 1.0
-    average: float = 0.0
-    validate_every: int = 50
-    patience: int | None = None
-    checkpoint_every: int = 20
-    mixed_precision: Literal["no", "bf16"] = "no"
+    max_gradient_norm: float = Field(default=1.0, gt=0)
+    average: float = Field(default=0.96, ge=0, lt=1)
+    validate_every: int = Field(default=25, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    checkpoint_every: int = Field(default=20, ge=1)
     checkpoint_gradients: bool = False
-    seed: int = 0
-    crop_rate: float = 0.0
-    concatenate_rate: float = 0.0
-    denoise: Literal["no", "weights", "labels", "both"] = "no"
-    denoise_from: int | None = None
-    denoise_every: int = 50
-    visual_share: float = 1.0
-    visual_batch_size: int | None = None
-    visual_clips: int | None = None
+    crop_rate: float = Field(default=0.3, ge=0, le=1)
+    concatenate_rate: float = Field(default=0.3, ge=0, le=1)
+    denoise: Literal["no", "weights", "labels", "both"] = "weights"
+    denoise_from: int | None = Field(default=None, ge=1)
+    denoise_every: int = Field(default=25, ge=1)
+    visual_share: float = Field(default=1.0, gt=0, le=1)
+    visual_batch_size: int | None = Field(default=None, ge=1)
+    visual_clips: int | None = Field(default=None, ge=1)
 
-    def __post_init__(self) -> None:
-        positive = ("steps", "batch_size", "accumulation", "validate_every", "checkpoint_every",
-                    "prompt_learning_rate", "border_learning_rate", "head_learning_rate",
-                    "max_gradient_norm", "denoise_every")  # fmt: skip
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} {getattr(self, name)} must be above 0")
-        for name in ("visual_batch_size", "visual_clips"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} {value} must be at least 1, or None")
-        if not 0 < self.visual_share <= 1:
-            raise ValueError(f"visual_share {self.visual_share} must lie in (0, 1]")
-        for name in ("warmup", "weight_decay", "seed"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} {getattr(self, name)} must be 0 or more")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average {self.average} must lie in [0, 1)")
-        for name in ("crop_rate", "concatenate_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} {getattr(self, name)} must lie in [0, 1]")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience {self.patience} must be at least 1, or None")
-        if self.mixed_precision not in ("no", "bf16"):
-            raise ValueError(f'mixed_precision {self.mixed_precision!r} must be "no" or "bf16"')
-        if self.denoise not in ("no", "weights", "labels", "both"):
+    @field_validator("denoise", mode="before")
+    @classmethod
+    def _unquoted_no(cls, value: Any) -> Any:
+        """Accept `denoise: no`, which YAML reads as false."""
+        return "no" if value is False else value
+
+    @model_validator(mode="after")
+    def _denoises_before_the_end(self) -> Training:
+        if self.denoise_from is not None and self.denoise_from >= self.steps:
             raise ValueError(
-                f'denoise {self.denoise!r} must be "no", "weights", "labels" or "both"'
+                f"denoise_from {self.denoise_from} must be below steps {self.steps}; leave it out "
+                "for half of them"
             )
-        if self.denoise_from is not None and not 1 <= self.denoise_from < self.steps:
-            raise ValueError(
-                f"denoise_from {self.denoise_from} must be at least 1 and below steps {self.steps},"
-                " or None for half of them"
-            )
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class TrainingOptions(Training):
+    """How to train, with what is not a recipe's to say.
+
+    Attributes:
+        seed: Of batches, augmentation and dropout. (The caller seeds initial weights.)
+        mixed_precision: "no", or "bf16" for autocast.
+    """
+
+    seed: int = Field(default=0, ge=0)
+    mixed_precision: Literal["no", "bf16"] = "no"
 
     @property
     def visual_from(self) -> int:
@@ -169,7 +165,7 @@ class TrainingOptions:
         return 0.5 * (1 + math.cos(math.pi * done))
 
 
-@dataclass(kw_only=True)
+@dataclasses.dataclass(kw_only=True)
 class History:
     """What happened, step by step; it grows during the run and is the same after a resume.
 

@@ -18,7 +18,7 @@ from zsvg.checkpoints import remove_checkpoint
 from zsvg.errors import ITEM_ERRORS, RecipeError, RecordError, ZsvgError, failure
 from zsvg.features import FrameFeatures, extract
 from zsvg.files import sha256_file, sha256_json, write_json
-from zsvg.from_recipe import build_network, training_options
+from zsvg.from_recipe import build_network
 from zsvg.grounder import BLIND_QUERY, Grounder, load
 from zsvg.heads.kinds import describe_head
 from zsvg.low_label import is_pseudo
@@ -338,7 +338,7 @@ def _split(
 
 
 def _training_options(recipe: Recipe, options: TuneOptions) -> TrainingOptions:
-    return training_options(recipe, seed=options.seed, mixed_precision=options.mixed_precision)
+    return recipe.training_options(seed=options.seed, mixed_precision=options.mixed_precision)
 
 
 def _encode(

@@ -110,7 +110,9 @@ def tune(
     from zsvg.video import find_videos
 
     one_stdin(labels, also, validation)
-    chosen = load_recipe(recipe).with_steps(steps)
+    chosen = load_recipe(recipe)
+    if steps is not None:
+        chosen = chosen.with_training(steps=steps)
     if head is not None:
         chosen = chosen.with_head(head)
     if also_weight is not None and also is None:

@@ -37,8 +37,9 @@ Shown = tuple[Prediction, Window]
 _PICTURES = 3
 _SIDE = 240  # pixels of the longer side of a picture: sharp on screens with two for one
 _NO_MOMENT = "Perhaps there is no such moment: every score is low for this model."
-_UNPLAYED = "This browser does not play this kind of video: open the file in a player."
+_UNPLAYED = "Nothing to see? This browser does not play such a video: open the file in a player."
 _SCRIPT = """\
+for (const told of document.querySelectorAll("video + p")) told.hidden = true;
 document.addEventListener("toggle", ({target}) => {
   const video = target.querySelector("video");
   if (!target.open) return video.load();
@@ -156,8 +157,7 @@ def _card(target: Path, rank: int, shown: Shown, curve: Curve, failures: dict[st
             f"<details><summary>Play {times}{film}</summary>"
             f'<video controls preload="none" aria-label="{name}, {times}" '
             f'src="{link}#t={start:.3f},{end:.3f}"></video>'
-            f"<p hidden>{_UNPLAYED}</p><noscript><p>Nothing to see? {_UNPLAYED}</p></noscript>"
-            "</details>"
+            f"<p>{_UNPLAYED}</p></details>"
         )
     return (
         f'<div class="figure">{heading}<div class="moment">{inside}{curve.svg(start, end)}</div>'

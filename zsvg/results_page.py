@@ -29,7 +29,7 @@ from zsvg.video import load_frames_at
 from zsvg.writers import hms
 
 if TYPE_CHECKING:
-    from zsvg.grounder import EncodedVideo, Grounding
+    from zsvg.grounder import Grounding
 
 Shown = tuple[Prediction, Window]
 """A moment, and the answer that it is of; in its `extra` are "fit" and "path"."""
@@ -69,10 +69,10 @@ class Curve:
     values: NDArray[np.float64]
 
     @classmethod
-    def of(cls, video: EncodedVideo, answer: Grounding) -> Curve:
+    def of(cls, answer: Grounding, duration: float) -> Curve:
         """Return the curve of an answer, thinned out: that of a long video is large."""
         values = thin(np.asarray(answer.curve, dtype=np.float64))
-        return cls(duration=video.duration, centres=thin(answer.centres), values=values)
+        return cls(duration=duration, centres=thin(answer.centres), values=values)
 
     def svg(self, start: float, end: float) -> str:
         """Draw it, with a moment of it marked."""

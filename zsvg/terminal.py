@@ -74,7 +74,7 @@ def table(
     from rich.text import Text
 
     def shown(text: str, link: str | None = None) -> Text:
-        return Text(visible(text), Style(link=link) if link else "")
+        return Text().append(visible(text), Style(link=link) if link else None)
 
     above = escape(visible(title)) if title else None
     table = Table(title=above, box=box.SIMPLE, title_justify="left")

@@ -126,7 +126,7 @@ def ground(
                     continue
                 answers[number].append(prediction)
                 if to.page:
-                    curves[number][vid] = Curve.of(encoded, answer)
+                    curves[number][vid] = Curve.of(answer, encoded.duration)
                 somewhere |= set() if answer.absent else {query}
             advance(done)
     predictions: list[Prediction] = []

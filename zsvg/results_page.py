@@ -123,7 +123,7 @@ def write_results(
             if on_progress is not None:
                 on_progress(done)
         sections.append(_section(sentence, moments, "".join(cards)))
-    facts = {"model": model, "sentences": f"{len(answers):,}", "moments": f"{done:,}"}
+    facts = {"model": visible(model), "sentences": f"{len(answers):,}", "moments": f"{done:,}"}
     summary = "Click a moment to play it. The line is how well the sentence fits all along the "
     summary += "video; the moment is marked."
     parts = [page.top("Moments", summary, facts), *sections]

@@ -78,7 +78,7 @@ def ground(
     from zsvg.ranking import best_moments, by_fit, distinct
     from zsvg.recipes import load_templates
     from zsvg.records import Prediction, to_jsonl
-    from zsvg.results_page import Curve
+    from zsvg.results_page import Curve, write_results
     from zsvg.writers import check_fits, hms
 
     to = destination(output, form, page=True)
@@ -151,8 +151,6 @@ def ground(
         ]
 
     def write_page(file: Path) -> None:
-        from zsvg.results_page import write_results
-
         with progress("pictures", sum(len(best) for _, best, _ in seen)) as advance:
             failures.extend(write_results(file, seen, model=model, on_progress=advance))
 

@@ -77,7 +77,7 @@ def test_the_commands_take_a_folder_of_captions(folder, tmp_path):
     arguments = ["ground", str(folder), "the dog sleeps", "--model", "captions:tfidf"]
     done = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "out.json")])
     assert done.exit_code == 0, done.output
-    assert "16.00" in done.output
+    assert "0:00:16.0" in done.output
     done = CliRunner().invoke(app, ["features", str(folder), "--backbone", "captions:tfidf"])
     assert done.exit_code != 0
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,37 +15,20 @@ import pytest
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-from tests.conftest import HANG
+from tests.browser import WAIT, grave, launched
 from tests.demo_pages import Page, labelled_page, microworld_video
 from zsvg.low_label import is_pseudo
 from zsvg.records import read_annotations
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-# Ubuntu's package of that name is a stub that asks for another program.
-ASKED = {"capture_output": True, "timeout": HANG}
-if not CHROMIUM or subprocess.run([CHROMIUM, "--version"], **ASKED).returncode:
-    pytest.skip("no Chromium on this machine: apt-get install chromium", allow_module_level=True)
-sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[test]'")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="as above")
-
-WAIT = 300_000  # milliseconds; what a slow machine may take for any one thing
 SETTLED = """() => document.getAnimations().every(
     a => a.playState != "running" || a.effect.getComputedTiming().endTime == Infinity)"""
 VIDEO = "document.querySelector('#{}-player video')"
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    with sync_api.sync_playwright() as program:
-        browser = program.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=WAIT)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +80,7 @@ class Tab:
 
     def grave(self) -> list[str]:
         """Return what axe-core finds that keeps people out."""
-        found = axe.Axe().run(self.page).response["violations"]
-        return [
-            f"{v['impact']} {v['id']}: {v['nodes'][0]['html'][:200]}"
-            for v in found
-            if v["impact"] in ("serious", "critical")
-        ]
+        return grave(self.page)
 
 
 @pytest.fixture

@@ -128,10 +128,10 @@ def tutorial(folder: Path, ran: set[str]) -> list[str]:
 def test_tutorial(tutorial: list[str], folder: Path):
     asked, labelled, tuned, answered = tutorial
     assert "broken" not in asked
-    assert re.search(r"cam\d +-?0\.\d{3} +\d+\.\d\d +\d+\.\d\d", asked)
+    assert re.search(r"cam\d\.mp4 +-?0\.\d{3} +\d:\d\d:\d\d\.\d +\d:\d\d:\d\d\.\d", asked)
     assert "cam" in answered
     assert labelled == tuned == ""  # results go to files, and words to stderr
-    assert (folder / "inspect.html").stat().st_size > 10_000
+    assert all((folder / f"{n}.html").stat().st_size > 10_000 for n in ("inspect", "results"))
     assert " --> " in (folder / "cam1.srt").read_text()
     assert [path.suffix for path in (folder / "clips").iterdir()] == [".mp4"] * 5
 

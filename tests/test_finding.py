@@ -165,7 +165,7 @@ def test_commands_over_odd_names(tmp_path):
         with open(os.path.join(os.fsencode(videos), name), "wb") as file:
             file.write(tiny)
     done = run("ground", "videos/*", "a red circle", "--model", "micro", "--top-k", 4,
-               "--cut", "clips", "-o", "answers.jsonl", cwd=tmp_path)  # fmt: skip
+               "--all", "--cut", "clips", "-o", "answers.jsonl", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 1  # one name is no text
     assert "caf\\xe9.mp4: the name is not UTF-8" in done.stderr
     assert "\x1b[31m" not in done.stdout + done.stderr

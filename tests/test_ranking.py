@@ -4,6 +4,8 @@ import csv
 import importlib
 import io
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,14 @@ from zsvg.microworld.domains import LOOKS
 from zsvg.microworld.meaning import Meaning, Noun, holds, read
 from zsvg.microworld.script import Distractor, Event, Scene, Thing
 from zsvg.microworld.world import plan_video, truth, write_world
+<<<<<<< HEAD
 from zsvg.ranking import EVERYDAY, best_moments, by_fit, fit
+=======
+from zsvg.ranking import best_moments, by_fit, distinct
+>>>>>>> 3123e19f415be4dba6cfe8fbcdc1a9d8db4f96f8
 from zsvg.records import Prediction
 from zsvg.video import find_videos
+from zsvg.writers import hms
 
 RED_STAR, BLUE_RING = Thing(shape="star", colour="red"), Thing(shape="ring", colour="blue")
 SEVEN = Thing(shape="seven", colour="green", style=3)
@@ -172,6 +179,26 @@ def test_room_is_for_videos_first_and_then_for_their_moments():
     assert [w for _, w in best_moments(ranked[1:2], 2)] == [*ranked[1].pred_relevant_windows[:2]]
 
 
+def test_what_overlaps_a_better_moment_by_half_is_left_out():
+    def left(*windows):
+        scored = tuple((start, end, -float(n)) for n, (start, end) in enumerate(windows))
+        made = Prediction(qid=1, query="q", vid="v", pred_relevant_windows=scored)
+        found = distinct(made)
+        assert replace(found, pred_relevant_windows=scored) == made
+        return [window[:2] for window in found.pred_relevant_windows]
+
+    assert left((0, 4), (1, 3), (5, 6)) == [(0, 4), (5, 6)]  # an IoU of just .5
+    assert left((0, 4), (1.01, 3)) == [(0, 4), (1.01, 3)]
+    # The second goes, so that what is like it alone stays.
+    assert left((0, 10), (4, 12), (8, 14)) == [(0, 10), (8, 14)]
+    assert left((4, 12), (0, 10), (8, 14)) == [(4, 12), (8, 14)]
+    assert left() == []
+    # The order that is given counts, whatever the scores are.
+    windows = ((0.0, 4.0, 0.1), (1.0, 3.0, 0.9))
+    made = Prediction(qid=1, query="q", vid="v", pred_relevant_windows=windows)
+    assert distinct(made).pred_relevant_windows == windows[:1]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Three videos of studio, and a GIF of .8 s that shows one grey and then another."""
@@ -223,7 +250,7 @@ def test_all_forms_have_the_order_of_fit(folder: Path, tmp_path: Path, run_zsvg,
     files = [f"all.{vid}.srt" for vid in dict.fromkeys(order)]
     assert ", ".join(files) in error
     shown = [line.split() for line in out.splitlines()]
-    lines = [line[0] for line in shown if line and line[0] in encoded]
+    lines = [Path(line[0]).stem for line in shown if line and Path(line[0]).stem in encoded]
     clips = sorted(Path("clips").iterdir())
     assert len(lines) == len(clips) == 12
     for number, ranked in enumerate(expected, 1):
@@ -232,6 +259,49 @@ def test_all_forms_have_the_order_of_fit(folder: Path, tmp_path: Path, run_zsvg,
         assert mine == sorted(mine, key=[vid for vid, _ in ranked].index)
         names = [f"{number:02d}-{rank}-{vid}.mp4" for rank, vid in enumerate(mine, 1)]
         assert [clip.name for clip in clips[6 * (number - 1) : 6 * number]] == names
+
+
+def times(shown):
+    """Return (start, end) of each row of a table."""
+    return re.findall(r"(\d:\d\d:\d\d\.\d) +(\d:\d\d:\d\d\.\d)", shown)
+
+
+def test_people_see_no_near_duplicates_and_data_holds_them(
+    folder: Path, tmp_path: Path, run_zsvg, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    grounder, cache = zsvg.load("micro"), tmp_path / "cache"
+    *_, file = find_videos(folder).values()
+    encoded = grounder.encode(file, cache=cache)
+
+    def answer(query):
+        found = grounder.ground(encoded, query, top_k=9).moments
+        windows = tuple((m.start, m.end, m.score) for m in found)
+        return Prediction(qid=0, query=query, vid="v", pred_relevant_windows=windows)
+
+    asked = (answer(record.query) for record in truth("studio", "train", 6, 3))
+    crowded = next(one for one in asked if distinct(one) != one)
+    every = [(hms(start), hms(end)) for start, end, _ in crowded.pred_relevant_windows]
+    some = [(hms(start), hms(end)) for start, end, _ in distinct(crowded).pred_relevant_windows]
+    assert len(some) < len(every) <= 9
+    common = ("ground", file, crowded.query, "-m", "micro", "--cache", cache, "--top-k", 9)
+
+    status, out, error = run_zsvg(*common, "--cut", "clips", "-o", "some.srt")
+    assert (status, times(out)) == (0, some), error
+    assert len(list(Path("clips").iterdir())) == len(some)
+    assert Path("some.srt").read_text().count(" --> ") == len(some)
+    _, out, _ = run_zsvg(*common, "--format", "vtt", "-o", "every.jsonl")
+    assert out.count(" --> ") == len(some)
+    (record,) = map(json.loads, Path("every.jsonl").read_text().splitlines())
+    assert len(record["pred_relevant_windows"]) == len(every)
+    for form in ("csv", "json"):
+        _, out, _ = run_zsvg(*common, "--format", form)
+        assert out.count(crowded.query) == (len(every) if form == "csv" else 1)
+
+    status, out, error = run_zsvg(*common, "--all", "--cut", "all", "-o", "every.vtt")
+    assert (status, times(out)) == (0, every), error
+    assert len(list(Path("all").iterdir())) == len(every)
+    assert Path("every.vtt").read_text().count(" --> ") == len(every)
 
 
 def test_the_benchmark_asks_as_ground_does(folder: Path, monkeypatch):

@@ -76,7 +76,7 @@ def test_forms_of_moments(run_zsvg, truth: Path, tmp_path: Path):
         assert status == 0
         assert "wrote 4 answers to stdout" in err
         made[form] = out
-    assert made["table"].count("4.00") == 4
+    assert made["table"].count("0:00:04.0") == 4
     rows = list(csv.DictReader(io.StringIO(made["csv"])))
     assert [row["query"] for row in rows] == [record.query for record in records]
     for form in ("jsonl", "json"):

@@ -7,7 +7,7 @@ import pytest
 
 from zsvg.errors import ZsvgError
 from zsvg.records import Annotation, Prediction, read_annotations, read_predictions
-from zsvg.writers import write_moments
+from zsvg.writers import hms, write_moments
 
 PREDICTIONS = [
     Prediction(
@@ -29,6 +29,25 @@ def test_subtitles_are_in_order_and_are_read_by_ffmpeg(tmp_path):
             packets = [p for p in container.demux() if p.size]
             times = [(float(p.pts * p.time_base), float(p.duration * p.time_base)) for p in packets]
         assert times == [(0.0, 2.0), (61.25, pytest.approx(3662.25))]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0:00:00.0"),
+        (12.5, "0:00:12.5"),
+        (59.94, "0:00:59.9"),
+        (59.96, "0:01:00.0"),
+        (3599.96, "1:00:00.0"),
+        (3723.25, "1:02:03.2"),
+        (360_000, "100:00:00.0"),
+        (-0.04, "0:00:00.0"),
+        (-61.5, "-0:01:01.5"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_times_for_people(seconds, shown):
+    assert hms(seconds) == shown
 
 
 def test_several_videos_are_several_subtitle_files(tmp_path):
@@ -54,5 +73,5 @@ def test_csv_and_jsonl_hold_every_window(tmp_path):
     assert read_annotations(tmp_path / "truth.jsonl") == truth
     (path,) = write_moments(tmp_path / "truth.csv", truth)
     assert path.read_text().splitlines()[2] == "1,v,q,3.0,4.0,"
-    with pytest.raises(ZsvgError, match=r"\.jsonl, \.csv"):
+    with pytest.raises(ZsvgError, match=r"\.jsonl, \.json, \.csv, \.srt or \.vtt$"):
         write_moments(tmp_path / "all.txt", PREDICTIONS)

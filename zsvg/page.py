@@ -1,4 +1,4 @@
-"""The parts of a page: one HTML file with its style sheet inside, no scripts, no other files.
+"""The parts of a page: one HTML file with its style sheet inside, which loads nothing else.
 
 Arguments called `content`, `head` or `more` are HTML; everything else is text and gets escaped.
 """
@@ -11,17 +11,27 @@ from importlib import resources
 
 from zsvg.svg import shorten
 
+SECONDS = "Times are seconds from the start of the video."
 
-def document(title: str, parts: Sequence[str]) -> str:
-    """Return a whole page; empty parts are left out."""
+
+def document(title: str, parts: Sequence[str], times: str = SECONDS, script: str = "") -> str:
+    """Return a whole page; empty parts are left out.
+
+    Args:
+        title: Of the window.
+        parts: HTML, from top to bottom.
+        times: How the foot explains them.
+        script: JavaScript that the page can do without; most pages have none.
+    """
     style = resources.files("zsvg").joinpath("report.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in parts if part)
-        + "\n<footer>Written by zsvg. Times are seconds from the start of the video.</footer>"
-        "\n</main>\n</body>\n</html>\n"
+        + f"\n<footer>Written by zsvg. {escape(times)}</footer>\n</main>\n"
+        + (f"<script>\n{script}</script>\n" if script else "")
+        + "</body>\n</html>\n"
     )
 
 

@@ -7,13 +7,17 @@ Scores order the moments of one video; between videos they say nothing, and `fit
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zsvg.moments import nms
 from zsvg.records import Prediction
 
 Window = tuple[float, float, float]
+ALIKE = 0.5
+"""IoU with a better moment of the same answer from which on a moment shows people nothing new."""
 
 EVERYDAY = (
     "a person opens a door",
@@ -67,6 +71,15 @@ def by_fit(answers: Iterable[Prediction]) -> list[Prediction]:
     Videos that fit alike are in order of their names.
     """
     return sorted(answers, key=lambda answer: (-answer.extra["fit"], answer.vid))
+
+
+def distinct(answer: Prediction) -> Prediction:
+    """Return an answer without the moments that overlap a better one in it by `ALIKE` or more."""
+    windows = answer.pred_relevant_windows or ()
+    # They stand in order, best first; `nms` drops what is above its threshold.
+    order, below = -np.arange(len(windows)), float(np.nextafter(ALIKE, 0))
+    kept = nms([window[:2] for window in windows], order, below)
+    return replace(answer, pred_relevant_windows=tuple(windows[index] for index in kept))
 
 
 def best_moments(answers: Sequence[Prediction], most: int) -> list[tuple[Prediction, Window]]:

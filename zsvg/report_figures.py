@@ -271,7 +271,7 @@ class LearningFigure:
         left, right, top, bottom = 52.0, 394.0, 30.0, 180.0
         last = max(float(steps.max(initial=0.0)), 1.0)
         place = scale(0.0, last, left, right - 10)
-        steps, values = _thin(steps), _thin(values)
+        steps, values = thin(steps), thin(values)
         height = scale(*value_range(values), bottom, top)
         parts = value_axis(values, height, left, right, digits)
         parts.append(line(steps, values, place, height, style))
@@ -320,7 +320,7 @@ def _lanes(moments: Sequence[Moment], place: Scale) -> list[tuple[int, float, fl
     return result
 
 
-def _thin(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def thin(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Average runs of neighbours, so that a long training does not make a huge file."""
     if len(values) <= _POINTS:
         return values

@@ -53,20 +53,35 @@ def say(text: str) -> None:
     console().print(escape(visible(text)))
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Print a table on stdout, the first column to the left."""
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str | None = None,
+    links: Sequence[str] = (),
+) -> None:
+    """Print a table on stdout, the first column to the left.
+
+    Args:
+        header: Names of the columns.
+        rows: Cells.
+        title: Printed above.
+        links: What the first cell of each row leads to, in terminals that know links (OSC 8).
+    """
     from rich import box
     from rich.markup import escape
+    from rich.style import Style
     from rich.table import Table
+    from rich.text import Text
 
-    def shown(text: str) -> str:
-        return escape(visible(text))
+    def shown(text: str, link: str | None = None) -> Text:
+        return Text().append(visible(text), Style(link=link) if link else None)
 
-    table = Table(title=shown(title) if title else None, box=box.SIMPLE, title_justify="left")
+    above = escape(visible(title)) if title else None
+    table = Table(title=above, box=box.SIMPLE, title_justify="left")
     for index, name in enumerate(header):
         table.add_column(shown(name), justify="left" if index == 0 else "right", no_wrap=index > 0)
-    for row in rows:
-        table.add_row(*map(shown, row))
+    for index, (first, *others) in enumerate(rows):
+        table.add_row(shown(first, links[index] if links else None), *map(shown, others))
     console(stderr=False).print(table)
 
 

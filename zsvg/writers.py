@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -51,19 +52,26 @@ def write_moments(path: str | Path, records: Records) -> list[Path]:
     return written
 
 
-def form_of(path: str | Path) -> str:
+def form_of(path: str | Path, *more: str) -> str:
     """Return which of `FORMS` the name of a file asks for.
+
+    Args:
+        path: The file.
+        more: Names of other forms, which the caller writes itself.
 
     Raises:
         ZsvgError: None of them.
     """
     suffix = Path(path).suffix
     form = suffix.lower().removeprefix(".")
-    if form not in FORMS and is_stream(path):
+    known = (*FORMS, *more)
+    if form not in known and is_stream(path):
         return "jsonl"
-    if form not in FORMS:
-        raise ZsvgError(f"{path}: cannot write {suffix or 'this'}; end the name in .jsonl, "
-                        ".csv, .srt or .vtt")  # fmt: skip
+    if form not in known:
+        *first, last = (f".{name}" for name in known)
+        raise ZsvgError(
+            f"{path}: cannot write {suffix or 'this'}; end the name in {', '.join(first)} or {last}"
+        )
     return form
 
 
@@ -140,6 +148,15 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def hms(seconds: float) -> str:
+    """Return a time for people, as h:mm:ss.s: "0:01:00.0" of 59.96 seconds."""
+    if not math.isfinite(seconds):  # other people's records may hold 1e400
+        return str(seconds)
+    minutes, tenths = divmod(abs(round(10 * seconds)), 600)
+    sign = "-" if round(10 * seconds) < 0 else ""
+    return f"{sign}{minutes // 60}:{minutes % 60:02d}:{tenths // 10:02d}.{tenths % 10}"
 
 
 def _clock(seconds: float, mark: str) -> str:

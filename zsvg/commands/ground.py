@@ -21,7 +21,7 @@ from zsvg.commands.options import (
     finish,
     split_sentences,
 )
-from zsvg.commands.results import AsMoments, MomentsOutput, Table, destination
+from zsvg.commands.results import AnswersOutput, AsMoments, Table, destination
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.files import file_stem
 from zsvg.terminal import progress, say
@@ -41,9 +41,17 @@ def ground(
     top_k: Annotated[
         int, typer.Option(min=1, help="Most answers per sentence: in the table, or of a video.")
     ] = 5,
-    output: MomentsOutput = None,
+    output: AnswersOutput = None,
     form: AsMoments = None,
     cut: Annotated[Path | None, typer.Option(help="Save the moments as clips here.")] = None,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Show near duplicates too: moments that overlap a better one of the same video "
+            "by half or more (IoU 0.5).",
+        ),
+    ] = False,
     templates: Templates = None,
     cache: Cache = None,
     rehash: Rehash = False,
@@ -60,17 +68,20 @@ def ground(
     A file after it is refused.
 
     Videos are sorted by fit, which compares them for one sentence; moments
-    inside by score, which does not. The table and --cut take --top-k moments
-    in all: the best of each video, and more of any where that leaves room.
-    Other forms hold up to --top-k of every video.
+    inside by score, which does not. The table, .html and --cut take --top-k
+    moments in all: the best of each video, and more of any where that leaves
+    room. Other forms hold up to --top-k of every video. Near duplicates are
+    left out of all but JSON and CSV.
     """
     from zsvg.grounder import load
-    from zsvg.ranking import best_moments, by_fit
+    from zsvg.links import file_url, near
+    from zsvg.ranking import best_moments, by_fit, distinct
     from zsvg.recipes import load_templates
     from zsvg.records import Prediction, to_jsonl
-    from zsvg.writers import check_fits
+    from zsvg.results_page import Curve, write_results
+    from zsvg.writers import check_fits, hms
 
-    to = destination(output, form)
+    to = destination(output, form, page=True)
     more, queries = split_sentences(queries)
     wrong = {number: _wrong(query) for number, query in enumerate(queries, 1)}
     asked = [(number, query) for number, query in enumerate(queries, 1) if not wrong[number]]
@@ -84,6 +95,7 @@ def ground(
     check_fits(to.form, len(found))
     folder = cache_folder(cache, rehash)
     answers: dict[int, list[Prediction]] = {number: [] for number, _ in asked}
+    curves: dict[int, dict[str, Curve]] = {number: {} for number, _ in asked}
     somewhere: set[str] = set()
     failures = [
         *getattr(found, "unusable", ()),
@@ -113,24 +125,43 @@ def ground(
                     failures.append(failure(f"{path}: {query!r}", error))
                     continue
                 answers[number].append(prediction)
+                if to.page:
+                    curves[number][vid] = Curve.of(answer, encoded.duration)
                 somewhere |= set() if answer.absent else {query}
             advance(done)
     predictions: list[Prediction] = []
-    tables, clips = [], []
+    read: list[Prediction] = []  # what people read: without near duplicates
+    tables, clips, seen = [], [], []
     for number, query in asked:
         predictions += (ranked := by_fit(answers[number]))
-        best = best_moments(ranked, top_k)
+        shown = ranked if everything else [distinct(answer) for answer in ranked]
+        read += shown
+        best = best_moments(shown, top_k)
+        seen.append((query, best, curves[number]))
+        files = [a.extra["path"] for a, _ in best]
         rows = [
-            (a.vid, f"{a.extra['fit']:.3f}", f"{start:.2f}", f"{end:.2f}", f"{score:.3f}")
-            for a, (start, end, score) in best
+            (near(file), f"{a.extra['fit']:.3f}", hms(start), hms(end), f"{score:.3f}")
+            for file, (a, (start, end, score)) in zip(files, best, strict=True)
         ]
-        header = ("video", "fit", "start", "end", "score")
-        tables.append(Table(header=header, rows=rows, title=query))
+        header, links = ("video", "fit", "start", "end", "score"), [*map(file_url, files)]
+        tables.append(Table(header=header, rows=rows, title=query, links=links))
         clips += [
             (f"{number:02d}-{rank}-{file_stem(a.vid)}.mp4", found[a.vid], start, end)
             for rank, (a, (start, end, _)) in enumerate(best, 1)
         ]
-    places = to.give(predictions, tables, failed=not predictions, failures=failures)
+
+    def write_page(file: Path) -> None:
+        with progress("pictures", sum(len(best) for _, best, _ in seen)) as advance:
+            failures.extend(write_results(file, seen, model=model, on_progress=advance))
+
+    places = to.give(
+        predictions,
+        tables,
+        read=read,
+        write_page=write_page,
+        failed=not predictions,
+        failures=failures,
+    )
     for query in dict.fromkeys(query for _, query in asked):
         if predictions and query not in somewhere:
             say(f"{query!r}: perhaps no such moment, every score is low for this model")

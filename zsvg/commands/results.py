@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +13,16 @@ import typer
 from zsvg.errors import ITEM_ERRORS, failure
 from zsvg.files import STANDARD, check_output, json_text, write_json, write_text
 from zsvg.terminal import say, table
-from zsvg.writers import Records, csv_text, form_of, moments_text, windows, write_moments
+from zsvg.writers import (
+    SUBTITLES,
+    Records,
+    csv_text,
+    form_of,
+    hms,
+    moments_text,
+    windows,
+    write_moments,
+)
 
 AsMoments = Annotated[
     Literal["table", "jsonl", "json", "csv", "srt", "vtt"] | None,
@@ -33,6 +42,15 @@ MomentsOutput = Annotated[
         "--output", "-o", help="Write .jsonl, .json, .csv, .srt or .vtt; `-` is stdout, as JSONL."
     ),
 ]
+AnswersOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Write .jsonl, .json, .csv, .srt, .vtt or .html, a page to look at the moments; `-` "
+        "is stdout, as JSONL.",
+    ),
+]
 NumbersOutput = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Write the numbers as JSON; `-` is stdout."),
@@ -41,11 +59,12 @@ NumbersOutput = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows to show, the first column to the left."""
+    """Rows to show, the first column to the left; `links` are what its cells lead to."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: str | None = None
+    links: Sequence[str] = ()
 
 
 def show(form: str, value: Any, *tables: Table) -> None:
@@ -59,7 +78,7 @@ def show(form: str, value: Any, *tables: Table) -> None:
     """
     if form == "table":
         for one in tables:
-            table(one.header, one.rows, one.title)
+            table(one.header, one.rows, one.title, one.links)
     elif form == "csv":
         write_text(STANDARD, "".join(csv_text((one.header, *one.rows)) for one in tables))
     elif form == "json":
@@ -93,11 +112,18 @@ class Destination:
     file: Path | None
     form: str | None
 
+    @property
+    def page(self) -> bool:
+        """Whether the file is a page, which the command writes that was told to."""
+        return self.file is not None and form_of(self.file, "html") == "html"
+
     def give(
         self,
         records: Records,
         tables: Sequence[Table] | None = None,
         *,
+        read: Records | None = None,
+        write_page: Callable[[Path], None] | None = None,
         failed: bool = False,
         failures: list[str] | None = None,
     ) -> str:
@@ -106,6 +132,8 @@ class Destination:
         Args:
             records: Annotations or predictions.
             tables: What to show as tables instead of every moment.
+            read: What subtitles hold instead, which people read as they do tables.
+            write_page: Writes the file that is a `page`.
             failed: Not one could be made: the file is left as it was.
             failures: Takes why the file cannot be written, for a batch that has more to say.
         """
@@ -122,12 +150,17 @@ class Destination:
             ]
             table(("query", "video", "start", "end", "score", "sentence"), rows)
         elif self.form is not None:
-            write_text(STANDARD, moments_text(records, self.form))
+            write_text(STANDARD, moments_text(_of(self.form, records, read), self.form))
         if failed:
             leave(self.file)
         elif self.file is not None:  # last: what is shown is not lost where this fails
             try:
-                places = [str(path) for path in write_moments(self.file, records)]
+                if write_page is not None and self.page:
+                    write_page(self.file)
+                    places = [str(self.file)]
+                else:
+                    own = _of(form_of(self.file), records, read)
+                    places = [str(path) for path in write_moments(self.file, own)]
             except ITEM_ERRORS as error:
                 if failures is None:
                     raise
@@ -135,7 +168,9 @@ class Destination:
         return ", ".join([*places, *(["stdout"] if self.form else [])])
 
 
-def destination(output: Path | None, form: str | None, default: str | None = None) -> Destination:
+def destination(
+    output: Path | None, form: str | None, default: str | None = None, *, page: bool = False
+) -> Destination:
     """Return where `-o` and `--format` want records, before any work is done for them.
 
     Args:
@@ -143,6 +178,7 @@ def destination(output: Path | None, form: str | None, default: str | None = Non
         form: For stdout; `-o -` alone means "jsonl".
         default: The file where neither is given; None for a command that always shows something,
             a table unless it is told otherwise.
+        page: The command can write the file as a page, too.
 
     Raises:
         ZsvgError: The name of the file says no form, or is that of a folder.
@@ -150,7 +186,7 @@ def destination(output: Path | None, form: str | None, default: str | None = Non
     if str(output) == STANDARD:
         return Destination(file=None, form=form or "jsonl")
     if output is not None:
-        form_of(output)
+        form_of(output, *(("html",) if page else ()))
         check_output(output)
     if default is None:
         return Destination(file=output, form=form or "table")
@@ -161,4 +197,8 @@ def destination(output: Path | None, form: str | None, default: str | None = Non
 
 def _times(moment: tuple[float, float, float | None, str]) -> tuple[str, str, str]:
     start, end, score, _ = moment
-    return f"{start:.2f}", f"{end:.2f}", "-" if score is None else f"{score:.3f}"
+    return hms(start), hms(end), "-" if score is None else f"{score:.3f}"
+
+
+def _of(form: str, records: Records, read: Records | None) -> Records:
+    return read if read is not None and form in SUBTITLES else records

@@ -17,11 +17,7 @@ from zsvg.microworld.domains import LOOKS
 from zsvg.microworld.meaning import Meaning, Noun, holds, read
 from zsvg.microworld.script import Distractor, Event, Scene, Thing
 from zsvg.microworld.world import plan_video, truth, write_world
-<<<<<<< HEAD
-from zsvg.ranking import EVERYDAY, best_moments, by_fit, fit
-=======
-from zsvg.ranking import best_moments, by_fit, distinct
->>>>>>> 3123e19f415be4dba6cfe8fbcdc1a9d8db4f96f8
+from zsvg.ranking import EVERYDAY, best_moments, by_fit, distinct, fit
 from zsvg.records import Prediction
 from zsvg.video import find_videos
 from zsvg.writers import hms

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from zsvg.heads import HeadInputs
-from zsvg.heads.encoder import Encoder
+from zsvg.heads.encoder import Encoder, Truth
 from zsvg.heads.kinds import make_head
 from zsvg.pseudo.proposals import ProposalOptions, propose
 from zsvg.records import Annotation
@@ -106,7 +106,9 @@ def train(sampler: Sampler, width: int, seed: int, kind: str) -> Encoder:
             centres = inputs["centres"][row, : len(s.rows)]
             for start, end in s.windows:
                 inside[row, : len(s.rows)] |= (centres > start) & (centres < end)
-        loss = sum(head.loss(head(**inputs, target=target), target, inside).values())
+        loss = sum(
+            head.loss(head(**inputs, target=target), Truth(target=target, inside=inside)).values()
+        )
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)

@@ -16,6 +16,7 @@ from zsvg.backbones.clip import load_backbone
 from zsvg.cli import app
 from zsvg.errors import RecipeError
 from zsvg.heads.boundaries import all_pairs, best_pairs
+from zsvg.heads.encoder import Truth
 from zsvg.heads.kinds import HEADS, describe_head, make_head
 from zsvg.heads.layers import coarse
 from zsvg.heads.moment_map import _Grid, _MaskedConv, sparse_cells, stack_clips
@@ -64,7 +65,7 @@ def close(first, second):
 
 
 def total(head, inputs, target, **about):
-    return sum(head.loss(head(**inputs, target=target), target, **about).values())
+    return sum(head.loss(head(**inputs, target=target), Truth(target=target, **about)).values())
 
 
 # ---- every kind ---------------------------------------------------------------------------------
@@ -147,11 +148,15 @@ class TestEveryHead:
     def test_weights_of_samples_weigh_their_losses(self, kind):
         head, inputs = make(kind), make_inputs()
         output = head(**inputs, target=TARGET)
-        singly = [head.loss(output, TARGET, weight=torch.eye(3)[row])["inside"] for row in range(3)]
+
+        def losses_by(weight):
+            return head.loss(output, Truth(target=TARGET, weight=weight))
+
+        singly = [losses_by(torch.eye(3)[row])["inside"] for row in range(3)]
         weight = torch.tensor([2.0, 0.0, 0.5])
-        losses = head.loss(output, TARGET, weight=weight)
+        losses = losses_by(weight)
         close(losses["inside"], 2 * singly[0] + 0.5 * singly[2])
-        nothing = head.loss(output, TARGET, weight=torch.zeros(3))
+        nothing = losses_by(torch.zeros(3))
         assert all(value == 0 for value in nothing.values())
         assert set(nothing) == set(losses) == set(history_terms(kind))
 
@@ -159,11 +164,12 @@ class TestEveryHead:
         """What is exchanged is all that the loss needs of samples elsewhere."""
         head, inputs = make(kind), rows(make_inputs(), torch.tensor([0, 1, 2, 1]))
         target = torch.cat((TARGET, TARGET[:1]))
-        whole = head.loss(head(**inputs, target=target), target)
+        whole = head.loss(head(**inputs, target=target), Truth(target=target))
         halves = [slice(0, 2), slice(2, 4)]
         outputs = [head(**rows(inputs, half), target=target[half]) for half in halves]
         parts = [
-            head.loss(outputs[i], target[halves[i]], away=outputs[1 - i].exchanged) for i in (0, 1)
+            head.loss(outputs[i], Truth(target=target[halves[i]], away=outputs[1 - i].exchanged))
+            for i in (0, 1)
         ]
         for name, value in whole.items():
             close((parts[0][name] + parts[1][name]) / 2, value)
@@ -200,7 +206,7 @@ class TestEveryHead:
         with torch.enable_grad():
             with torch.autocast("cpu", torch.bfloat16):
                 output = head(**inputs, target=TARGET)
-            sum(head.loss(output, TARGET).values()).backward()
+            sum(head.loss(output, Truth(target=TARGET)).values()).backward()
         assert all(torch.isfinite(p.grad).all() for p in head.parameters())
 
     @torch.no_grad()

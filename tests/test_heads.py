@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from zsvg.heads.encoder import Encoded
+from zsvg.heads.encoder import Encoded, Truth
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
 from zsvg.heads.runs import RunFit, find_runs, overlap
 from zsvg.losses import (
@@ -156,7 +156,7 @@ def test_padding_does_not_change_gradients():
             filler = torch.zeros(1, extra, *value.shape[2:], dtype=value.dtype)
             padded[name] = torch.cat((value, filler), 1)
         head.zero_grad()
-        sum(head.loss(head(**padded, target=target), target).values()).backward()
+        sum(head.loss(head(**padded, target=target), Truth(target=target)).values()).backward()
         gradients.append({n: p.grad.clone() for n, p in head.named_parameters()})
     for name, value in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], value, atol=1e-5, rtol=1e-3)
@@ -165,7 +165,7 @@ def test_padding_does_not_change_gradients():
 def test_every_parameter_gets_a_gradient():
     head, inputs = make_head().train(), make_inputs()
     target = torch.tensor([[0.2, 0.6]]).expand(3, 2)
-    sum(head.loss(head(**inputs, target=target), target).values()).backward()
+    sum(head.loss(head(**inputs, target=target), Truth(target=target)).values()).backward()
     # Several processes wait for the gradient of every parameter.
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
 
@@ -406,7 +406,7 @@ def fit(items, steps, rate=4e-3):
             group["lr"] = rate * min(1.0, (step + 1) / 20, 2 * (1 - step / steps))
         inputs, target = batch([items[i] for i in rng.permutation(len(items))[:16]])
         optimizer.zero_grad()
-        sum(head.loss(head(**inputs, target=target), target).values()).backward()
+        sum(head.loss(head(**inputs, target=target), Truth(target=target)).values()).backward()
         optimizer.step()
     return head.eval()
 

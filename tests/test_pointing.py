@@ -11,6 +11,7 @@ from test_tuner_matrix import siglip_tokens
 
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import BackboneError, RecipeError
+from zsvg.heads.encoder import Truth
 from zsvg.heads.pointing import PointingConfig, PointingHead
 from zsvg.tuners import POINTS, PromptConfig, prompt_config_for
 from zsvg.tuners.suffix import make_suffix
@@ -164,7 +165,7 @@ def test_both_points_get_a_gradient():
     head, inputs = make_pointing(), make_inputs()
     inputs["points"] = inputs["points"].clone().requires_grad_()
     target = torch.tensor([[0.2, 0.5], [0.1, 0.4], [0.0, 0.6]])
-    sum(head.loss(head(**inputs, target=target), target).values()).backward()
+    sum(head.loss(head(**inputs, target=target), Truth(target=target)).values()).backward()
     assert (inputs["points"].grad.abs().sum(-1) > 0).all()
 
 

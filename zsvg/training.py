@@ -33,6 +33,7 @@ from zsvg.denoising import denoised, describe_round
 from zsvg.errors import ZsvgError
 from zsvg.examples import Example, collate, draw
 from zsvg.files import sha256_json
+from zsvg.heads.encoder import Truth
 from zsvg.moments import iou
 from zsvg.network import GroundingNetwork
 from zsvg.together import accelerated, average_gradients, samples_away, start_alike
@@ -157,9 +158,13 @@ def _train(
                 device.type, torch.bfloat16, enabled=options.mixed_precision == "bf16"
             ):
                 output = network(batch, teacher=True)
-            terms = network.head.loss(
-                output, batch.target, batch.inside, batch.weight, samples_away(output, accelerator)
+            truth = Truth(
+                target=batch.target,
+                inside=batch.inside,
+                weight=batch.weight,
+                away=samples_away(output, accelerator),
             )
+            terms = network.head.loss(output, truth)
             accelerator.backward(sum(terms.values()) / options.accumulation)
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0.0) + value.detach() / options.accumulation

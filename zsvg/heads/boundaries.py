@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zsvg.heads import HeadOutput
-from zsvg.heads.encoder import Encoded, Encoder, HeadConfig
+from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Truth
 from zsvg.heads.layers import quiet_mlp
-from zsvg.heads.spans import around, clip_edges, span_iou, suppress, take
+from zsvg.heads.spans import clip_edges, span_iou, suppress, take
 from zsvg.losses import distribution_loss
 
 _NEVER = 1e6  # taken from the score of what is no candidate; finite, as gradients pass through
@@ -100,14 +100,7 @@ class SpanHead(Encoder):
         logits: Tensor = self.borders(seen.x + seen.x * seen.query[:, None]).float()
         return logits
 
-    def loss(
-        self,
-        output: HeadOutput,
-        target: Tensor,
-        inside: Tensor | None = None,
-        weight: Tensor | None = None,
-        away: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def loss(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:
         """Where the moment starts and ends, and where frames belong.
 
         Returns:
@@ -116,8 +109,7 @@ class SpanHead(Encoder):
         if not isinstance(output, SpanOutput):
             raise ValueError(f"the loss needs a SpanHead's output, not {type(output).__name__}")
         mask, centres = output.frame_mask, output.centres
-        true = around(target, centres, mask)
-        inside = true if inside is None else inside
+        target, true, inside = truth.target, truth.target_frames(output), truth.true_frames(output)
         edges = clip_edges(centres, mask)
         length = (target[:, 1:] - target[:, :1]).float()
         width = (edges[..., 1] - edges[..., 0]).masked_fill(~mask, 0.0).amax(-1, keepdim=True)
@@ -132,10 +124,12 @@ class SpanHead(Encoder):
         other = _NEVER * (inside & ~true)
         scores = output.opens - other, output.closes - other
         whole = all_pairs(*scores, mask)
-        pairs = distribution_loss((output.opens, output.closes), (starts, ends), whole, weight)
+        pairs = distribution_loss(
+            (output.opens, output.closes), (starts, ends), whole, truth.weight
+        )
         return {
             "span": self.config.span_weight * pairs,
-            **self.frame_losses(output, inside, weight),
+            **self.frame_losses(output, truth),
         }
 
 

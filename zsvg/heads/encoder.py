@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from zsvg.heads import HeadOutput
 from zsvg.heads.curves import CurveEncoder, similarity_curves, standardise
 from zsvg.heads.layers import Attention, Block, Residual, coarse, drop_channels, quiet_mlp
+from zsvg.heads.spans import around
 from zsvg.losses import attention_guidance_loss, inside_loss
 
 _TIME_OCTAVES = 4
@@ -83,6 +84,28 @@ class HeadConfig:
         for name in names:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} {getattr(self, name)} must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What B answers should have been; times are fractions of the duration."""
+
+    target: Tensor
+    """(B, 2) the moments that are asked for."""
+    inside: Tensor | None = None
+    """(B, T) bool frames of any true moment of the query; those of `target` when left out."""
+    weight: Tensor | None = None
+    """(B,) sample weights, mean about 1; 1 when left out."""
+    away: Tensor | None = None
+    """(N, M, D) what `HeadOutput.exchanged` is of the batch's samples in other processes."""
+
+    def target_frames(self, output: HeadOutput) -> Tensor:
+        """(B, T) bool frames of the moment that is asked for, at least one each."""
+        return around(self.target, output.centres, output.frame_mask)
+
+    def true_frames(self, output: HeadOutput) -> Tensor:
+        """(B, T) bool frames of any true moment."""
+        return self.target_frames(output) if self.inside is None else self.inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,30 +198,18 @@ class Encoder(nn.Module, ABC):
         """Read moments from what was seen."""
 
     @abstractmethod
-    def loss(
-        self,
-        output: HeadOutput,
-        target: Tensor,
-        inside: Tensor | None = None,
-        weight: Tensor | None = None,
-        away: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def loss(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:
         """Return named scalar losses, already weighted; training minimises their sum.
 
         Args:
             output: of a forward call with the same target.
-            target: (B, 2) true moments in [0, 1].
-            inside: (B, T) bool frames of any true moment; taken from `target` when left out.
-            weight: (B,) sample weights, mean about 1.
-            away: (N, M, D) what `HeadOutput.exchanged` is of the batch's samples in other
-                processes.
+            truth: what the answers should have been.
         """
 
-    def frame_losses(
-        self, output: HeadOutput, inside: Tensor, weight: Tensor | None
-    ) -> dict[str, Tensor]:
-        """Which frames belong (B, T): "guidance" and "inside", weighted."""
-        config, given = self.config, (output.logits, output.frame_mask, inside)
+    def frame_losses(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:
+        """Which frames belong: "guidance" and "inside", weighted."""
+        config, weight = self.config, truth.weight
+        given = output.logits, output.frame_mask, truth.true_frames(output)
         return {
             "guidance": config.guidance_weight * attention_guidance_loss(*given, weight=weight),
             "inside": config.inside_weight * inside_loss(*given, weight=weight),

@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zsvg.heads import HeadOutput
-from zsvg.heads.encoder import Encoded, Encoder, HeadConfig
+from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Truth
 from zsvg.heads.layers import quiet_mlp
 from zsvg.heads.spans import (
-    around,
     average,
     certain,
     clip_edges,
@@ -129,14 +128,7 @@ class MapHead(Encoder):
             judged=judged,
         )
 
-    def loss(
-        self,
-        output: HeadOutput,
-        target: Tensor,
-        inside: Tensor | None = None,
-        weight: Tensor | None = None,
-        away: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def loss(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:
         """Which moments of the map are meant, and where frames belong.
 
         Returns:
@@ -144,17 +136,17 @@ class MapHead(Encoder):
         """
         if not isinstance(output, MapOutput):
             raise ValueError(f"the loss needs the output of a MapHead, not {type(output).__name__}")
-        mask, centres = output.frame_mask, output.centres
-        inside = around(target, centres, mask) if inside is None else inside
-        edges, shared = clip_edges(centres, mask), span_iou(output.cells, target[:, None].float())
+        config, edges = self.config, clip_edges(output.centres, output.frame_mask)
+        shared = span_iou(output.cells, truth.target[:, None].float())
+        inside = truth.true_frames(output)
         right = torch.cat([_inside(grid, edges, inside) for grid in self.grids], -1)
-        counts = certain(shared, right)
         judged = scaled_iou_loss(
-            output.judged, shared, counts, low=self.config.low, high=self.config.high, weight=weight
-        )
+            output.judged, shared, certain(shared, right),
+            low=config.low, high=config.high, weight=truth.weight,
+        )  # fmt: skip
         return {
-            "map": self.config.map_weight * judged / len(output.cells),
-            **self.frame_losses(output, inside, weight),
+            "map": config.map_weight * judged / len(output.cells),
+            **self.frame_losses(output, truth),
         }
 
     def _judge(self, seen: Encoded, edges: Tensor, grid: _Grid) -> Tensor:

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from zsvg.heads import HeadOutput
-from zsvg.heads.encoder import Encoded, Encoder, HeadConfig
+from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Truth
 from zsvg.heads.layers import Attention, quiet_mlp
 from zsvg.heads.runs import find_runs
 from zsvg.heads.spans import (
-    around,
     clip_edges,
     coverage,
     expected_iou,
@@ -121,14 +120,7 @@ class SetHead(Encoder):
             exists=exists,
         )
 
-    def loss(
-        self,
-        output: HeadOutput,
-        target: Tensor,
-        inside: Tensor | None = None,
-        weight: Tensor | None = None,
-        away: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def loss(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:
         """How far matched queries are from their moments, which queries are moments, and frames.
 
         Returns:
@@ -136,15 +128,14 @@ class SetHead(Encoder):
         """
         if not isinstance(output, SetOutput):
             raise ValueError(f"the loss needs a SetHead's output, not {type(output).__name__}")
-        config, mask = self.config, output.frame_mask
-        inside = around(target, output.centres, mask) if inside is None else inside
-        true = true_moments(target, inside, clip_edges(output.centres, mask))
+        config, edges = self.config, clip_edges(output.centres, output.frame_mask)
+        true = true_moments(truth.target, truth.true_frames(output), edges)
         losses: dict[str, Tensor] = {}
         for guess in output.guesses:
             chosen, moments = self._match(guess, output.exists, true)
             terms = set_loss(
                 guess.spans, guess.logits, chosen, moments, output.exists,
-                background=config.background_weight, weight=weight,
+                background=config.background_weight, weight=truth.weight,
             )  # fmt: skip
             for name, value in terms.items():
                 losses[name] = losses.get(name, 0.0) + value / len(output.guesses)
@@ -152,7 +143,7 @@ class SetHead(Encoder):
         scale["class"] = config.class_weight
         return {
             **{name: scale[name] * value for name, value in losses.items()},
-            **self.frame_losses(output, inside, weight),
+            **self.frame_losses(output, truth),
         }
 
     def _places(self, seen: Encoded, edges: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zsvg.heads import HeadOutput
-from zsvg.heads.encoder import Encoded, Encoder, HeadConfig
+from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Truth
 from zsvg.heads.layers import quiet_mlp
 from zsvg.heads.runs import RunFit, Runs, find_runs, overlap
 from zsvg.heads.spans import SOME, around
@@ -113,14 +113,7 @@ class AttentionRegressionHead(Encoder):
             query=seen.pooled,
         )
 
-    def loss(
-        self,
-        output: HeadOutput,
-        target: Tensor,
-        inside: Tensor | None = None,
-        weight: Tensor | None = None,
-        away: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def loss(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:
         """Span regression, where frames belong, which run is meant, and which query a run has.
 
         Returns:
@@ -131,9 +124,8 @@ class AttentionRegressionHead(Encoder):
         """
         if not isinstance(output, RegressionOutput) or output.summary is None:
             raise ValueError("the loss needs the output of a forward call with the target")
-        config, mask, runs = self.config, output.frame_mask, output.runs
-        true = around(target, output.centres, mask)
-        inside = true if inside is None else inside
+        config, runs, weight = self.config, output.runs, truth.weight
+        true, inside = truth.target_frames(output), truth.true_frames(output)
         shared = overlap(runs.masks, true)
         # A run in another true moment of the same query is neither right nor wrong.
         length = runs.masks.sum(-1)
@@ -141,12 +133,13 @@ class AttentionRegressionHead(Encoder):
         counts = (length > 0) & ((shared > SOME) | ~right_too)
         wrong = runs.fit.masked_fill(~counts | (shared > SOME), -torch.inf)
         contrast = contrast_loss(
-            output.summary, output.query, wrong, self.fit.scale.exp(), weight=weight, away=away
-        )
+            output.summary, output.query, wrong, self.fit.scale.exp(),
+            weight=weight, away=truth.away,
+        )  # fmt: skip
         rank = scaled_iou_loss(runs.logits, shared, counts, weight=weight)
         return {
-            "span": span_loss(output.moments[:, 0], target, weight=weight),
-            **self.frame_losses(output, inside, weight),
+            "span": span_loss(output.moments[:, 0], truth.target, weight=weight),
+            **self.frame_losses(output, truth),
             "rank": config.rank_weight * rank,
             "contrast": config.contrast_weight * contrast,
         }

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from zsvg.heads import HeadOutput
-from zsvg.heads.encoder import Encoded, Encoder, HeadConfig
+from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Truth
 from zsvg.heads.layers import drop_channels, quiet_mlp
 from zsvg.heads.spans import (
-    around,
     average,
     certain,
     clip_edges,
@@ -145,14 +144,7 @@ class WindowsHead(Encoder):
             query=None if target is None else seen.pooled,
         )
 
-    def loss(
-        self,
-        output: HeadOutput,
-        target: Tensor,
-        inside: Tensor | None = None,
-        weight: Tensor | None = None,
-        away: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def loss(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:
         """Which clip a sentence describes, which window is meant, and where its borders belong.
 
         Returns:
@@ -163,9 +155,9 @@ class WindowsHead(Encoder):
         """
         if not isinstance(output, WindowsOutput) or output.clips is None or output.query is None:
             raise ValueError("the loss needs the output of a forward call with the target")
-        config, mask = self.config, output.frame_mask
-        inside = around(target, output.centres, mask) if inside is None else inside
-        cover = coverage(output.windows, clip_edges(output.centres, mask))
+        config, target, weight = self.config, truth.target, truth.weight
+        inside, away = truth.true_frames(output), truth.away
+        cover = coverage(output.windows, clip_edges(output.centres, output.frame_mask))
         shared = span_iou(output.windows, target[:, None].float())
         counts = certain(shared, average(cover, inside[..., None]).squeeze(-1))
         # As in CTRL, and the best one in any case.
@@ -185,7 +177,7 @@ class WindowsHead(Encoder):
             "align": config.align_weight * alignment_loss(fit, same, weight=weight),
             "rank": config.rank_weight * rank,
             "offset": config.offset_weight * offset,
-            **self.frame_losses(output, inside, weight),
+            **self.frame_losses(output, truth),
         }
 
     def _fit(self, clips: Tensor, queries: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import inspect
 import logging
 import os
@@ -113,6 +115,8 @@ def root(
 
 def main() -> None:
     """Run the command line; errors that a user can act on are one line."""
+    # What the imports made is not looked through once more, only to be given up: a second of work.
+    atexit.register(gc.freeze)
     with logs():
         try:
             app()

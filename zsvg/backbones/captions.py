@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from zsvg.backbones.clip import TextStates, pick_device
+from zsvg.backbones.names import PREFIX
 from zsvg.errors import BackboneError, RecordError
 from zsvg.features import FrameFeatures
 from zsvg.files import sha256_json, sha256_tensors
@@ -25,7 +26,6 @@ from zsvg.files import sha256_json, sha256_tensors
 if TYPE_CHECKING:
     from zsvg.backbones.captioner import Captioner
 
-PREFIX = "captions:"
 CLIP_SECONDS = 2.0
 """Length of a clip in caption files that number their clips, as QVHighlights' clips are."""
 _TFIDF_WIDTH = 4096
@@ -231,13 +231,6 @@ class CaptionTrack:
     def duration(self) -> float:
         """Seconds that the captions cover."""
         return len(self.captions) * self.seconds
-
-
-def find_captions(folder_or_file: str | Path) -> dict[str, Path]:
-    """Map video names to caption files (.jsonl), sorted; empty where there are none."""
-    given = Path(folder_or_file)
-    files = sorted(given.glob("[!.]*.jsonl")) if given.is_dir() else [given]
-    return {file.stem: file for file in files if file.suffix == ".jsonl"}
 
 
 def read_captions(path: str | Path, *, seconds: float = CLIP_SECONDS) -> CaptionTrack:

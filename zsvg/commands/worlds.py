@@ -172,8 +172,9 @@ def demo(
 
 def _models(names: list[str], device: str | None, allow_download: bool) -> Any:
     """Load one model, or two by their names, on one backbone where they have the same."""
+    from zsvg.backbones.names import MANIFEST
     from zsvg.grounder import load
-    from zsvg.model_folder import MANIFEST, read_manifest
+    from zsvg.model_folder import read_manifest
     from zsvg.resources import demo_module
 
     first = load(names[0], device, allow_download=allow_download)

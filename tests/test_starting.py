@@ -1,0 +1,137 @@
+"""How commands begin: errors before torch is imported, and first of all what is loaded."""
+
+from __future__ import annotations
+
+import os
+import pty
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import HANG, run_python, started
+from zsvg.backbones import names
+from zsvg.errors import BackboneError, ModelFolderError
+
+HEAVY = ("torch", "open_clip", "transformers", "peft", "accelerate", "sklearn")
+
+# Runs a command as `zsvg` does, and tells what it had imported at its end.
+_IMPORTS = f"""
+import atexit, sys
+atexit.register(lambda: print("HEAVY", *[m for m in {HEAVY} if m in sys.modules], file=sys.stderr))
+from zsvg.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def places(tmp_path: Path, small_video: Path) -> Path:
+    """A folder to run in: `v.mp4`, labels of it, and a folder that is no model."""
+    (tmp_path / "v.mp4").symlink_to(small_video)
+    (tmp_path / "folder").mkdir()
+    line = '{"qid": 1, "query": "a dog", "vid": "v", "duration": 4, "relevant_windows": [[0, 2]]}\n'
+    (tmp_path / "labels.jsonl").write_text(line)
+    return tmp_path
+
+
+WRONG = {
+    "ground none 'a dog' -m micro": "none: no such file or folder",
+    "ground none/*.mp4 'a dog' -m micro": "none/*.mp4: no file fits",
+    "ground folder 'a dog' -m micro": "folder: no video in this folder",
+    "ground v.mp4 'a dog' -m ./none": "unknown backbone './none'",
+    "ground v.mp4 'a dog' -m models/none": "unknown backbone 'models/none'",
+    "ground v.mp4 'a dog' -m local-dir:none": "local-dir:none",
+    "ground v.mp4 'a dog' -m folder": "folder: there is no zsvg.json",
+    "ground v.mp4 'a dog' -m Vit-B-32/x": "did you mean ViT-B-32/TAG",
+    "ground v.mp4 'a dog' -m micro -o none/": "none",
+    "predict none.jsonl --videos v.mp4 -m micro": "none.jsonl",
+    "predict labels.jsonl --videos none -m micro": "none: no such file or folder",
+    "predict labels.jsonl --videos v.mp4 -m none/": "unknown backbone 'none/'",
+    "tune none.jsonl --videos v.mp4 --backbone micro": "none.jsonl",
+    "tune labels.jsonl --videos none --backbone micro": "none: no such file or folder",
+    "tune labels.jsonl --videos v.mp4 --backbone ./none": "unknown backbone './none'",
+    "tune labels.jsonl --videos v.mp4 --backbone micro --recipe no.yaml": "no.yaml: no such recipe",
+    "pseudo-label none --backbone micro --captioner micro": "none: no such file or folder",
+    "pseudo-label v.mp4 --backbone none --captioner micro": "unknown backbone 'none'",
+    "pseudo-label v.mp4 --backbone micro --captioner ./none": "unknown captioner './none'",
+    "pseudo-label v.mp4 --backbone micro": "no captioner named",
+    "features none --backbone micro": "none: no such file or folder",
+    "features v.mp4 --backbone ./none": "unknown backbone './none'",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_what_is_wrong_is_told_before_torch_is_imported(places: Path, line: str) -> None:
+    arguments = [word.strip("'") for word in line.replace("'a dog'", "a_dog").split()]
+    done = run_python("-c", _IMPORTS, *arguments, cwd=places)
+    told, imported = done.stderr.splitlines()
+    assert (done.returncode, imported) == (1, "HEAVY"), done.stderr
+    assert told.startswith("error: ")
+    assert WRONG[line] in told
+
+
+def test_an_architecture_is_known_without_open_clip(monkeypatch) -> None:
+    import open_clip
+
+    assert names._shipped() == sorted(open_clip.list_models())
+    names.check_backbone("ViT-B-32/whatever")
+    with pytest.raises(BackboneError, match="unknown backbone"):
+        names.check_backbone("ViT-B-33/whatever")
+    monkeypatch.setattr(names, "find_spec", lambda _: None)  # it may keep them elsewhere one day
+    names.check_backbone("ViT-B-33/whatever")
+
+
+def test_a_folder_called_micro_is_no_model(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("micro").mkdir()
+    assert names.tuned_folder("micro") is None
+    with pytest.raises(ModelFolderError, match="micro: there is no zsvg"):
+        names.tuned_folder("./micro")
+    Path("micro", names.MANIFEST).write_text("{}")
+    assert names.tuned_folder("./micro") == Path("micro")
+    assert names.tuned_folder("micro") is None
+
+
+def on_a_terminal(*arguments: str | Path, cwd: Path) -> str:
+    """Return what a command shows whose stderr is a terminal."""
+    above, below = pty.openpty()
+    with started("-m", "zsvg", *arguments, cwd=cwd, stderr=below, stdout=below) as process:
+        os.close(below)
+        shown = b""
+        try:
+            while piece := os.read(above, 4096):
+                shown += piece
+        except OSError:  # how a terminal ends on Linux
+            pass
+        process.wait(HANG)
+    os.close(above)
+    return shown.decode().replace("\r\n", "\n")
+
+
+def test_a_terminal_is_told_at_once_what_is_loaded(places: Path, tiny_clip_folder: Path) -> None:
+    model = f"local-dir:{tiny_clip_folder}"
+    line = ("ground", "v.mp4", "a dog", "-m", model, "--cache", "cache")
+    shown = on_a_terminal(*line, cwd=places)
+    assert shown.startswith(f"loading {model} ...\n")
+    assert shown.count("loading ") == 1
+    again = run_python("-m", "zsvg", *line, cwd=places)  # pipes are told nothing
+    assert (again.returncode, again.stderr) == (0, "")
+
+
+def test_the_first_line_waits_for_no_large_import(places: Path, tiny_clip_folder: Path) -> None:
+    code = f"""
+import sys
+class Terminal:
+    def isatty(self): return True
+    def write(self, text):
+        heavy = [m for m in {(*HEAVY, "numpy", "av", "rich")} if m in sys.modules]
+        if text.startswith("loading "): print(text.strip(), *heavy, flush=True)
+    def flush(self): pass
+sys.stderr = Terminal()
+from zsvg.cli import main
+main()
+"""
+    model = f"local-dir:{tiny_clip_folder}"
+    told = run_python(
+        "-c", code, "ground", "v.mp4", "a dog", "-m", model, "-o", "o.csv", cwd=places
+    )
+    assert told.stdout.splitlines()[0] == f"loading {model} ..."

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from zsvg.backbones.frozen import adapters_asleep
 from zsvg.backbones.names import check_backbone
+from zsvg.backbones.unfilled import unfilled
 from zsvg.errors import BackboneError
 from zsvg.files import sha256_json, sha256_tensors
 
@@ -277,14 +278,15 @@ def load_backbone(name: str | None, device: str | torch.device | None = None) ->
         quick_gelu = bool(
             (open_clip.get_pretrained_cfg(architecture, tag or "") or {}).get("quick_gelu")
         )
-        model = open_clip.create_model(
-            architecture,
-            pretrained=tag,
-            device=chosen,
-            force_custom_text=True,
-            force_quick_gelu=quick_gelu,
-            require_pretrained=True,
-        )
+        with unfilled():  # a checkpoint that lacks a weight is refused
+            model = open_clip.create_model(
+                architecture,
+                pretrained=tag,
+                device=chosen,
+                force_custom_text=True,
+                force_quick_gelu=quick_gelu,
+                require_pretrained=True,
+            )
         tokenizer = open_clip.get_tokenizer(architecture)
     except Exception as error:  # open_clip, hub and safetensors raise a dozen unrelated types
         reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HANG, run_python, started
+from tests.conftest import HANG, environment, run_python, started
 from zsvg.backbones import names
 from zsvg.errors import BackboneError, ModelFolderError
 
@@ -53,7 +53,7 @@ WRONG = {
     "pseudo-label none --backbone micro --captioner micro": "none: no such file or folder",
     "pseudo-label v.mp4 --backbone none --captioner micro": "unknown backbone 'none'",
     "pseudo-label v.mp4 --backbone micro --captioner ./none": "unknown captioner './none'",
-    "pseudo-label v.mp4 --backbone micro": "no captioner named",
+    "pseudo-label v.mp4 --backbone micro": "no captioner is named (--captioner, $ZSVG_CAPTIONER)",
     "features none --backbone micro": "none: no such file or folder",
     "features v.mp4 --backbone ./none": "unknown backbone './none'",
 }
@@ -135,3 +135,42 @@ main()
         "-c", code, "ground", "v.mp4", "a dog", "-m", model, "-o", "o.csv", cwd=places
     )
     assert told.stdout.splitlines()[0] == f"loading {model} ..."
+
+
+def test_the_model_may_be_named_by_a_variable(places: Path, tiny_clip_folder: Path) -> None:
+    model = f"local-dir:{tiny_clip_folder}"
+    line = ("-m", "zsvg", "ground", "v.mp4", "a dog", "--format", "json", "--cache", "cache")
+    named = run_python(*line, "--model", model, cwd=places)
+    by_variable = run_python(*line, cwd=places, env=environment(ZSVG_MODEL=model))
+    assert named.returncode == by_variable.returncode == 0, by_variable.stderr
+    assert by_variable.stdout == named.stdout != ""
+    # What stands in the line comes first.
+    both = run_python(*line, "-m", "./none", cwd=places, env=environment(ZSVG_MODEL=model))
+    assert (both.returncode, "'./none'" in both.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("command", ["ground v.mp4 dog", "predict labels.jsonl --videos v.mp4"])
+def test_no_model_is_chosen_for_anybody(places: Path, command: str) -> None:
+    for empty in ({}, {"ZSVG_MODEL": ""}):
+        done = run_python("-c", _IMPORTS, *command.split(), cwd=places, env=environment(**empty))
+        assert done.returncode == 2
+        (line,) = [line for line in done.stderr.splitlines() if "Missing" in line]
+        assert "'--model' / '-m' (env var: 'ZSVG_MODEL')" in line
+        assert done.stderr.splitlines()[-1] == "HEAVY"
+
+
+def test_the_captioner_may_be_named_by_a_variable(places: Path) -> None:
+    line = ("-m", "zsvg", "pseudo-label", "v.mp4", "--backbone", "micro", "-o", "o.jsonl")
+    wrong = run_python(*line, cwd=places, env=environment(ZSVG_CAPTIONER="./none"))
+    assert (wrong.returncode, "unknown captioner './none'" in wrong.stderr) == (1, True)
+    # It is not for ready captions, and no mistake there.
+    (places / "captions").mkdir()
+    text = (
+        '{"clip": 0, "caption": "a dog runs"}\n{"clip": 1, "caption": "a cat sleeps on a chair"}\n'
+    )
+    (places / "captions" / "v.jsonl").write_text(text)
+    ready = ("-m", "zsvg", "pseudo-label", "captions", "--backbone", "captions:tfidf")
+    done = run_python(*ready, cwd=places, env=environment(ZSVG_CAPTIONER="./none"))
+    assert done.returncode == 0, done.stderr
+    given = run_python(*ready, "--captioner", "micro", cwd=places)
+    assert (given.returncode, "--captioner micro has no meaning" in given.stderr) == (1, True)

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from zsvg.commands.options import Verbose
 from zsvg.commands.prompts import prompts
 from zsvg.commands.usage import Commands, WithSentences
 from zsvg.errors import ZsvgError, told
+from zsvg.strangers import watching
 from zsvg.terminal import logs, say
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -69,7 +71,8 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def command(*, verbose: int, **options: Any) -> None:
         try:
-            function(**options)
+            with nullcontext() if function is worlds.demo else watching():  # its page says so
+                function(**options)
         except KeyboardInterrupt:
             say("stopped; the same command continues")
             raise typer.Exit(130) from None

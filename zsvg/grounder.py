@@ -397,6 +397,7 @@ class _PromptedEncoder:
     def __init__(self, grounder: Grounder) -> None:
         backbone = grounder.backbone
         self.grounder = grounder
+        self.name = backbone.name
         self.fingerprint = grounder.encoder
         self.precision = backbone.precision
         self.image_size = backbone.image_size

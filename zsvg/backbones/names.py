@@ -100,8 +100,8 @@ def check_captioner(name: str | None) -> None:
     """
     if name is None:
         raise BackboneError(
-            f"no captioner named; try {CAPTIONER} (download about 990 MB), or micro, which is "
-            "embedded and understands only microworld"
+            f"no captioner is named (--captioner, $ZSVG_CAPTIONER); try {CAPTIONER} (download "
+            "about 990 MB), or micro, which is embedded and understands only microworld"
         )
     bare = name.removeprefix("local-dir:")
     hub = name.count("/") == 1 and not name.startswith(("local-dir:", "/", ".", "~"))

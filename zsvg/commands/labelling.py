@@ -113,6 +113,7 @@ def pseudo_label(
     captioner: Annotated[
         str | None,
         typer.Option(
+            envvar="ZSVG_CAPTIONER",
             help="Frozen captioner: micro, a hub id, or a folder.",
             autocompletion=completion.captioners,
         ),
@@ -210,7 +211,8 @@ def pseudo_label(
         check_tagger(options.queries, words)
         check_sampling(fps, framing)
     if tracks:
-        unused = {"--captioner": captioner, "--samples": samples, "--view": view, "--cache": cache}
+        own = None if captioner == os.environ.get("ZSVG_CAPTIONER") else captioner
+        unused = {"--captioner": own, "--samples": samples, "--view": view, "--cache": cache}
         label_from_captions(
             tracks, str(backbone), output, options, seed, words, unused, dry_run, device
         )

@@ -174,3 +174,46 @@ def test_the_captioner_may_be_named_by_a_variable(places: Path) -> None:
     assert done.returncode == 0, done.stderr
     given = run_python(*ready, "--captioner", "micro", cwd=places)
     assert (given.returncode, "--captioner micro has no meaning" in given.stderr) == (1, True)
+
+
+HUB = {"ViT-B-32/laion2b_s34b_b79k": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "hf-hub:o/n": "o/n"}
+
+
+@pytest.mark.parametrize("model", HUB)
+def test_what_cannot_be_downloaded_is_told_once_and_whole(places: Path, model: str) -> None:
+    own = environment(HF_HUB_OFFLINE="1", HF_HOME=str(places / "hub"))
+    done = run_python("-m", "zsvg", "ground", "v.mp4", "a dog", "-m", model, cwd=places, env=own)
+    assert done.stderr == (
+        f"error: backbone {model!r} cannot be loaded: {HUB[model]} is not on this machine, and "
+        "cannot be downloaded (HF_HUB_OFFLINE is set); check the name and the network, or give a "
+        "downloaded `local-dir:PATH`\n"
+    )
+    assert not any((places / "hub").rglob("*.safetensors"))
+
+
+def test_libraries_are_heard_with_v_and_once(places: Path) -> None:
+    own = environment(HF_HUB_OFFLINE="1", HF_HOME=str(places / "hub"))
+    line = ("-m", "zsvg", "ground", "-v", "v.mp4", "a dog", "-m", "ViT-B-32/laion2b_s34b_b79k")
+    lines = run_python(*line, cwd=places, env=own).stderr.splitlines()
+    assert len(lines) == 2, lines
+    assert lines[0].startswith("error: Failed to download weights for tag 'laion2b_s34b_b79k'")
+
+
+def test_a_warning_of_python_is_one_line(places: Path, tiny_clip_folder: Path) -> None:
+    line = ("-m", "zsvg", "ground", "v.mp4", "dog " * 40, "-m", f"local-dir:{tiny_clip_folder}")
+    done = run_python(*line, "--cache", "cache", cwd=places)
+    assert done.returncode == 0
+    told = done.stderr.splitlines()
+    assert len(told) == 1, told
+    assert told[0].startswith("warning: text is cut to 24 tokens, the most that local-dir:")
+
+
+def test_a_reason_is_not_cut_inside_of_a_word() -> None:
+    from zsvg.errors import reason
+
+    assert reason(OSError("no\n such  file.")) == "no such file"
+    assert reason(OSError()) == "OSError"
+    shown = reason(RuntimeError("word " * 1000))
+    assert set(shown.removesuffix(" ...").split()) == {"word"}
+    assert shown.endswith(" ...")
+    assert len(shown) < 700

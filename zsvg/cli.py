@@ -70,6 +70,8 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def command(*, verbose: int, **options: Any) -> None:
+        # It warns in a dozen lines of a hub that is out of reach; -v, read before, shows them.
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         try:
             with nullcontext() if function is worlds.demo else watching():  # its page says so
                 function(**options)

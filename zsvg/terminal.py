@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -127,17 +128,33 @@ def logs() -> Iterator[None]:
     handler.setFormatter(_Form("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
     logger.propagate = False  # a package that sets up the root logger would show them again
+    # open_clip logs to the root, and Python's `logging` sets it up for that where nobody has: from
+    # then on libraries with handlers of their own are heard twice. What open_clip says of a failure
+    # is in the error too; -v shows it.
+    others = _Lines()
+    others.setFormatter(_Form())
+    others.addFilter(lambda record: record.name == "root" and logger.isEnabledFor(logging.INFO))
+    logging.getLogger().addHandler(others)
+    shown, warnings.showwarning = warnings.showwarning, _show_warning
     try:
         yield
     finally:
+        warnings.showwarning = shown
+        logging.getLogger().removeHandler(others)
         logger.removeHandler(handler)
         logger.setLevel(before[0])
         logger.propagate = before[1]
 
 
+def _show_warning(message: Warning | str, *_place: Any, **_more: Any) -> None:
+    """Show a warning of Python as one line; where in a library it was raised helps nobody."""
+    say(f"warning: {' '.join(str(message).split())}")
+
+
 def show_logs(verbosity: int) -> None:
     """Show within `logs` also other lines: 1 what is done, 2 or more every detail."""
     if verbosity > 0:
+        os.environ.setdefault("HF_HUB_VERBOSITY", "warning")
         level = logging.INFO if verbosity == 1 else logging.DEBUG
         logging.getLogger("zsvg").setLevel(level)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from zsvg.backbones.clip import TextStates, pick_device
 from zsvg.backbones.names import PREFIX
-from zsvg.errors import BackboneError, RecordError
+from zsvg.errors import BackboneError, RecordError, reason
 from zsvg.features import FrameFeatures
 from zsvg.files import sha256_json, sha256_tensors
 
@@ -178,10 +178,9 @@ class _Transformer:
         try:
             self._model = SentenceTransformer(name, device=str(device or pick_device()))
         except Exception as error:  # its loaders raise a dozen unrelated types
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise BackboneError(
-                f"sentence encoder {name!r} cannot be loaded: {reason}; give the folder of a "
-                "downloaded model, or captions:tfidf"
+                f"sentence encoder {name!r} cannot be loaded: {reason(error)}; give the folder of "
+                "a downloaded model, or captions:tfidf"
             ) from error
         self.width = int(self._model.get_embedding_dimension() or 0)
         self.fingerprint = _fingerprint(self._model)

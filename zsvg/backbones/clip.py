@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from zsvg.backbones.frozen import adapters_asleep
 from zsvg.backbones.names import check_backbone
 from zsvg.backbones.unfilled import unfilled
-from zsvg.errors import BackboneError
+from zsvg.errors import BackboneError, reason
 from zsvg.files import sha256_json, sha256_tensors
 
 _log = logging.getLogger(__name__)
@@ -289,11 +289,12 @@ def load_backbone(name: str | None, device: str | torch.device | None = None) ->
             )
         tokenizer = open_clip.get_tokenizer(architecture)
     except Exception as error:  # open_clip, hub and safetensors raise a dozen unrelated types
-        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
         way_out = "check the files in that folder"
         if not architecture.startswith("local-dir:"):
             way_out = "check the name and the network, or give a downloaded `local-dir:PATH`"
-        raise BackboneError(f"backbone {name!r} cannot be loaded: {reason}; {way_out}") from error
+        raise BackboneError(
+            f"backbone {name!r} cannot be loaded: {_why(str(name), error)}; {way_out}"
+        ) from error
     if quick_gelu:
         config = {**config, "quick_gelu": True}
     backbone = ClipBackbone(
@@ -301,6 +302,21 @@ def load_backbone(name: str | None, device: str | torch.device | None = None) ->
     )
     _log.info("backbone %s (%s) on %s", name, backbone.fingerprint[:12], chosen)
     return backbone
+
+
+def _why(name: str, error: Exception) -> str:
+    """Return why a backbone cannot be loaded: what is not here and cannot be had, or the error."""
+    from huggingface_hub import constants
+
+    from zsvg.offline import missing
+
+    if (wanted := missing(name)) is None:
+        return reason(error)
+    hub = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else reason(error)
+    return (
+        f"{wanted.repository} is not on this machine, and cannot be downloaded "
+        f"({hub.rpartition('Last error: ')[2]})"
+    )
 
 
 def pick_device() -> torch.device:

@@ -100,6 +100,7 @@ def main() -> None:
     kept = out / "folder.json"
     measured = json.loads(kept.read_text()) if kept.exists() else {}
     for name, model in models(out).items():
+        name = f"{name}, {options.videos} videos"
         if name in measured:
             continue
         rest = [SENTENCE, "--model", model, "--cache", str(out / "features")]
@@ -112,11 +113,12 @@ def main() -> None:
             {"one": quiet(zsvg("ground", one, *rest)), "all": quiet(zsvg("ground", folder, *rest))}
             for _ in range(options.runs)
         ]
-        measured[name] = {"first": first, "opened": opened, "read": read, "turns": turns}
+        measured[name] = {"videos": options.videos, "opened": opened, "read": read}
+        measured[name] |= {"first": first, "turns": turns}
         write_json(kept, measured)
     rows = []
     for name, found in measured.items():
-        turns, others = found["turns"], options.videos - 1
+        turns, others = found["turns"], found["videos"] - 1
         each = [
             [1e3 * (turn["all"][key] - turn["one"][key]) / others for turn in turns]
             for key in ("cpu", "wall")

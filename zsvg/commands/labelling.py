@@ -188,7 +188,7 @@ def pseudo_label(
     found = Videos({}) if tracks else find_videos(*videos)
     if not tracks:
         check_backbone(backbone)
-        if form != "features" and not dry_run:
+        if captioner is not None and form != "features" and not dry_run:
             check_captioner(captioner)
     with loading(str(backbone)):
         from zsvg.backbones.captioner import load_captioner
@@ -209,6 +209,8 @@ def pseudo_label(
             alike=alike,
         )
         check_tagger(options.queries, words)
+        if not tracks and options.queries.speaks and not dry_run:
+            check_captioner(captioner)
         check_sampling(fps, framing)
     if tracks:
         own = None if captioner == os.environ.get("ZSVG_CAPTIONER") else captioner

@@ -103,8 +103,8 @@ class _Form(_OneLine):
 def loading(name: str) -> Iterator[None]:
     """Tell a terminal what is loaded, while a block imports and loads it: that takes seconds.
 
-    The garbage collector rests meanwhile. Imports make a million objects that stay, and to look
-    through them again and again takes a fifth of the time.
+    The garbage collector rests meanwhile, and leaves out later what was made. Imports make a
+    million objects that stay, and to look through them again and again takes a fifth of the time.
     """
     # Of processes that torchrun started, one speaks; rich would come later than this line.
     if sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
@@ -115,6 +115,7 @@ def loading(name: str) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.freeze()
         if collecting:
             gc.enable()
 

@@ -33,10 +33,10 @@ from numpy.typing import NDArray
 
 from zsvg.backbones.captions import (
     CLIP_SECONDS,
-    find_captions,
     load_caption_backbone,
     read_captions,
 )
+from zsvg.finding import find_captions
 from zsvg.moments import iou, spans_to_mask
 from zsvg.pseudo.from_captions import label_captions
 from zsvg.pseudo.label import LabelOptions

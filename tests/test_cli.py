@@ -103,7 +103,9 @@ def test_unknown_captioner(refused, tiny_clip_folder: Path, videos: Path):
 
 
 def test_unknown_recipe_lists_the_shipped_ones(refused, videos: Path, labels: Path):
-    line = refused("tune", labels, "--videos", videos, "--recipe", "nonsense")
+    line = refused(
+        "tune", labels, "--videos", videos, "--backbone", "micro", "--recipe", "nonsense"
+    )
     assert "'nonsense'" in line
     assert "coop, " in line
 
@@ -124,13 +126,15 @@ def test_bad_recipe_file(
 ):
     recipe = tmp_path / "own.yaml"
     recipe.write_text(text, encoding="utf-8", errors="surrogateescape")
-    line = refused("tune", labels, "--videos", videos, "--recipe", recipe)
+    line = refused("tune", labels, "--videos", videos, "--backbone", "micro", "--recipe", recipe)
     assert line.startswith(str(recipe))
     assert named in line
 
 
 def test_missing_recipe_file(refused, videos: Path, labels: Path, tmp_path: Path):
-    line = refused("tune", labels, "--videos", videos, "--recipe", tmp_path / "own.yaml")
+    line = refused(
+        "tune", labels, "--videos", videos, "--backbone", "micro", "--recipe", tmp_path / "own.yaml"
+    )
     assert str(tmp_path / "own.yaml") in line
 
 

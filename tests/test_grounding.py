@@ -16,13 +16,14 @@ from peft import PeftModel
 import zsvg
 from zsvg import features
 from zsvg.backbones.clip import load_backbone
+from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ModelFolderError, RecipeError, RecordError, ZsvgError
 from zsvg.features import extract
 from zsvg.from_recipe import build_network
 from zsvg.grounder import Grounder
 from zsvg.metrics import evaluate
 from zsvg.microworld.world import truth, write_world
-from zsvg.model_folder import MANIFEST, detach_adapters
+from zsvg.model_folder import detach_adapters
 from zsvg.prediction import predict_all
 from zsvg.presence import calibrate, elsewhere
 from zsvg.ranking import EVERYDAY, fit

@@ -479,7 +479,7 @@ class TestCommand:
             (("--form", "rhyme"), "'rhyme'"),
             (("--alike", "2"), "alike"),
             (("--tagger", "nonsense"), "'nonsense'"),
-            (("--form", "composed"), "no captioner named"),
+            (("--form", "composed"), "no captioner is named"),
         ],
     )
     def test_errors_are_one_line(self, world, tmp_path, monkeypatch, more, named):

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from zsvg.backbones.captions import (
     encode_captions,
-    find_captions,
     load_caption_backbone,
     read_captions,
 )
 from zsvg.cli import app
+from zsvg.finding import find_captions
 from zsvg.moments import iou, spans_to_mask
 from zsvg.pseudo.from_captions import central, label_captions
 from zsvg.pseudo.label import default_options

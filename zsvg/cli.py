@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import inspect
 import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Annotated, Any
 
@@ -20,6 +23,7 @@ from zsvg.commands.options import Verbose
 from zsvg.commands.prompts import prompts
 from zsvg.commands.usage import Commands, WithSentences
 from zsvg.errors import ZsvgError, told
+from zsvg.strangers import watching
 from zsvg.terminal import logs, say
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -66,8 +70,11 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def command(*, verbose: int, **options: Any) -> None:
+        # It warns in a dozen lines of a hub that is out of reach; -v, read before, shows them.
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         try:
-            function(**options)
+            with nullcontext() if function is worlds.demo else watching():  # its page says so
+                function(**options)
         except KeyboardInterrupt:
             say("stopped; the same command continues")
             raise typer.Exit(130) from None
@@ -113,6 +120,8 @@ def root(
 
 def main() -> None:
     """Run the command line; errors that a user can act on are one line."""
+    # What the imports made is not looked through once more, only to be given up: a second of work.
+    atexit.register(gc.freeze)
     with logs():
         try:
             app()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dis
 import logging
+from textwrap import shorten
 
 _log = logging.getLogger(__name__)
 
+_LONG = 600  # letters; of a model that does not fit, torch names hundreds of weights
 _PACKAGES = ("zsvg", "demo")  # the second is the demo of a checkout
 
 
@@ -49,6 +51,12 @@ def failure(name: object, error: BaseException) -> str:
     """Return what is wrong with an item of a batch, on one line that names it."""
     text = told(error)
     return text if str(name) in text else f"{name}: {text}"
+
+
+def reason(error: BaseException) -> str:
+    """Return what a library says of an error, on one line; of a very long one the first words."""
+    said = " ".join(str(error).split()).rstrip(".")
+    return shorten(said, _LONG, placeholder=" ...") or type(error).__name__
 
 
 def told(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from zsvg.clock import Timeline, remember, timeline
 from zsvg.errors import VideoError, ZsvgError
 from zsvg.files import atomic_path, sha256_json
 from zsvg.hashes import video_hash
+from zsvg.strangers import note
 from zsvg.video import FrameSampler, Framing, VideoInfo, sample_frames
 
 if TYPE_CHECKING:
@@ -185,6 +186,7 @@ def extract(
             "duration": info.duration,
             "truncated_at": info.truncated_at,
             "timeline": timeline(path).to_json(),
+            "size": [info.width, info.height],
         }
         stored = features.astype(np.float16), times, fresh
         if file is not None:
@@ -195,6 +197,7 @@ def extract(
         _mark_used(file)
     sampler.close()
     half, times, meta = stored
+    note(path, backbone.name, meta.get("size"))  # files of version 0.1 know no size
     rows = half.astype(np.float32)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
     return FrameFeatures(

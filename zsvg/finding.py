@@ -1,4 +1,4 @@
-"""Which videos lie where, and what each is called."""
+"""Which videos, or captions of them, lie where, and what each is called."""
 
 from __future__ import annotations
 
@@ -80,6 +80,30 @@ def find_videos(*places: str | Path) -> Videos:
         kind = "no video in this folder" if len(places) == 1 else "no video there"
         raise VideoError(f"{where}: {kind}{more}")
     return Videos(named, unusable)
+
+
+def find_captions(folder_or_file: str | Path) -> dict[str, Path]:
+    """Map video names to caption files (.jsonl), sorted; empty where there are none."""
+    given = Path(folder_or_file)
+    files = sorted(given.glob("[!.]*.jsonl")) if given.is_dir() else [given]
+    return {file.stem: file for file in files if file.suffix == ".jsonl"}
+
+
+def find_readable(*places: str | Path, captions: bool) -> dict[str, Path]:
+    """Return vid -> file of videos, or of ready captions where those serve and there are any.
+
+    Args:
+        places: As of `find_videos`.
+        captions: Whether the model reads captions.
+
+    Raises:
+        VideoError: There is nothing of that kind.
+    """
+    if captions:
+        tracks = {vid: file for place in places for vid, file in find_captions(place).items()}
+        if tracks:
+            return tracks
+    return find_videos(*places)
 
 
 def _expand(places: Iterable[str | Path]) -> Iterator[Path]:

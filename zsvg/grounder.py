@@ -17,21 +17,20 @@ from numpy.typing import NDArray
 
 from zsvg.backbones.captions import (
     CLIP_SECONDS,
-    PREFIX,
     CaptionBackbone,
     encode_captions,
-    find_captions,
     load_caption_backbone,
     read_captions,
 )
 from zsvg.backbones.clip import ClipBackbone, TextStates, load_backbone
+from zsvg.backbones.names import MANIFEST, PREFIX, tuned_folder
 from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.features import FrameFeatures, extract
+from zsvg.finding import find_readable
 from zsvg.heads.long_videos import look
 from zsvg.heads.training_free import ScorerOptions, find_moments
 from zsvg.model_folder import (
     ADAPTER_FILE,
-    MANIFEST,
     attach_adapter,
     load_head,
     load_named,
@@ -39,7 +38,7 @@ from zsvg.model_folder import (
 )
 from zsvg.moments import Spans
 from zsvg.ranking import EVERYDAY, fit
-from zsvg.video import Framing, find_videos
+from zsvg.video import Framing
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -218,16 +217,12 @@ class Grounder:
         """Return vid -> file of what `encode` takes: videos, or ready captions where those serve.
 
         Args:
-            places: Files, folders and patterns, see `zsvg.video.find_videos`.
+            places: Files, folders and patterns, see `zsvg.finding.find_videos`.
 
         Raises:
             VideoError: There is nothing of that kind.
         """
-        if isinstance(self.backbone, CaptionBackbone):
-            tracks = {vid: file for place in places for vid, file in find_captions(place).items()}
-            if tracks:
-                return tracks
-        return find_videos(*places)
+        return find_readable(*places, captions=isinstance(self.backbone, CaptionBackbone))
 
     def encode(
         self,
@@ -413,6 +408,7 @@ class _PromptedEncoder:
     def __init__(self, grounder: Grounder) -> None:
         backbone = grounder.backbone
         self.grounder = grounder
+        self.name = backbone.name
         self.fingerprint = grounder.encoder
         self.precision = backbone.precision
         self.image_size = backbone.image_size
@@ -473,17 +469,11 @@ def _load(
     backbone: ClipBackbone | None,
     allow_download: bool,
 ) -> Grounder:
-    name = None if model_or_backbone is None else str(model_or_backbone)
-    # The name `micro` is always the embedded backbone; a folder of that name is `./micro`.
-    embedded = model_or_backbone == "micro"  # which no Path equals
-    folder = None if name is None or embedded else Path(name)
-    if embedded and Path("micro", MANIFEST).is_file():
+    folder = tuned_folder(model_or_backbone)
+    if model_or_backbone == "micro" and Path("micro", MANIFEST).is_file():
         _log.warning("micro is the embedded backbone; the model folder here is ./micro")
-    if folder is None or not (folder / MANIFEST).is_file():
-        if folder is not None and folder.is_dir():
-            raise ModelFolderError(
-                f"{folder}: there is no {MANIFEST}; is this a zsvg model folder?"
-            )
+    if folder is None:
+        name = None if model_or_backbone is None else str(model_or_backbone)
         if backbone is None and name is not None and name.startswith(PREFIX):
             speaker = load_caption_backbone(name, device)
             # Sentences need no template, and a captioner is slow: one frame per caption clip.

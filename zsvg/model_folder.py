@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from zsvg.backbones.clip import ClipBackbone, load_backbone
+from zsvg.backbones.names import MANIFEST
 from zsvg.errors import BackboneError, ModelFolderError
 from zsvg.files import sha256_file
 from zsvg.heads.encoder import Encoder
@@ -22,7 +23,6 @@ from zsvg.offline import missing, nothing_fetched
 _log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
-MANIFEST = "zsvg.json"
 ADAPTER_FILE = "adapter_model.safetensors"
 HEAD_FILE = "head.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"

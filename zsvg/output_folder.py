@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ZsvgError
 from zsvg.files import locked, remove_own, sha256_file
 from zsvg.model_card import CARD
-from zsvg.model_folder import ADAPTER_CONFIG, ADAPTER_FILE, HEAD_FILE, HISTORY, MANIFEST
+from zsvg.model_folder import ADAPTER_CONFIG, ADAPTER_FILE, HEAD_FILE, HISTORY
 from zsvg.pseudo.sharding import Processes, everywhere
 
 OWN = frozenset({MANIFEST, HISTORY, HEAD_FILE, ADAPTER_CONFIG, ADAPTER_FILE, CARD})

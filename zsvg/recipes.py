@@ -76,7 +76,7 @@ class Recipe(_Strict):
     source: str = ""
     template: str = "a video of"
     prompts: Prompts = Prompts()
-    head: HeadRecipe = HeadRecipe()
+    head: HeadRecipe = Field(default_factory=HeadRecipe)  # at need, as it imports torch
     training: Training = Training()
     held_out: float = Field(default=0.15, gt=0, lt=1)
     query_noise: float = Field(default=2.0, ge=0)  # of labels without sentences; see `FrameQuery`
@@ -137,6 +137,15 @@ def load_recipe(name_or_path: str) -> Recipe:
     """
     path, values = _read(name_or_path, "recipe")
     return _checked(path, Recipe, {"name": path.stem, **values})
+
+
+def check_recipe(name_or_path: str) -> None:
+    """Refuse a recipe that is not there, or is no YAML, without a look at its keys.
+
+    Raises:
+        RecipeError: There is no such recipe.
+    """
+    _read(name_or_path, "recipe")
 
 
 def load_templates(name_or_path: str) -> tuple[str, ...]:

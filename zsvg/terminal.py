@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -112,6 +115,27 @@ class _Form(_OneLine):
 
 
 @contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Tell a terminal what is loaded, while a block imports and loads it: that takes seconds.
+
+    The garbage collector rests meanwhile, and leaves out later what was made. Imports make a
+    million objects that stay, and to look through them again and again takes a fifth of the time.
+    """
+    # Of processes that torchrun started, one speaks; rich would come later than this line.
+    if sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
+        sys.stderr.write(f"loading {visible(name)} ...\n")
+        sys.stderr.flush()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collecting:
+            gc.enable()
+
+
+@contextmanager
 def logs() -> Iterator[None]:
     """Show warnings of the library on stderr meanwhile, and what `show_logs` adds to them."""
     logger = logging.getLogger("zsvg")
@@ -120,17 +144,33 @@ def logs() -> Iterator[None]:
     handler.setFormatter(_Form("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
     logger.propagate = False  # a package that sets up the root logger would show them again
+    # open_clip logs to the root, and Python's `logging` sets it up for that where nobody has: from
+    # then on libraries with handlers of their own are heard twice. What open_clip says of a failure
+    # is in the error too; -v shows it.
+    others = _Lines()
+    others.setFormatter(_Form())
+    others.addFilter(lambda record: record.name == "root" and logger.isEnabledFor(logging.INFO))
+    logging.getLogger().addHandler(others)
+    shown, warnings.showwarning = warnings.showwarning, _show_warning
     try:
         yield
     finally:
+        warnings.showwarning = shown
+        logging.getLogger().removeHandler(others)
         logger.removeHandler(handler)
         logger.setLevel(before[0])
         logger.propagate = before[1]
 
 
+def _show_warning(message: Warning | str, *_place: Any, **_more: Any) -> None:
+    """Show a warning of Python as one line; where in a library it was raised helps nobody."""
+    say(f"warning: {' '.join(str(message).split())}")
+
+
 def show_logs(verbosity: int) -> None:
     """Show within `logs` also other lines: 1 what is done, 2 or more every detail."""
     if verbosity > 0:
+        os.environ.setdefault("HF_HUB_VERBOSITY", "warning")
         level = logging.INFO if verbosity == 1 else logging.DEBUG
         logging.getLogger("zsvg").setLevel(level)
 

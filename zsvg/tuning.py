@@ -14,6 +14,7 @@ import torch
 
 import zsvg
 from zsvg.backbones.clip import ClipBackbone
+from zsvg.backbones.names import MANIFEST
 from zsvg.checkpoints import remove_checkpoint
 from zsvg.errors import ITEM_ERRORS, RecipeError, RecordError, ZsvgError, failure
 from zsvg.features import FrameFeatures, extract
@@ -24,7 +25,7 @@ from zsvg.heads.kinds import describe_head
 from zsvg.low_label import is_pseudo
 from zsvg.metrics import evaluate
 from zsvg.model_card import CARD, write_model_card
-from zsvg.model_folder import FORMAT_VERSION, HISTORY, MANIFEST, detach_adapters
+from zsvg.model_folder import FORMAT_VERSION, HISTORY, detach_adapters
 from zsvg.output_folder import folder_of, only_run, replace_folder, staged
 from zsvg.prediction import predict_all
 from zsvg.presence import calibrate, elsewhere

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
 from zsvg.backbones.clip import pick_device
+from zsvg.backbones.names import check_captioner
 from zsvg.errors import BackboneError
 from zsvg.files import sha256_tensors
 
 _log = logging.getLogger(__name__)
 
 MICRO = Path(__file__).parent / "micro" / "blip"
-SUGGESTION = "Salesforce/blip-image-captioning-base"
 
 # Asked of models that take instructions; BLIP and its like caption without being asked.
 PROMPT = "Describe in one short sentence what happens."
@@ -196,22 +196,13 @@ def load_captioner(
     Raises:
         BackboneError: If the name is None or unknown, or the model cannot be loaded whole.
     """
-    if name is None:
-        raise BackboneError(
-            f"no captioner named; try {SUGGESTION} (download about 990 MB), or micro, which is "
-            "embedded and understands only microworld"
-        )
+    check_captioner(name)
+    name = str(name)
     bare = name.removeprefix("local-dir:")
     folder = MICRO if name == "micro" else Path(bare).expanduser()
     local = bool(bare) and folder.is_dir()
     if name == "micro" and not local:
         raise BackboneError("captioner 'micro' is missing from this installation; reinstall zsvg")
-    hub = name.count("/") == 1 and not name.startswith(("local-dir:", "/", ".", "~"))
-    if not local and not hub:
-        raise BackboneError(
-            f"unknown captioner {name!r}: it is neither 'micro', nor a folder, nor an ORG/NAME "
-            f"of the Hugging Face Hub such as {SUGGESTION}"
-        )
     source = str(folder) if local else name
     offline = {"local_files_only": local}
     try:

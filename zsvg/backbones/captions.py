@@ -18,14 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from zsvg.backbones.clip import TextStates, pick_device
-from zsvg.errors import BackboneError, RecordError
+from zsvg.backbones.names import PREFIX
+from zsvg.errors import BackboneError, RecordError, reason
 from zsvg.features import FrameFeatures
 from zsvg.files import sha256_json, sha256_tensors
 
 if TYPE_CHECKING:
     from zsvg.backbones.captioner import Captioner
 
-PREFIX = "captions:"
 CLIP_SECONDS = 2.0
 """Length of a clip in caption files that number their clips, as QVHighlights' clips are."""
 _TFIDF_WIDTH = 4096
@@ -178,10 +178,9 @@ class _Transformer:
         try:
             self._model = SentenceTransformer(name, device=str(device or pick_device()))
         except Exception as error:  # its loaders raise a dozen unrelated types
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise BackboneError(
-                f"sentence encoder {name!r} cannot be loaded: {reason}; give the folder of a "
-                "downloaded model, or captions:tfidf"
+                f"sentence encoder {name!r} cannot be loaded: {reason(error)}; give the folder of "
+                "a downloaded model, or captions:tfidf"
             ) from error
         self.width = int(self._model.get_embedding_dimension() or 0)
         self.fingerprint = _fingerprint(self._model)
@@ -231,13 +230,6 @@ class CaptionTrack:
     def duration(self) -> float:
         """Seconds that the captions cover."""
         return len(self.captions) * self.seconds
-
-
-def find_captions(folder_or_file: str | Path) -> dict[str, Path]:
-    """Map video names to caption files (.jsonl), sorted; empty where there are none."""
-    given = Path(folder_or_file)
-    files = sorted(given.glob("[!.]*.jsonl")) if given.is_dir() else [given]
-    return {file.stem: file for file in files if file.suffix == ".jsonl"}
 
 
 def read_captions(path: str | Path, *, seconds: float = CLIP_SECONDS) -> CaptionTrack:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from zsvg.backbones.frozen import adapters_asleep
-from zsvg.errors import BackboneError
+from zsvg.backbones.names import check_backbone
+from zsvg.backbones.unfilled import unfilled
+from zsvg.errors import BackboneError, reason
 from zsvg.files import sha256_json, sha256_tensors
 
 _log = logging.getLogger(__name__)
@@ -30,10 +32,7 @@ MICRO_FOLDER = Path(__file__).parent / "micro" / "clip"
 
 # Texts that are named when they are cut; thousands of pseudo-queries may be.
 _CUTS_NAMED = 3
-_SUGGESTION = (
-    "name one: `ViT-B-32/laion2b_s34b_b79k` (any open_clip ARCH/TAG; this one downloads about "
-    "605 MB), `hf-hub:ORG/NAME`, `local-dir:PATH`, or `micro` (inside the package, microworld only)"
-)
+_TRUE = ("1", "on", "t", "true", "y", "yes")  # as Accelerate reads its variables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,8 +269,6 @@ def load_backbone(name: str | None, device: str | torch.device | None = None) ->
     Raises:
         BackboneError: The name is unknown or its files cannot be had; one line with the way out.
     """
-    if not name:
-        raise BackboneError(f"no backbone is named; {_SUGGESTION}")
     architecture, tag = _resolve(name)
     chosen = torch.device(device) if device is not None else pick_device()
     try:
@@ -281,49 +278,68 @@ def load_backbone(name: str | None, device: str | torch.device | None = None) ->
         quick_gelu = bool(
             (open_clip.get_pretrained_cfg(architecture, tag or "") or {}).get("quick_gelu")
         )
-        model = open_clip.create_model(
-            architecture,
-            pretrained=tag,
-            device=chosen,
-            force_custom_text=True,
-            force_quick_gelu=quick_gelu,
-            require_pretrained=True,
-        )
+        with unfilled():  # a checkpoint that lacks a weight is refused
+            model = open_clip.create_model(
+                architecture,
+                pretrained=tag,
+                device=chosen,
+                force_custom_text=True,
+                force_quick_gelu=quick_gelu,
+                require_pretrained=True,
+            )
         tokenizer = open_clip.get_tokenizer(architecture)
     except Exception as error:  # open_clip, hub and safetensors raise a dozen unrelated types
-        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
         way_out = "check the files in that folder"
         if not architecture.startswith("local-dir:"):
             way_out = "check the name and the network, or give a downloaded `local-dir:PATH`"
-        raise BackboneError(f"backbone {name!r} cannot be loaded: {reason}; {way_out}") from error
+        raise BackboneError(
+            f"backbone {name!r} cannot be loaded: {_why(str(name), error)}; {way_out}"
+        ) from error
     if quick_gelu:
         config = {**config, "quick_gelu": True}
     backbone = ClipBackbone(
-        name=name, model=model.float(), tokenizer=tokenizer, config=config, device=chosen
+        name=str(name), model=model.float(), tokenizer=tokenizer, config=config, device=chosen
     )
     _log.info("backbone %s (%s) on %s", name, backbone.fingerprint[:12], chosen)
     return backbone
 
 
+def _why(name: str, error: Exception) -> str:
+    """Return why a backbone cannot be loaded: what is not here and cannot be had, or the error."""
+    from huggingface_hub import constants
+
+    from zsvg.offline import missing
+
+    if (wanted := missing(name)) is None:
+        return reason(error)
+    hub = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else reason(error)
+    return (
+        f"{wanted.repository} is not on this machine, and cannot be downloaded "
+        f"({hub.rpartition('Last error: ')[2]})"
+    )
+
+
 def pick_device() -> torch.device:
     """Return Accelerate's device when a run is set up or launched, else cuda, mps or cpu."""
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
+    # Accelerate itself reads this flag in its launcher and in `Accelerator` only.
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in _TRUE
+    if "accelerate" in sys.modules or "LOCAL_RANK" in os.environ:
+        from accelerate import PartialState
 
-    if PartialState._shared_state or "LOCAL_RANK" in os.environ:
-        # Accelerate itself reads this flag in its launcher and in `Accelerator` only.
-        on_cpu = bool(parse_flag_from_env("ACCELERATE_USE_CPU"))
-        device: torch.device = PartialState(cpu=on_cpu).device
-        return device
-    if parse_flag_from_env("ACCELERATE_USE_CPU"):
+        if PartialState._shared_state or "LOCAL_RANK" in os.environ:
+            device: torch.device = PartialState(cpu=on_cpu).device
+            return device
+    if on_cpu:
         return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _resolve(name: str) -> tuple[str, str | None]:
+def _resolve(name: str | None) -> tuple[str, str | None]:
     """Return what open_clip calls (model_name, pretrained) for a name of ours."""
+    check_backbone(name, open_clip.list_models())
+    name = str(name)
     if name == "micro":
         if not (MICRO_FOLDER / "open_clip_config.json").is_file():
             raise BackboneError(
@@ -332,27 +348,11 @@ def _resolve(name: str) -> tuple[str, str | None]:
             )
         return f"local-dir:{MICRO_FOLDER}", None
     schema, _, rest = name.partition(":")
-    if schema == "captions":
-        raise BackboneError(
-            f"backbone {name!r} answers queries (ground, predict), but does not make frame "
-            f"features to label or tune with; {_SUGGESTION}"
-        )
     if schema == "local-dir":
-        folder = Path(rest).expanduser()
-        if not rest or not (folder / "open_clip_config.json").is_file():
-            raise BackboneError(
-                f"backbone {name!r}: no open_clip_config.json in {folder}; give a folder written "
-                "by open_clip"
-            )
-        return f"local-dir:{folder}", None
-    if schema == "hf-hub" and rest:
+        return f"local-dir:{Path(rest).expanduser()}", None
+    if schema == "hf-hub":
         return name, None
-    architecture, slash, tag = name.partition("/")
-    known = open_clip.list_models()
-    if not slash or architecture not in known:
-        close = difflib.get_close_matches(architecture, known, n=1)
-        hint = f" (did you mean {close[0]}/TAG?)" if close and slash else ""
-        raise BackboneError(f"unknown backbone {name!r}{hint}; {_SUGGESTION}")
+    architecture, _, tag = name.partition("/")
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if tag not in tags:
         raise BackboneError(

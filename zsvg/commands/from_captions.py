@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from zsvg.backbones.names import PREFIX
 from zsvg.commands.options import write_labels
 from zsvg.errors import ZsvgError
+from zsvg.finding import find_captions
 from zsvg.terminal import progress, say
 
 if TYPE_CHECKING:
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 def caption_files(given: Sequence[str], backbone: str | None) -> dict[str, Path]:
     """Return the caption files to label from; none where the backbone wants videos."""
-    from zsvg.backbones.captions import PREFIX, find_captions
-
     if not backbone or not backbone.startswith(PREFIX):
         return {}
     return {vid: file for place in given for vid, file in find_captions(place).items()}

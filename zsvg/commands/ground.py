@@ -24,7 +24,7 @@ from zsvg.commands.options import (
 from zsvg.commands.results import AnswersOutput, AsMoments, Table, destination
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.files import file_stem
-from zsvg.terminal import progress, say
+from zsvg.terminal import loading, progress, say
 
 
 def ground(
@@ -73,12 +73,11 @@ def ground(
     room. Other forms hold up to --top-k of every video. Near duplicates are
     left out of all but JSON and CSV.
     """
-    from zsvg.grounder import load
+    from zsvg.backbones.names import PREFIX, check_model
+    from zsvg.finding import find_readable
     from zsvg.links import file_url, near
     from zsvg.ranking import best_moments, by_fit, distinct
-    from zsvg.recipes import load_templates
     from zsvg.records import Prediction, to_jsonl
-    from zsvg.results_page import Curve, write_results
     from zsvg.writers import check_fits, hms
 
     to = destination(output, form, page=True)
@@ -89,10 +88,18 @@ def ground(
         raise ZsvgError(f"the sentence {wrong[1]}")
     if cut is not None and cut.exists() and not cut.is_dir():
         raise ZsvgError(f"--cut {cut}: is a file; name a folder for the clips")
-    texts = load_templates(templates) if templates else ()
-    grounder = load(model, device, domain=domain, templates=texts, allow_download=allow_download)
-    found = grounder.find(video, *more)
+    check_model(model)
+    found = find_readable(video, *more, captions=model.startswith(PREFIX))
     check_fits(to.form, len(found))
+    with loading(model):
+        from zsvg.grounder import load
+        from zsvg.recipes import load_templates
+        from zsvg.results_page import Curve, write_results
+
+        texts = load_templates(templates) if templates else ()
+        grounder = load(
+            model, device, domain=domain, templates=texts, allow_download=allow_download
+        )
     folder = cache_folder(cache, rehash)
     answers: dict[int, list[Prediction]] = {number: [] for number, _ in asked}
     curves: dict[int, dict[str, Curve]] = {number: {} for number, _ in asked}

@@ -31,7 +31,7 @@ from zsvg.commands.results import (
 )
 from zsvg.errors import ITEM_ERRORS, failure
 from zsvg.files import check_output, is_stream
-from zsvg.terminal import progress, say
+from zsvg.terminal import loading, progress, say
 
 PSEUDO = Path("pseudo.jsonl")
 
@@ -51,13 +51,17 @@ def features(
 
     Example: zsvg features videos/ --backbone ViT-B-32/laion2b_s34b_b79k
     """
-    from zsvg.backbones.clip import load_backbone
-    from zsvg.features import cache_file, extract
-    from zsvg.video import find_videos
+    from zsvg.backbones.names import check_backbone
+    from zsvg.finding import find_videos
 
-    check_sampling(fps, framing)
     found = find_videos(*videos)
-    clip = load_backbone(backbone, device)
+    check_backbone(backbone)
+    with loading(str(backbone)):
+        from zsvg.backbones.clip import load_backbone
+        from zsvg.features import cache_file, extract
+
+        check_sampling(fps, framing)
+        clip = load_backbone(backbone, device)
     folder = cache_folder(cache, rehash)
     done_videos: list[dict[str, Any]] = []
     failures = list(found.unusable)
@@ -109,6 +113,7 @@ def pseudo_label(
     captioner: Annotated[
         str | None,
         typer.Option(
+            envvar="ZSVG_CAPTIONER",
             help="Frozen captioner: micro, a hub id, or a folder.",
             autocompletion=completion.captioners,
         ),
@@ -170,39 +175,50 @@ def pseudo_label(
     Under torchrun, several processes share the videos; the result is the same. Where captions are
     at hand instead of videos: zsvg pseudo-label captions/ --backbone captions:ENCODER
     """
-    from zsvg.backbones.captioner import load_captioner
-    from zsvg.backbones.clip import load_backbone
+    from zsvg.backbones.names import check_backbone, check_captioner
     from zsvg.commands.from_captions import caption_files, label_from_captions
-    from zsvg.pseudo.forms import check_tagger
-    from zsvg.pseudo.label import default_options
-    from zsvg.pseudo.label import pseudo_label as label
+    from zsvg.finding import Videos, find_videos
     from zsvg.pseudo.parts import note_captioner
     from zsvg.pseudo.sharding import launched
     from zsvg.pseudo.tagging import load_tagger
-    from zsvg.video import find_videos
 
-    options = default_options(
-        kind=kind,
-        count=count,
-        clusters=clusters,
-        per_video=per_video,
-        min_score=min_score,
-        samples=samples,
-        view=view,
-        form=form,
-        alike=alike,
-    )
     check_output(output)
     words = load_tagger(tagger) if tagger is not None else None
-    check_tagger(options.queries, words)
-    if tracks := caption_files(videos, backbone):
-        unused = {"--captioner": captioner, "--samples": samples, "--view": view, "--cache": cache}
+    tracks = caption_files(videos, backbone)
+    found = Videos({}) if tracks else find_videos(*videos)
+    if not tracks:
+        check_backbone(backbone)
+        if captioner is not None and form != "features" and not dry_run:
+            check_captioner(captioner)
+    with loading(str(backbone)):
+        from zsvg.backbones.captioner import load_captioner
+        from zsvg.backbones.clip import load_backbone
+        from zsvg.pseudo.forms import check_tagger
+        from zsvg.pseudo.label import default_options
+        from zsvg.pseudo.label import pseudo_label as label
+
+        options = default_options(
+            kind=kind,
+            count=count,
+            clusters=clusters,
+            per_video=per_video,
+            min_score=min_score,
+            samples=samples,
+            view=view,
+            form=form,
+            alike=alike,
+        )
+        check_tagger(options.queries, words)
+        if not tracks and options.queries.speaks and not dry_run:
+            check_captioner(captioner)
+        check_sampling(fps, framing)
+    if tracks:
+        own = None if captioner == os.environ.get("ZSVG_CAPTIONER") else captioner
+        unused = {"--captioner": own, "--samples": samples, "--view": view, "--cache": cache}
         label_from_captions(
             tracks, str(backbone), output, options, seed, words, unused, dry_run, device
         )
         return
-    check_sampling(fps, framing)
-    found = find_videos(*videos)
     processes = launched(device)
     if dry_run and not processes.main:
         return

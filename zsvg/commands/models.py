@@ -36,7 +36,7 @@ from zsvg.commands.results import (
     destination,
 )
 from zsvg.errors import ZsvgError
-from zsvg.terminal import progress, say
+from zsvg.terminal import loading, progress, say
 
 
 def tune(
@@ -99,27 +99,20 @@ def tune(
 
     Under torchrun, several processes share every batch.
     """
-    from zsvg.backbones.clip import load_backbone
+    from zsvg.backbones.names import check_backbone
+    from zsvg.finding import find_videos
     from zsvg.low_label import choose_labels
     from zsvg.pseudo.sharding import launched
-    from zsvg.recipes import load_recipe
+    from zsvg.recipes import check_recipe, load_recipe
     from zsvg.records import Annotation, check_query, read_annotations, sift
     from zsvg.supervision import present_in, usable
-    from zsvg.tuning import TuneOptions, plan
-    from zsvg.tuning import tune as run
-    from zsvg.video import find_videos
 
     one_stdin(labels, also, validation)
-    chosen = load_recipe(recipe)
-    if steps is not None:
-        chosen = chosen.with_training(steps=steps)
-    if head is not None:
-        chosen = chosen.with_head(head)
+    check_recipe(recipe)
     if also_weight is not None and also is None:
         raise ZsvgError("--also-weight weighs the labels of --also; give that too")
     given = read_annotations(labels), read_annotations(also) if also else []
     held_out = read_annotations(validation) if validation else None
-    check_sampling(fps, framing)
     found = find_videos(*videos)
     left: dict[str, str] = {}
 
@@ -142,6 +135,18 @@ def tune(
         shot_count=shots,
         seed=seed,
     )
+    check_backbone(backbone)
+    with loading(str(backbone)):
+        from zsvg.backbones.clip import load_backbone
+        from zsvg.tuning import TuneOptions, plan
+        from zsvg.tuning import tune as run
+
+        check_sampling(fps, framing)
+        chosen = load_recipe(recipe)
+    if steps is not None:
+        chosen = chosen.with_training(steps=steps)
+    if head is not None:
+        chosen = chosen.with_head(head)
     options = TuneOptions(
         seed=seed,
         supervision=supervision,  # type: ignore[arg-type]
@@ -211,18 +216,25 @@ def predict(
     Without -o and --format they are written to predictions.jsonl. Through a pipe: zsvg predict
     test.jsonl --videos videos/ --model model/ -o - | zsvg evaluate - test.jsonl
     """
-    from zsvg.grounder import load
-    from zsvg.prediction import predict_all
-    from zsvg.recipes import load_templates
+    from zsvg.backbones.names import PREFIX, check_model
+    from zsvg.finding import find_readable
     from zsvg.records import read_annotations
     from zsvg.writers import check_fits
 
     to = destination(output, form, "predictions.jsonl")
     records = read_annotations(annotations)
     check_fits(to.form, len({record.vid for record in records}))
-    texts = load_templates(templates) if templates else ()
-    grounder = load(model, device, domain=domain, templates=texts, allow_download=allow_download)
-    found = grounder.find(*videos)
+    check_model(model)
+    found = find_readable(*videos, captions=model.startswith(PREFIX))
+    with loading(model):
+        from zsvg.grounder import load
+        from zsvg.prediction import predict_all
+        from zsvg.recipes import load_templates
+
+        texts = load_templates(templates) if templates else ()
+        grounder = load(
+            model, device, domain=domain, templates=texts, allow_download=allow_download
+        )
     name_unusable(found)
     with progress("answering", len(records)) as advance:
         predictions, unanswered = predict_all(

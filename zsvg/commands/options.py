@@ -39,6 +39,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
+        envvar="ZSVG_MODEL",
         help="Tuned model folder, a backbone, or captions:ENCODER (both training-free).",
         autocompletion=completion.models,
     ),

@@ -37,8 +37,9 @@ def show_prompts(
 
     Near words are a hint at what was learned, not a reading of it.
     """
+    from zsvg.backbones.names import MANIFEST
     from zsvg.grounder import load
-    from zsvg.model_folder import ADAPTER_FILE, MANIFEST
+    from zsvg.model_folder import ADAPTER_FILE
     from zsvg.prompts_report import prompts_report
 
     if not (model / MANIFEST).is_file():

@@ -97,7 +97,8 @@ def demo(
         typer.Option(
             "--model",
             "-m",
-            help="Tuned model folder or backbone; twice to see two side by side (default: micro).",
+            help="Tuned model folder or backbone; twice to see two side by side (default: "
+            "$ZSVG_MODEL, or micro for the samples).",
         ),
     ] = None,
     videos: Annotated[
@@ -140,7 +141,7 @@ def demo(
 
     if videos is not None and not videos.is_dir():
         raise ZsvgError(f"--videos {videos}: no such folder")
-    names = model or ["micro"]
+    names = model or [os.environ.get("ZSVG_MODEL") or "micro"]  # which click would split at spaces
     if len(names) > 2:
         raise ZsvgError(f"--model is given {len(names)} times; two fit side by side")
     user, _, password = (auth or "").partition(":")
@@ -172,8 +173,9 @@ def demo(
 
 def _models(names: list[str], device: str | None, allow_download: bool) -> Any:
     """Load one model, or two by their names, on one backbone where they have the same."""
+    from zsvg.backbones.names import MANIFEST
     from zsvg.grounder import load
-    from zsvg.model_folder import MANIFEST, read_manifest
+    from zsvg.model_folder import read_manifest
     from zsvg.resources import demo_module
 
     first = load(names[0], device, allow_download=allow_download)

@@ -1,0 +1,120 @@
+"""What backbones and models can be called: told by the name alone, before torch is imported."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from zsvg.errors import BackboneError, ModelFolderError
+
+MANIFEST = "zsvg.json"
+"""The file by which a folder is one of a tuned model."""
+
+PREFIX = "captions:"
+"""Begins the name of a backbone that reads captions (`zsvg.backbones.captions`)."""
+
+SUGGESTION = (
+    "name one: `ViT-B-32/laion2b_s34b_b79k` (any open_clip ARCH/TAG; this one downloads about "
+    "605 MB), `hf-hub:ORG/NAME`, `local-dir:PATH`, or `micro` (inside the package, microworld only)"
+)
+
+CAPTIONER = "Salesforce/blip-image-captioning-base"
+"""One that any may take; the hub knows it by this name."""
+
+
+def tuned_folder(name: str | Path | None) -> Path | None:
+    """Return the model folder that is meant; None where it is the name of a backbone.
+
+    The name `micro` is always the embedded backbone; a folder of that name is `./micro`.
+
+    Raises:
+        ModelFolderError: There is a folder of this name, but no model in it.
+    """
+    if name is None or name == "micro":  # which no Path equals
+        return None
+    folder = Path(name)
+    if (folder / MANIFEST).is_file():
+        return folder
+    if folder.is_dir():
+        raise ModelFolderError(f"{folder}: there is no {MANIFEST}; is this a zsvg model folder?")
+    return None
+
+
+def check_model(name: str | None) -> None:
+    """Refuse what can be neither a model folder nor the name of a backbone.
+
+    Raises:
+        BackboneError: There is no such backbone.
+        ModelFolderError: It is a folder without a model.
+    """
+    if tuned_folder(name) is None and not (name or "").startswith(PREFIX):
+        check_backbone(name)
+
+
+def check_backbone(name: str | None, architectures: Sequence[str] | None = None) -> None:
+    """Refuse what can be no backbone that makes features of frames; weights are not looked for.
+
+    Args:
+        name: As of `zsvg.backbones.clip.load_backbone`.
+        architectures: The ARCH that there are; by default those that open_clip ships.
+
+    Raises:
+        BackboneError: There is no such backbone.
+    """
+    if not name:
+        raise BackboneError(f"no backbone is named; {SUGGESTION}")
+    if name.startswith(PREFIX):
+        raise BackboneError(
+            f"backbone {name!r} answers queries (ground, predict), but does not make frame "
+            f"features to label or tune with; {SUGGESTION}"
+        )
+    schema, _, rest = name.partition(":")
+    if name == "micro" or (schema == "hf-hub" and rest):
+        return
+    if schema == "local-dir":
+        folder = Path(rest).expanduser()
+        if not rest or not (folder / "open_clip_config.json").is_file():
+            raise BackboneError(
+                f"backbone {name!r}: no open_clip_config.json in {folder}; give a folder written "
+                "by open_clip"
+            )
+        return
+    architecture, slash, _ = name.partition("/")
+    known = _shipped() if architectures is None else architectures
+    if not slash or (known and architecture not in known):
+        close = difflib.get_close_matches(architecture, known, n=1)
+        hint = f" (did you mean {close[0]}/TAG?)" if close and slash else ""
+        raise BackboneError(f"unknown backbone {name!r}{hint}; {SUGGESTION}")
+
+
+def check_captioner(name: str | None) -> None:
+    """Refuse what can be no captioner; weights are not looked for.
+
+    Args:
+        name: As of `zsvg.backbones.captioner.load_captioner`.
+
+    Raises:
+        BackboneError: There is no such captioner.
+    """
+    if name is None:
+        raise BackboneError(
+            f"no captioner is named (--captioner, $ZSVG_CAPTIONER); try {CAPTIONER} (download "
+            "about 990 MB), or micro, which is embedded and understands only microworld"
+        )
+    bare = name.removeprefix("local-dir:")
+    hub = name.count("/") == 1 and not name.startswith(("local-dir:", "/", ".", "~"))
+    if name != "micro" and not hub and not (bare and Path(bare).expanduser().is_dir()):
+        raise BackboneError(
+            f"unknown captioner {name!r}: it is neither 'micro', nor a folder, nor an ORG/NAME "
+            f"of the Hugging Face Hub such as {CAPTIONER}"
+        )
+
+
+def _shipped() -> list[str]:
+    """Return the architectures that lie in open_clip; none where it keeps them in another way."""
+    spec = find_spec("open_clip")
+    folders = (spec and spec.submodule_search_locations) or ()
+    files = (file for folder in folders for file in Path(folder).glob("model_configs/*.json"))
+    return sorted(file.stem for file in files)

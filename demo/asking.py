@@ -8,9 +8,9 @@ from typing import Any
 
 from zsvg import EncodedVideo, Grounder, ZsvgError
 from zsvg.files import file_stem, write_json
+from zsvg.grounding.writers import write_moments
 from zsvg.records import Prediction
-from zsvg.video import cut
-from zsvg.writers import write_moments
+from zsvg.video.writing import cut
 
 from .previews import Clip, open_clip
 from .samples import draw

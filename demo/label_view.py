@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from zsvg import Grounder
-from zsvg.features import FrameFeatures
-from zsvg.pseudo.proposals import propose
-from zsvg.report_figures import SimilarityFigure
+from zsvg.events.proposals import propose
+from zsvg.features.extract import FrameFeatures
+from zsvg.report.figures import SimilarityFigure
 
 from .bench import Bench
 from .previews import Clip

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zsvg import ZsvgError
 from zsvg.records import read_annotations, write_annotations
-from zsvg.video import find_videos
+from zsvg.video.finding import find_videos
 
 from .bench import Bench
 from .jobs import Job

@@ -13,8 +13,11 @@ from numpy.typing import ArrayLike
 
 from zsvg import ZsvgError
 from zsvg.files import file_stem
-from zsvg.svg import jpeg
-from zsvg.video import VideoInfo, cut, load_frames_at, probe
+from zsvg.report.svg import jpeg
+from zsvg.video.decoding import VideoInfo
+from zsvg.video.reading import probe
+from zsvg.video.sampling import load_frames_at
+from zsvg.video.writing import cut
 
 from .visit import Limits
 

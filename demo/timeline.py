@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsvg import Grounding
-from zsvg.svg import clock, shorten, ticks
+from zsvg.report.svg import clock, shorten, ticks
 
 from .previews import Clip
 

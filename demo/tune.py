@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from zsvg.low_label import is_pseudo
-from zsvg.recipes import load_recipe
-from zsvg.report_figures import LearningFigure
+from zsvg.report.figures import LearningFigure
+from zsvg.training.labels import is_pseudo
+from zsvg.training.recipes import load_recipe
 
 from .jobs import Job
 from .runs import bar

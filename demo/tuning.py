@@ -10,12 +10,12 @@ from typing import Any
 import zsvg
 from zsvg import ZsvgError
 from zsvg.backbones.clip import ClipBackbone
-from zsvg.checkpoints import POINTER
 from zsvg.files import sha256_json
-from zsvg.heads.kinds import HEADS
-from zsvg.low_label import is_pseudo
-from zsvg.recipes import load_recipe, recipe_names
+from zsvg.heads.by_name import HEADS
 from zsvg.records import write_annotations
+from zsvg.training.checkpoint import POINTER
+from zsvg.training.labels import is_pseudo
+from zsvg.training.recipes import load_recipe, recipe_names
 
 from .jobs import Job
 from .labelling import bench_of

@@ -51,9 +51,9 @@ def main() -> int:
 def label(work: dict[str, Any], tell: Tell) -> None:
     """Render the samples if those are asked for, and write pseudo labels of all videos."""
     from zsvg.backbones.captioner import load_captioner
-    from zsvg.pseudo.label import pseudo_label
+    from zsvg.label.run import pseudo_label
     from zsvg.records import write_annotations
-    from zsvg.video import find_videos
+    from zsvg.video.finding import find_videos
 
     if samples := work["samples"]:
         from zsvg.microworld.world import write_world
@@ -90,7 +90,7 @@ def label(work: dict[str, Any], tell: Tell) -> None:
 def _backbone(work: dict[str, Any]) -> Any:
     """Load the backbone of the page, which has fetched it if it had to."""
     from zsvg.backbones.clip import load_backbone
-    from zsvg.offline import nothing_fetched
+    from zsvg.backbones.offline import nothing_fetched
 
     with nothing_fetched():
         return load_backbone(work["backbone"], work["device"])
@@ -98,11 +98,11 @@ def _backbone(work: dict[str, Any]) -> Any:
 
 def tune(work: dict[str, Any], tell: Tell) -> None:
     """Tune on labels; write a model folder."""
-    from zsvg.low_label import weigh_true
-    from zsvg.recipes import load_recipe
     from zsvg.records import read_annotations
-    from zsvg.tuning import TuneOptions
-    from zsvg.tuning import tune as run
+    from zsvg.training.labels import weigh_true
+    from zsvg.training.recipes import load_recipe
+    from zsvg.training.tune import TuneOptions
+    from zsvg.training.tune import tune as run
 
     total = work["steps"]
     tell(doing="loading the backbone", done=0, total=total)

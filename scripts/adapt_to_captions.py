@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zsvg.heads import HeadInputs
+from zsvg.events.proposals import ProposalOptions, propose
+from zsvg.heads.base import HeadInputs
+from zsvg.heads.by_name import make_head
 from zsvg.heads.encoder import Encoder, Truth
-from zsvg.heads.kinds import make_head
-from zsvg.pseudo.proposals import ProposalOptions, propose
 from zsvg.records import Annotation
 
 Rows = Mapping[str, NDArray[np.float32]]

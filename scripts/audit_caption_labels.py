@@ -31,17 +31,13 @@ from benchmark_proposals import DRAWS, LOOSE, NAMES, Propose, exchanged, fixed, 
 from benchmark_qvhighlights import encoded
 from numpy.typing import NDArray
 
-from zsvg.backbones.captions import (
-    CLIP_SECONDS,
-    load_caption_backbone,
-    read_captions,
-)
-from zsvg.finding import find_captions
+from zsvg.backbones.captions import CLIP_SECONDS, load_caption_backbone, read_captions
+from zsvg.cli.terminal import progress, say
+from zsvg.label.from_captions import label_captions
+from zsvg.label.run import LabelOptions
 from zsvg.moments import iou, spans_to_mask
-from zsvg.pseudo.from_captions import label_captions
-from zsvg.pseudo.label import LabelOptions
 from zsvg.records import Annotation, read_annotations, write_annotations
-from zsvg.terminal import progress, say
+from zsvg.video.finding import find_captions
 
 OTHERS = 100  # queries of other videos that a sentence is compared with
 ON_TARGET = 0.5

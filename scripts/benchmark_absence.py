@@ -7,9 +7,9 @@ head has run at the levels `captions` and `full`. Each event of its test videos 
 action; `hard` are the same sentences with another verb, of something that the same thing does not
 do in the video, and `easy` ones are of other videos and of things that are not in this one at all.
 The script of the scene says so, not a model. A model refuses by the threshold that its tuning set
-(`zsvg.presence`); beside that stands what the best threshold in hindsight would refuse at a loss of
-10 %, and the area under the ROC curve (50: it knows nothing). Without training there is only the
-best answer's score.
+(`zsvg.grounding.presence_threshold`); beside that stands what the best threshold in hindsight would
+refuse at a loss of 10 %, and the area under the ROC curve (50: it knows nothing). Without training
+there is only the best answer's score.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import numpy as np
 from benchmark_microworld import action_pairs
 
 from zsvg.backbones.clip import load_backbone
-from zsvg.grounder import Grounder, load
+from zsvg.cli.terminal import table
+from zsvg.grounding.grounder import Grounder, load
 from zsvg.microworld.world import plan_video
-from zsvg.terminal import table
-from zsvg.video import find_videos
+from zsvg.video.finding import find_videos
 
 MODELS = ("zero-labels", "supervised")
 TEST_VIDEOS = 50  # of a world of `compare_heads.py`

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from zsvg.backbones.clip import TextStates
-from zsvg.heads.kinds import HEADS, make_head
+from zsvg.backbones.base import TextStates
+from zsvg.cli.terminal import table
+from zsvg.heads.by_name import HEADS, make_head
 from zsvg.heads.long_videos import look
-from zsvg.heads.scorers import SCORERS
-from zsvg.heads.training_free import ScorerOptions, find_moments
-from zsvg.terminal import table
+from zsvg.scorers.find import ScorerOptions, find_moments
+from zsvg.scorers.scorers import SCORERS
 
 WIDTH, WORDS, SECONDS, FPS = 512, 12, 3600, 2
 TARGETS = {"scorer": 20.0, "head": 500.0}

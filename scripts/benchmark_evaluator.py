@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from zsvg.protocols.qvhighlights import score
+from zsvg.evaluation.protocols.qvhighlights import score
 from zsvg.records import read_annotations, read_predictions
 
 

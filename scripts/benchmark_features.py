@@ -24,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zsvg.video import sample_frames, write_video
+from zsvg.video.sampling import sample_frames
+from zsvg.video.writing import write_video
 
 
 def synthetic(path: Path, seconds: float, width: int, height: int, fps: int = 25) -> Path:
@@ -54,7 +55,7 @@ def throughput(path: Path, arguments: argparse.Namespace) -> dict[str, object]:
     import torch
 
     from zsvg.backbones.clip import load_backbone
-    from zsvg.features import extract
+    from zsvg.features.extract import extract
 
     backbone = load_backbone(arguments.backbone, arguments.device)
     options = {"fps": arguments.fps, "framing": "crop"}
@@ -112,7 +113,7 @@ def memory(arguments: argparse.Namespace) -> dict[str, object]:
 def peak(path: Path, arguments: argparse.Namespace) -> dict[str, object]:
     """Extract one video in this process and report its peak resident memory."""
     from zsvg.backbones.clip import load_backbone
-    from zsvg.features import extract
+    from zsvg.features.extract import extract
 
     backbone = load_backbone(arguments.backbone, arguments.device)
     found = extract(path, backbone, fps=arguments.fps, batch_size=arguments.batch_size)

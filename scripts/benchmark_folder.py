@@ -24,10 +24,12 @@ from pathlib import Path
 import numpy as np
 from benchmark_startup import SENTENCE, models, quiet, timed, zsvg
 
+from zsvg.cli.terminal import say, table
 from zsvg.files import write_json
 from zsvg.microworld.world import write_world
-from zsvg.terminal import say, table
-from zsvg.video import find_videos, sample_frames, write_video
+from zsvg.video.finding import find_videos
+from zsvg.video.sampling import sample_frames
+from zsvg.video.writing import write_video
 
 SOURCES = 24
 _FRAMES = 2  # of a piece, half a second each
@@ -49,7 +51,7 @@ def hook(event, arguments):
         read.append(arguments[0])
 sys.addaudithook(hook)
 atexit.register(lambda: print(json.dumps([len(opened), len(read)]), file=sys.stderr))
-from zsvg.cli import main
+from zsvg.cli.app import main
 main()
 """
 
@@ -75,7 +77,7 @@ def folder_of(out: Path, count: int) -> Path:
         for name, frames in zip(names, pieces(out), strict=False):
             if not name.exists():
                 write_video(name, frames, fps=2)
-        time.sleep(2.5)  # hashes of files that are younger are not remembered (`zsvg.hashes`)
+        time.sleep(2.5)  # hashes of files that are younger are not remembered (`zsvg.video.hashes`)
     return folder
 
 

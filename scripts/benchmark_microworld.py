@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from zsvg.evaluation.metrics import evaluate
 from zsvg.files import write_json
-from zsvg.metrics import evaluate
 from zsvg.microworld.domains import DEVELOPMENT, REPORTED, look
 from zsvg.microworld.language import ACTION_WORDS, WORDINGS, action_sentence, noun_phrase
 from zsvg.microworld.world import plan_video
@@ -35,7 +35,7 @@ def quiet(name: str, total: int):
 
 def one_run(folder: Path, domain: str, seed: int) -> dict:
     """Return the results of one run, making them when they are missing."""
-    from zsvg.quickstart import run
+    from zsvg.experiments.quickstart import run
 
     if not (folder / "results.json").exists():
         run(folder, domain=domain, seed=seed, stage=quiet)
@@ -72,9 +72,9 @@ def swap_scores(folder: Path, domain: str, seed: int, videos: int) -> dict[str, 
     path = folder / "verbs.json"
     if path.exists():
         return json.loads(path.read_text())
-    from zsvg.grounder import load
-    from zsvg.prediction import predict_all
-    from zsvg.video import find_videos
+    from zsvg.grounding.grounder import load
+    from zsvg.grounding.prediction import predict_all
+    from zsvg.video.finding import find_videos
 
     pairs = action_pairs(domain, seed, videos)
     clips = find_videos(folder / "test" / "videos")

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from peft import get_peft_model
 from torch import Tensor, nn
 
-from zsvg.terminal import progress, table
+from zsvg.cli.terminal import progress, table
 from zsvg.tuners import PromptConfig, prompt_config_for
 
 TEMPLATE = "a video of"

@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zsvg.cli.terminal import progress, table
+from zsvg.events.proposals import ProposalOptions, propose
 from zsvg.files import write_json
 from zsvg.moments import iou
-from zsvg.pseudo.proposals import ProposalOptions, propose
 from zsvg.records import read_annotations
-from zsvg.terminal import progress, table
 
 SIZES = (3, 5, 10, 15, 25)
 EXCHANGES, DRAWS = 20, 2000

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from benchmark_features import peak_megabytes, seconds, synthetic
 
-from zsvg.pseudo.proposals import propose
+from zsvg.events.proposals import propose
 
 HOURS = (0.5, 1.0, 2.0)
 
@@ -58,10 +58,10 @@ def captions(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from zsvg.backbones.captioner import load_captioner
     from zsvg.backbones.clip import load_backbone
+    from zsvg.label.run import default_options, pseudo_label
     from zsvg.microworld.domains import DEVELOPMENT
     from zsvg.microworld.world import write_world
-    from zsvg.pseudo.label import default_options, pseudo_label
-    from zsvg.video import find_videos
+    from zsvg.video.finding import find_videos
 
     warnings.filterwarnings("ignore", "text is cut")  # random weights say long words
     backbone = load_backbone(arguments.backbone, arguments.device)
@@ -114,7 +114,7 @@ def length(arguments: argparse.Namespace) -> dict[str, Any]:
     """Label one video in this process; return its time and peak memory (MB)."""
     from zsvg.backbones.captioner import load_captioner
     from zsvg.backbones.clip import load_backbone
-    from zsvg.pseudo.label import pseudo_label
+    from zsvg.label.run import pseudo_label
 
     models = load_backbone("micro", "cpu"), load_captioner("micro", "cpu")
     start = time.perf_counter()

@@ -43,15 +43,15 @@ from adapt_to_captions import (
 from safetensors.numpy import load_file, save_file
 
 from zsvg.backbones.captions import encode_captions, load_caption_backbone, read_captions
-from zsvg.baselines import random_windows, whole_video
+from zsvg.cli.terminal import say, table
+from zsvg.evaluation.baselines import random_windows, whole_video
+from zsvg.evaluation.protocols.qvhighlights import per_query, score
 from zsvg.files import atomic_path, write_json
-from zsvg.heads.kinds import HEADS
-from zsvg.heads.scorers import SCORERS
-from zsvg.heads.training_free import ScorerOptions, find_moments
+from zsvg.heads.by_name import HEADS
 from zsvg.moments import iou
-from zsvg.protocols.qvhighlights import per_query, score
 from zsvg.records import Annotation, Prediction, read_annotations, write_predictions
-from zsvg.terminal import say, table
+from zsvg.scorers.find import ScorerOptions, find_moments
+from zsvg.scorers.scorers import SCORERS
 
 COLUMNS = ("MR-full-R1@0.5", "MR-full-R1@0.7", "MR-full-mAP")
 # REZE's decoder at the setting that does best for it here.

@@ -33,24 +33,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zsvg.backbones.base import TextStates
 from zsvg.backbones.captioner import load_captioner
-from zsvg.backbones.clip import ClipBackbone, TextStates, load_backbone
+from zsvg.backbones.clip import ClipBackbone, load_backbone
+from zsvg.cli.terminal import table
+from zsvg.experiments.quickstart import LABELS
 from zsvg.files import write_json
-from zsvg.grounder import EncodedVideo, Grounder, load
-from zsvg.heads.training_free import find_moments
+from zsvg.grounding.grounder import EncodedVideo, Grounder, load
+from zsvg.grounding.model_folder import detach_adapters
+from zsvg.grounding.ranking import fit
+from zsvg.label.run import pseudo_label
 from zsvg.microworld.domains import DEVELOPMENT, LOOKS
 from zsvg.microworld.meaning import holds, read
 from zsvg.microworld.script import Scene
 from zsvg.microworld.world import plan_video, write_world
-from zsvg.model_folder import detach_adapters
-from zsvg.pseudo.label import pseudo_label
-from zsvg.quickstart import LABELS
-from zsvg.ranking import fit
-from zsvg.recipes import load_recipe
 from zsvg.records import Annotation
-from zsvg.terminal import table
-from zsvg.tuning import TuneOptions, tune
-from zsvg.video import find_videos
+from zsvg.scorers.find import find_moments
+from zsvg.training.recipes import load_recipe
+from zsvg.training.tune import TuneOptions, tune
+from zsvg.video.finding import find_videos
 
 SIZES = (6, 30, 100)
 KINDS = ("in-domain", "mixed")

@@ -26,9 +26,9 @@ from typing import Any
 
 from make_random_backbones import write_clip
 
+from zsvg.cli.terminal import say, table
 from zsvg.files import write_json
 from zsvg.microworld.world import write_world
-from zsvg.terminal import say, table
 
 SENTENCE = "a red circle spins"
 Run = dict[str, float]

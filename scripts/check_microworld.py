@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from benchmark_microworld import one_run
 
-from zsvg import baselines
-from zsvg.metrics import evaluate
+from zsvg.evaluation import baselines
+from zsvg.evaluation.metrics import evaluate
 from zsvg.microworld.domains import DEVELOPMENT, LOOKS, PRETRAINING, REPORTED
 from zsvg.microworld.world import truth
 
@@ -50,11 +50,11 @@ def learned(out: Path, domain: str, seed: int) -> dict[str, float]:
 
 def studio_training_free(out: Path) -> float:
     """Return the training-free mIoU on `studio` test videos."""
-    from zsvg.grounder import load
+    from zsvg.grounding.grounder import load
+    from zsvg.grounding.prediction import predict_all
     from zsvg.microworld.world import write_world
-    from zsvg.prediction import predict_all
     from zsvg.records import read_annotations
-    from zsvg.video import find_videos
+    from zsvg.video.finding import find_videos
 
     folder = write_world(out / "studio-test", domain=PRETRAINING, videos=50, split="test")
     annotations = read_annotations(folder / "annotations.jsonl")

@@ -3,7 +3,7 @@
     python scripts/choose_scorer.py --out runs/studio-val
 
 Prints mean IoU of the first answer and recall at IoU .5 of five for every setting of every
-scorer, best last. The winner is the default of `zsvg.heads.training_free.ScorerOptions`.
+scorer, best last. The winner is the default of `zsvg.scorers.find.ScorerOptions`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from zsvg.grounder import load
-from zsvg.heads.training_free import ScorerOptions, find_moments
+from zsvg.grounding.grounder import load
 from zsvg.microworld.domains import PRETRAINING
 from zsvg.microworld.world import write_world
 from zsvg.moments import iou
 from zsvg.records import read_annotations
-from zsvg.video import find_videos
+from zsvg.scorers.find import ScorerOptions, find_moments
+from zsvg.video.finding import find_videos
 
 
 def settings() -> list[ScorerOptions]:

@@ -32,14 +32,14 @@ import numpy as np
 from compare_prompts import COLUMNS, make, percent, prepared, results
 from compare_pseudo_labels import VIDEOS, World, labels_of
 
-from zsvg.comparison import LANGUAGE_FREE, Material, Run, measure
-from zsvg.heads.kinds import HEADS
+from zsvg.cli.terminal import table
+from zsvg.experiments.compare import LANGUAGE_FREE, Material, Run, measure
+from zsvg.experiments.quickstart import supervised_recipe
+from zsvg.heads.by_name import HEADS
 from zsvg.microworld.domains import DEVELOPMENT
 from zsvg.microworld.world import truth
-from zsvg.quickstart import supervised_recipe
-from zsvg.recipes import load_recipe
 from zsvg.records import read_annotations
-from zsvg.terminal import table
+from zsvg.training.recipes import load_recipe
 
 LEVELS = ("features", "captions", "weak", "glance", "few-shot", "full", "blind")
 FEW = 18

@@ -34,21 +34,21 @@ from typing import Any
 import numpy as np
 from compare_pseudo_labels import VIDEOS, World, labels_of
 
-from zsvg import baselines
 from zsvg.backbones.clip import load_backbone
+from zsvg.cli.terminal import table
+from zsvg.evaluation import baselines
+from zsvg.evaluation.metrics import evaluate
+from zsvg.experiments.quickstart import supervised_recipe
 from zsvg.files import locked, write_json
-from zsvg.from_recipe import build_network
-from zsvg.grounder import Grounder, load
-from zsvg.low_label import choose_labels
-from zsvg.metrics import evaluate
+from zsvg.grounding.grounder import Grounder, load
+from zsvg.grounding.model_folder import ADAPTER_FILE, detach_adapters
 from zsvg.microworld.domains import DEVELOPMENT
 from zsvg.microworld.world import truth
-from zsvg.model_folder import ADAPTER_FILE, detach_adapters
-from zsvg.quickstart import supervised_recipe
-from zsvg.recipes import Recipe, load_recipe
 from zsvg.records import Annotation, read_annotations
-from zsvg.terminal import table
-from zsvg.tuning import TuneOptions, tune
+from zsvg.training.from_recipe import build_network
+from zsvg.training.labels import choose_labels
+from zsvg.training.recipes import Recipe, load_recipe
+from zsvg.training.tune import TuneOptions, tune
 
 METHODS = (
     "head-only", "coop", "cocoop", "dapl", "ppt", "vpt", "vpt-deep", "independent", "maple", "tvp"

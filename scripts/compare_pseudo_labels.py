@@ -4,7 +4,7 @@
     python scripts/compare_pseudo_labels.py --out runs/pseudo --domains paper night fabric \
         --seeds 0 1 2 --rows "blocks captions no" "blocks composed no" "blocks captions both"
 
-A row is KIND FORM DENOISING: a way to propose events (`zsvg.pseudo.proposals`), a form of
+A row is KIND FORM DENOISING: a way to propose events (`zsvg.events.proposals`), a form of
 pseudo-queries (see `FORMS`), and `denoise` of the recipe. The first command makes all rows on the
 development domain, the second some on the reported ones. Everything else is as in
 `zsvg quickstart`: its videos, thresholds, recipe and test queries. Rows without sentences train no
@@ -30,22 +30,22 @@ import numpy as np
 
 from zsvg.backbones.captioner import Captioner, load_captioner
 from zsvg.backbones.clip import ClipBackbone, load_backbone
+from zsvg.cli.terminal import table
+from zsvg.evaluation.metrics import evaluate
+from zsvg.experiments.quickstart import LABELS
 from zsvg.files import write_json
-from zsvg.grounder import Grounder, load
-from zsvg.metrics import evaluate
+from zsvg.grounding.grounder import Grounder, load
+from zsvg.grounding.model_folder import detach_adapters
+from zsvg.grounding.prediction import predict_all
+from zsvg.label.run import default_options, pseudo_label
+from zsvg.label.tagging import load_tagger
 from zsvg.microworld.domains import DEVELOPMENT
 from zsvg.microworld.world import truth, write_world
-from zsvg.model_folder import detach_adapters
 from zsvg.moments import iou
-from zsvg.prediction import predict_all
-from zsvg.pseudo.label import default_options, pseudo_label
-from zsvg.pseudo.tagging import load_tagger
-from zsvg.quickstart import LABELS
-from zsvg.recipes import Recipe, load_recipe
 from zsvg.records import Annotation, read_annotations, write_annotations
-from zsvg.terminal import table
-from zsvg.tuning import TuneOptions, tune
-from zsvg.video import find_videos
+from zsvg.training.recipes import Recipe, load_recipe
+from zsvg.training.tune import TuneOptions, tune
+from zsvg.video.finding import find_videos
 
 KINDS = ("blocks", "psvl", "changes", "uniform")
 FORMS: Mapping[str, Mapping[str, Any]] = {

@@ -12,9 +12,9 @@ from typing import Any
 
 import typer
 
-from zsvg.cli import app
-from zsvg.recipes import load_recipe, recipe_names
+from zsvg.cli.app import app
 from zsvg.resources import shipped
+from zsvg.training.recipes import load_recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent
 
@@ -88,8 +88,9 @@ def recipes_page() -> str:
     for name in recipe_names():
         text = (shipped("prompts") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
         parts += ["", f"## {name}", "", "```yaml", text.rstrip(), "```"]
-    parts += ["", "## Every key", "", "::: zsvg.recipes.Recipe", "", "::: zsvg.recipes.Prompts"]
-    parts += ["", "::: zsvg.recipes.HeadRecipe", "", "::: zsvg.recipes.Training"]
+    parts += ["", "## Every key"]
+    for model in ("Recipe", "Prompts", "HeadRecipe", "Training"):
+        parts += ["", f"::: zsvg.training.recipes.{model}"]
     return "\n".join(parts) + "\n"
 
 

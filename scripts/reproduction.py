@@ -12,17 +12,17 @@ from pathlib import Path
 
 from zsvg.backbones.captioner import load_captioner
 from zsvg.backbones.clip import ClipBackbone, load_backbone
-from zsvg.baselines import trivial_answers
+from zsvg.cli.terminal import progress, say, table
 from zsvg.datasets import convert
+from zsvg.evaluation.baselines import trivial_answers
+from zsvg.evaluation.metrics import as_percent
+from zsvg.evaluation.protocols.by_name import protocol
+from zsvg.experiments.quickstart import supervised_recipe
 from zsvg.files import write_json
-from zsvg.grounder import Grounder, load
-from zsvg.metrics import as_percent
-from zsvg.model_folder import detach_adapters
-from zsvg.prediction import predict_all
-from zsvg.protocols import protocol
-from zsvg.pseudo.label import pseudo_label
-from zsvg.quickstart import supervised_recipe
-from zsvg.recipes import load_recipe
+from zsvg.grounding.grounder import Grounder, load
+from zsvg.grounding.model_folder import detach_adapters
+from zsvg.grounding.prediction import predict_all
+from zsvg.label.run import pseudo_label
 from zsvg.records import (
     Annotation,
     read_annotations,
@@ -30,9 +30,9 @@ from zsvg.records import (
     write_annotations,
     write_predictions,
 )
-from zsvg.terminal import progress, say, table
-from zsvg.tuning import TuneOptions, tune
-from zsvg.video import find_videos
+from zsvg.training.recipes import load_recipe
+from zsvg.training.tune import TuneOptions, tune
+from zsvg.video.finding import find_videos
 
 COLUMNS = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU")
 

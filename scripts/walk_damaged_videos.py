@@ -28,7 +28,9 @@ import av
 import numpy as np
 
 from zsvg import ZsvgError
-from zsvg.video import cut, load_frames_at, probe, sample_frames
+from zsvg.video.reading import probe
+from zsvg.video.sampling import load_frames_at, sample_frames
+from zsvg.video.writing import cut
 
 CODECS = {
     ".mp4": "libx264", ".mkv": "libx264", ".flv": "libx264", ".ts": "libx264", ".avi": "mpeg4",

@@ -237,12 +237,12 @@ def small_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run_zsvg(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     """Run `zsvg` in this process with some arguments; return exit status, stdout and stderr."""
-    from zsvg import cli
+    from zsvg.cli import app
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["zsvg", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            app.main()
         shown = capfd.readouterr()
         return int(left.value.code or 0), shown.out, shown.err
 

@@ -133,7 +133,7 @@ def microworld_video(path: Path, index: int, seconds: float = 12.0) -> Path:
     """Render the first seconds of a microworld video."""
     from zsvg.microworld.render import Renderer
     from zsvg.microworld.world import FPS, plan_video
-    from zsvg.video import write_video
+    from zsvg.video.writing import write_video
 
     scene, _ = plan_video("chalk", "val", 5, index)
     renderer = Renderer(scene)

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from zsvg.video import FrameSampler
+from zsvg.video.sampling import FrameSampler
 
 RATE = 10
 SIZE = (64, 48)

@@ -9,16 +9,16 @@ import pytest
 from typer.testing import CliRunner
 
 import zsvg
-from zsvg.audit import audit
 from zsvg.backbones.clip import load_backbone
-from zsvg.cli import app
+from zsvg.cli.app import app
 from zsvg.datasets import convert
 from zsvg.errors import ZsvgError
-from zsvg.grounder import Grounder
+from zsvg.evaluation.audit import audit
+from zsvg.evaluation.probe import noise_in_front, probe
+from zsvg.grounding.grounder import Grounder
 from zsvg.microworld.world import truth, write_world
-from zsvg.probe import noise_in_front, probe
 from zsvg.records import Annotation, write_annotations
-from zsvg.video import find_videos
+from zsvg.video.finding import find_videos
 
 
 def label(vid, *windows, query="q", duration=100) -> Annotation:
@@ -131,8 +131,8 @@ class ByPlace(Grounder):
 
     def ground(self, video, query, top_k=5):
         found = super().ground(video, query, top_k)
-        first = zsvg.grounder.Moment(start=0.0, end=2.0, score=1.0)
-        return zsvg.grounder.Grounding(
+        first = zsvg.grounding.grounder.Moment(start=0.0, end=2.0, score=1.0)
+        return zsvg.grounding.grounder.Grounding(
             query=query, vid=found.vid, moments=(first,), curve=found.curve, centres=found.centres
         )
 

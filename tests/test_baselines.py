@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from zsvg.baselines import (
+from zsvg.evaluation.baselines import (
     fit_fixed_window,
     fixed_window,
     random_windows,
     uniform_part,
     whole_video,
 )
-from zsvg.metrics import as_percent, evaluate
+from zsvg.evaluation.metrics import as_percent, evaluate
 from zsvg.records import Annotation, read_annotations
 
 QUERIES = [

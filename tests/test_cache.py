@@ -14,10 +14,10 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from zsvg.backbones.clip import load_backbone
-from zsvg.cache import look, prune
-from zsvg.cli import app
-from zsvg.features import cache_file, extract
-from zsvg.video import video_hash
+from zsvg.cli.app import app
+from zsvg.features.cache import look, prune
+from zsvg.features.extract import cache_file, extract
+from zsvg.video.hashes import video_hash
 
 DAY = 86_400.0
 
@@ -47,7 +47,7 @@ def cache(made: dict[str, bytes], tmp_path: Path) -> Path:
     old = {"format": 0, "content": "c"}
     meta = {"duration": 4.0, "truncated_at": None, "key": old}
     tensors = {"features": np.zeros((8, 7), np.float16), "times": np.zeros(8)}
-    from zsvg.features import file_name
+    from zsvg.features.extract import file_name
 
     save_file(tensors, tmp_path / file_name(old), {"zsvg": json.dumps(meta)})
     before_keys = {"zsvg": json.dumps({"duration": 4.0, "truncated_at": None})}

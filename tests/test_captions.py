@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import zsvg
 from zsvg.backbones.captions import load_caption_backbone, read_captions
-from zsvg.cli import app
+from zsvg.cli.app import app
 from zsvg.errors import BackboneError, RecordError
 from zsvg.microworld.world import write_world
 

@@ -279,9 +279,9 @@ def raised(source: str, module: str) -> BaseException:
         ),
         ("raise own('of a callback')", "elsewhere", True),
         ("open('/nowhere/at/all')", "zsvg.files", True),
-        ("np.concatenate([])", "zsvg.pseudo.proposals", False),  # in C: no frame of its own
-        ("np.stack([])", "zsvg.pseudo.proposals", False),
-        ("np.zeros(2) + np.zeros(3)", "zsvg.metrics", False),
+        ("np.concatenate([])", "zsvg.events.proposals", False),  # in C: no frame of its own
+        ("np.stack([])", "zsvg.events.proposals", False),
+        ("np.zeros(2) + np.zeros(3)", "zsvg.evaluation.metrics", False),
         ("int('x')", "zsvg.records", False),
         ("raise ValueError('of a library')", "numpy.linalg", False),
         ("raise ValueError('of a namesake')", "zsvgplus", False),
@@ -303,7 +303,7 @@ def test_a_fault_of_a_library_is_one_line_and_verbose_shows_its_place(
     def whole_video(annotations):
         return np.concatenate([])
 
-    monkeypatch.setattr("zsvg.baselines.whole_video", whole_video)
+    monkeypatch.setattr("zsvg.evaluation.baselines.whole_video", whole_video)
     line = "error: internal error, -v shows more: ValueError: need at least one array to"
     status, out, err = run_zsvg("baseline", "whole", labels, "-o", "-")
     assert (status, out) == (1, "")

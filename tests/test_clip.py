@@ -15,7 +15,8 @@ import torch
 from conftest import write_tiny_clip, write_tiny_tokenizer
 
 from zsvg.backbones import clip
-from zsvg.backbones.clip import load_backbone, pick_device
+from zsvg.backbones.base import pick_device
+from zsvg.backbones.clip import load_backbone
 from zsvg.errors import BackboneError
 
 pytestmark = pytest.mark.numeric

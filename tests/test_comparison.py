@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from test_cli import refused  # noqa: F401  (fixture)
 from test_tune_processes import world  # noqa: F401  (fixture)
 
-from zsvg import comparison
 from zsvg.backbones.clip import load_backbone
-from zsvg.baselines import another_video, exchanged
-from zsvg.comparison import Material, Run, compare, grid
-from zsvg.comparison_report import HEADER, Row, figure, markdown, rows_of
 from zsvg.errors import ZsvgError
-from zsvg.recipes import load_recipe
+from zsvg.evaluation.baselines import another_video, exchanged
+from zsvg.experiments import compare as comparison
+from zsvg.experiments.compare import Material, Run, compare, grid
+from zsvg.experiments.compare_report import HEADER, Row, figure, markdown, rows_of
 from zsvg.records import Annotation, Prediction, read_annotations
-from zsvg.video import find_videos
+from zsvg.training.recipes import load_recipe
+from zsvg.video.finding import find_videos
 
 COOP, VPT = load_recipe("coop"), load_recipe("vpt")
 DEEP = "prompts: {text: true, text_depth: 50}\n"  # more layers than any text tower has

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from zsvg.cli import app
+from zsvg.cli.app import app
 from zsvg.datasets import NAMES, Converted, convert, read_durations
 from zsvg.errors import RecordError, ZsvgError
 from zsvg.records import Annotation, check_trainable, read_annotations, write_annotations

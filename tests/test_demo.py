@@ -41,10 +41,12 @@ from tests.conftest import (
 )
 from tests.demo_pages import Page, command, labelled_page
 from tests.films import film, join, seconds_shown
-from zsvg.low_label import is_pseudo
 from zsvg.records import read_annotations
 from zsvg.resources import demo_module, shipped
-from zsvg.video import cut, decode_summary, load_frames_at, probe
+from zsvg.training.labels import is_pseudo
+from zsvg.video.reading import decode_summary, probe
+from zsvg.video.sampling import load_frames_at
+from zsvg.video.writing import cut
 
 app, asking, jobs, previews, timeline, visits = (
     demo_module(name) for name in ("app", "asking", "jobs", "previews", "timeline", "visit")
@@ -552,7 +554,7 @@ def test_sentences_and_names_are_escaped(small_video: Path, tmp_path: Path):
         grounding=zsvg.Grounding(
             query=evil,
             vid="v",
-            moments=(zsvg.grounder.Moment(start=1.0, end=2.0, score=0.5),),
+            moments=(zsvg.grounding.grounder.Moment(start=1.0, end=2.0, score=0.5),),
             curve=np.ones(8, np.float32),
             centres=np.arange(8) / 2 + 0.25,
         ),
@@ -567,7 +569,7 @@ def test_sentences_and_names_are_escaped(small_video: Path, tmp_path: Path):
 
 
 def test_a_moment_that_may_not_be_there_is_shown_with_doubt():
-    moment = zsvg.grounder.Moment(start=1.0, end=2.0, score=0.1)
+    moment = zsvg.grounding.grounder.Moment(start=1.0, end=2.0, score=0.1)
     answer = zsvg.Grounding(
         query="a", vid="v", moments=(moment,), curve=np.ones(8, np.float32),
         centres=np.arange(8) / 2 + 0.25, absent=True,

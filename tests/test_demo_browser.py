@@ -17,8 +17,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from tests.browser import WAIT, grave, launched
 from tests.demo_pages import Page, labelled_page, microworld_video
-from zsvg.low_label import is_pseudo
 from zsvg.records import read_annotations
+from zsvg.training.labels import is_pseudo
 
 SETTLED = """() => document.getAnimations().every(
     a => a.playState != "running" || a.effect.getComputedTiming().endTime == Infinity)"""

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from test_training import Interrupted, coop, make_examples, make_network, snapshot
 
 from zsvg.backbones.clip import load_backbone
-from zsvg.denoising import LEAST_DOUBT, denoised, describe_round, noise_weights, refined
 from zsvg.errors import RecipeError
-from zsvg.examples import collate
 from zsvg.moments import iou
-from zsvg.recipes import Recipe, load_recipe
-from zsvg.training import History, TrainingOptions, train
-from zsvg.training_options import Training
+from zsvg.training.denoising import LEAST_DOUBT, denoised, describe_round, noise_weights, refined
+from zsvg.training.examples import collate
+from zsvg.training.loop import train
+from zsvg.training.options import History, Training, TrainingOptions
+from zsvg.training.recipes import Recipe, load_recipe
 
 pytestmark = pytest.mark.numeric
 

@@ -20,12 +20,12 @@ import pytest
 import typer
 from conftest import HANG, environment
 
-from zsvg.cli import app
-from zsvg.heads.kinds import HEADS
-from zsvg.heads.scorers import SCORERS
+from zsvg.cli.app import app
+from zsvg.events.proposals import KINDS
+from zsvg.heads.by_name import HEADS
 from zsvg.microworld.world import plan_video, write_video_file
-from zsvg.pseudo.proposals import KINDS
-from zsvg.recipes import recipe_names
+from zsvg.scorers.scorers import SCORERS
+from zsvg.training.recipes import recipe_names
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import environment, run_python
 
-from zsvg import doctor
-from zsvg.offline import offline_models
+from zsvg.backbones.offline import offline_models
+from zsvg.cli import doctor
 
 VERSION = metadata.version
 

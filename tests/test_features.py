@@ -16,8 +16,9 @@ from films import film, join
 
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import TruncatedVideoError, VideoError, ZsvgError
-from zsvg.features import default_cache, extract
-from zsvg.video import probe, sample_frames
+from zsvg.features.extract import default_cache, extract
+from zsvg.video.reading import probe
+from zsvg.video.sampling import sample_frames
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_two_processes_write_the_same_bytes(backbone, small_video, tiny_clip_fol
     code = """
 import sys
 from zsvg.backbones.clip import load_backbone
-from zsvg.features import extract
+from zsvg.features.extract import extract
 backbone = load_backbone("local-dir:" + sys.argv[1], "cpu")
 extract(sys.argv[2], backbone, cache=sys.argv[3], batch_size=3)
 """
@@ -170,7 +171,7 @@ def test_errors_leave_no_thread_and_no_file(backbone, small_video, tmp_path):
     with pytest.raises(VideoError, match="cannot be opened"):
         extract(text, backbone, cache=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
-    from zsvg.features import _batches
+    from zsvg.features.extract import _batches
 
     batches = _batches(sample_frames(small_video, fps=10, size=32), 1)
     next(batches)
@@ -193,7 +194,7 @@ def test_memory_does_not_grow_with_length(tiny_clip_folder, tmp_path):
     code = """
 import sys
 from zsvg.backbones.clip import load_backbone
-from zsvg.features import extract
+from zsvg.features.extract import extract
 backbone = load_backbone("local-dir:" + sys.argv[1], "cpu")
 for path in sys.argv[2:]:
     found = extract(path, backbone)
@@ -241,7 +242,7 @@ class TestACacheThatCannotBeUsed:
             encode_video(videos / f"{name}.mp4", coloured_frames(20 + 5 * ord(name) % 7))
 
         def run(cache, *more, limit=None, command=None):
-            code = "from zsvg.cli import main; main()"
+            code = "from zsvg.cli.app import main; main()"
             if limit is not None:
                 code = f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({limit},) * 2); {code}"
             model = f"local-dir:{tiny_clip_folder}"
@@ -321,7 +322,7 @@ def test_warnings_are_shown_once_and_tests_still_see_logs(run_zsvg, caplog, tmp_
     finally:
         logging.getLogger().removeHandler(elsewhere)
     assert (status, said.count("cache of frame features")) == (0, 1)
-    logging.getLogger("zsvg.features").warning("after the command")
+    logging.getLogger("zsvg.features.extract").warning("after the command")
     assert "after the command" in caplog.text
 
 

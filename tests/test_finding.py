@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from films import film
 
-from zsvg.commands.options import split_sentences
+from zsvg.cli.options import split_sentences
 from zsvg.errors import VideoError, ZsvgError
 from zsvg.files import file_stem
-from zsvg.video import find_videos
+from zsvg.video.finding import find_videos
 
 
 def touch(folder: Path, *names: str | bytes) -> None:
@@ -100,7 +100,7 @@ def test_what_cannot_be_used_is_named_and_costs_itself_alone(tmp_path):
 def test_a_folder_that_cannot_be_read_is_named():
     program = (
         "import os, sys\n"
-        "from zsvg.video import find_videos\n"
+        "from zsvg.video.finding import find_videos\n"
         "if os.getuid() == 0: os.setuid(65534)  # root reads everything\n"
         "found = find_videos(sys.argv[1])\n"
         "print(list(found), found.unusable)"

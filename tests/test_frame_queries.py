@@ -10,16 +10,17 @@ import torch
 import zsvg
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import ZsvgError
-from zsvg.examples import collate
-from zsvg.heads.frame_queries import FrameQuery
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
 from zsvg.microworld.world import truth, write_world
-from zsvg.network import GroundingNetwork
-from zsvg.recipes import Recipe, load_recipe
 from zsvg.records import FROM_FRAMES
-from zsvg.training import Example, TrainingOptions, train
-from zsvg.tuning import TuneOptions, plan, tune
-from zsvg.video import find_videos
+from zsvg.training.examples import Example, collate
+from zsvg.training.frame_queries import FrameQuery
+from zsvg.training.loop import train
+from zsvg.training.network import GroundingNetwork
+from zsvg.training.options import TrainingOptions
+from zsvg.training.recipes import Recipe, load_recipe
+from zsvg.training.tune import TuneOptions, plan, tune
+from zsvg.video.finding import find_videos
 
 pytestmark = pytest.mark.numeric
 

@@ -14,22 +14,22 @@ from conftest import HANG
 from peft import PeftModel
 
 import zsvg
-from zsvg import features
 from zsvg.backbones.clip import load_backbone
 from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ModelFolderError, RecipeError, RecordError, ZsvgError
-from zsvg.features import extract
-from zsvg.from_recipe import build_network
-from zsvg.grounder import Grounder
-from zsvg.metrics import evaluate
+from zsvg.evaluation.metrics import evaluate
+from zsvg.features import extract as features
+from zsvg.features.extract import extract
+from zsvg.grounding.grounder import Grounder
+from zsvg.grounding.model_folder import detach_adapters
+from zsvg.grounding.prediction import predict_all
+from zsvg.grounding.presence_threshold import calibrate, elsewhere
+from zsvg.grounding.ranking import EVERYDAY, fit
 from zsvg.microworld.world import truth, write_world
-from zsvg.model_folder import detach_adapters
-from zsvg.prediction import predict_all
-from zsvg.presence import calibrate, elsewhere
-from zsvg.ranking import EVERYDAY, fit
-from zsvg.recipes import Recipe, load_recipe, recipe_names
-from zsvg.tuning import TuneOptions, plan, split_by_video, tune
-from zsvg.video import find_videos
+from zsvg.training.from_recipe import build_network
+from zsvg.training.recipes import Recipe, load_recipe, recipe_names
+from zsvg.training.tune import TuneOptions, plan, split_by_video, tune
+from zsvg.video.finding import find_videos
 
 pytestmark = pytest.mark.numeric
 
@@ -285,8 +285,8 @@ def test_recipes_that_ship_are_valid_and_mistakes_are_named(tmp_path):
 def test_a_model_says_where_a_moment_may_not_be_and_how_often_it_is_wrong(
     world, backbone, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("zsvg.presence.ENOUGH", 2)
-    monkeypatch.setattr("zsvg.presence.LOST", 0.5)
+    monkeypatch.setattr("zsvg.grounding.presence_threshold.ENOUGH", 2)
+    monkeypatch.setattr("zsvg.grounding.presence_threshold.LOST", 0.5)
     videos, labels = world
     held = [a for a in labels if a.vid in sorted(videos)[:2]]
     make(world, backbone, tmp_path / "model", validation=held)
@@ -479,7 +479,7 @@ def test_the_name_micro_is_the_embedded_backbone(world, backbone, tmp_path, monk
 def test_a_held_out_video_that_is_not_read_again_shifts_no_answer(
     world, backbone, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("zsvg.presence.ENOUGH", 1)
+    monkeypatch.setattr("zsvg.grounding.presence_threshold.ENOUGH", 1)
     videos, labels = world
     lost, *others = sorted({a.vid for a in labels})[:3]
     held = [a for a in labels if a.vid in (lost, *others)]
@@ -497,7 +497,7 @@ def test_a_held_out_video_that_is_not_read_again_shifts_no_answer(
             raise OSError(5, "Input/output error", str(video))
         return encode(self, video, **options)
 
-    monkeypatch.setattr("zsvg.tuning.calibrate", recorded)
+    monkeypatch.setattr("zsvg.training.tune.calibrate", recorded)
     monkeypatch.setattr(Grounder, "encode", failing)
     outcome = make(world, backbone, tmp_path / "model", validation=held)
     grounder = zsvg.load(tmp_path / "model", backbone=backbone)

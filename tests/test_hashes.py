@@ -14,13 +14,13 @@ import pytest
 from conftest import coloured_frames, encode_video, run_python
 from typer.testing import CliRunner
 
-import zsvg.clock
-import zsvg.decoding
-from zsvg import hashes
-from zsvg.cli import app
-from zsvg.containers import open_container
+import zsvg.video.clock
+import zsvg.video.decoding
+from zsvg.cli.app import app
 from zsvg.errors import VideoError
-from zsvg.hashes import FILE, forget, video_hash
+from zsvg.video import hashes
+from zsvg.video.containers import open_container
+from zsvg.video.hashes import FILE, forget, video_hash
 
 HOUR = 3600.0
 
@@ -159,7 +159,7 @@ def test_processes_share_a_cache(tmp_path: Path):
         os.utime(tmp_path / f"{number}.mp4", (0, 0))
     code = """if True:
     import os, sys
-    from zsvg import hashes
+    from zsvg.video import hashes
     now = hashes.time.time
     hashes.time.time = lambda: now() + 9
     parent = all(os.fork() for _ in range(3))
@@ -188,7 +188,7 @@ def test_a_second_question_opens_no_video(
         opened.add(Path(path).name)
         return open_container(path)
 
-    for module in (zsvg.clock, zsvg.decoding):
+    for module in (zsvg.video.clock, zsvg.video.decoding):
         monkeypatch.setattr(module, "open_container", counted)
     names = ["a.mp4", "b.mp4", "c.mp4"]
     (tmp_path / "videos").mkdir()

@@ -13,16 +13,18 @@ from typer.testing import CliRunner
 
 import zsvg
 from zsvg.backbones.clip import load_backbone
-from zsvg.cli import app
+from zsvg.cli.app import app
 from zsvg.errors import RecipeError
-from zsvg.heads.boundaries import all_pairs, best_pairs
+from zsvg.grounding.model_folder import detach_adapters
+from zsvg.heads.by_name import HEADS, describe_head, make_head
 from zsvg.heads.encoder import Truth
-from zsvg.heads.kinds import HEADS, describe_head, make_head
 from zsvg.heads.layers import coarse
-from zsvg.heads.moment_map import _Grid, _MaskedConv, sparse_cells, stack_clips
-from zsvg.heads.moment_set import match
+from zsvg.heads.losses import alignment_loss, offset_loss, scaled_iou_loss, set_loss
+from zsvg.heads.map import _Grid, _MaskedConv, sparse_cells, stack_clips
 from zsvg.heads.runs import find_runs
-from zsvg.heads.spans import (
+from zsvg.heads.set import match
+from zsvg.heads.span import all_pairs, best_pairs
+from zsvg.heads.span_arithmetic import (
     certain,
     clip_edges,
     coverage,
@@ -35,12 +37,10 @@ from zsvg.heads.spans import (
     true_moments,
 )
 from zsvg.heads.windows import sliding_windows
-from zsvg.losses import alignment_loss, offset_loss, scaled_iou_loss, set_loss
-from zsvg.model_folder import detach_adapters
 from zsvg.moments import iou, nms
-from zsvg.recipes import HeadRecipe, load_recipe
 from zsvg.records import Annotation
-from zsvg.tuning import TuneOptions, tune
+from zsvg.training.recipes import HeadRecipe, load_recipe
+from zsvg.training.tune import TuneOptions, tune
 
 pytestmark = pytest.mark.numeric
 

@@ -6,15 +6,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from zsvg.heads.encoder import Encoded, Truth
-from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
-from zsvg.heads.runs import RunFit, find_runs, overlap
-from zsvg.losses import (
+from zsvg.heads.losses import (
     attention_guidance_loss,
     contrast_loss,
     inside_loss,
     scaled_iou_loss,
     span_loss,
 )
+from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
+from zsvg.heads.runs import RunFit, find_runs, overlap
 from zsvg.moments import iou
 
 pytestmark = pytest.mark.numeric

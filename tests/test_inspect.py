@@ -15,11 +15,11 @@ import pytest
 from conftest import encode_video
 from PIL import Image
 
-from zsvg import cli
+from zsvg.cli import app
 from zsvg.errors import ZsvgError
-from zsvg.inspect_page import draw, write_inspection
 from zsvg.records import Annotation, write_annotations
-from zsvg.svg import histogram
+from zsvg.report.inspect import draw, write_inspection
+from zsvg.report.svg import histogram
 
 HOSTILE = 'a <script>alert("1")</script> & "quotes" </title></style> \u2028'
 VIDS = [f"v{number}" for number in range(6)]
@@ -95,7 +95,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     def command(*arguments: str | Path) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["zsvg", "inspect", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            app.main()
         return int(left.value.code or 0), capsys.readouterr().err
 
     return command

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes, urljoin, urlparse
 import pytest
 
 from tests.conftest import environment, run_python
-from zsvg.links import file_url, near
+from zsvg.report.links import file_url, near
 
 ODD = "a #1?x=%20&\"b\" 'c' <d>:é\n\x1b[31m\udcff.mp4"
 
@@ -43,7 +43,7 @@ def test_addresses_lead_back_to_the_bytes_of_a_name(
 
 CODE = """
 import sys
-from zsvg.terminal import table
+from zsvg.cli.terminal import table
 table(["video", "n"], [["a\\x1b[31m [b].mp4", "1"], ["c", "2"]], "t", ["file:///a%1B", "file:///c"])
 """
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsvg.backbones.clip import TextStates
+from zsvg.backbones.base import TextStates
 from zsvg.heads.long_videos import WINDOW, look
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
 from zsvg.moments import mask_to_spans

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from test_cli import labels, refused, videos  # noqa: F401  (fixtures)
 from typer.testing import CliRunner
 
-from zsvg.cli import app
+from zsvg.cli.app import app
 from zsvg.errors import RecordError, ZsvgError
-from zsvg.low_label import choose_labels, shots, weigh_true
 from zsvg.records import Annotation
+from zsvg.training.labels import choose_labels, shots, weigh_true
 
 
 def label(vid, number=0, **extra):

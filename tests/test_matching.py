@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from zsvg.audit import audit
-from zsvg.baselines import exchanged
 from zsvg.errors import RecordError
-from zsvg.inspect_page import write_inspection
-from zsvg.metrics import evaluate
-from zsvg.protocols import PROTOCOLS, Protocol, qvhighlights
+from zsvg.evaluation.audit import audit
+from zsvg.evaluation.baselines import exchanged
+from zsvg.evaluation.metrics import evaluate
+from zsvg.evaluation.protocols import qvhighlights
+from zsvg.evaluation.protocols.by_name import PROTOCOLS, Protocol
+from zsvg.grounding.writers import write_moments
 from zsvg.records import (
     Annotation,
     Prediction,
@@ -23,7 +24,7 @@ from zsvg.records import (
     write_annotations,
     write_predictions,
 )
-from zsvg.writers import write_moments
+from zsvg.report.inspect import write_inspection
 
 NFC, NFD = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
 

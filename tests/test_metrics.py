@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsvg.errors import RecordError
-from zsvg.metrics import as_percent, best_overlaps, evaluate
+from zsvg.evaluation.metrics import as_percent, best_overlaps, evaluate
 from zsvg.moments import iou
 from zsvg.records import Annotation, Prediction, read_annotations, read_predictions
 

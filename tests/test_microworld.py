@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from conftest import run_python
 
-from zsvg import baselines
 from zsvg.errors import ZsvgError
-from zsvg.metrics import evaluate
+from zsvg.evaluation import baselines
+from zsvg.evaluation.metrics import evaluate
 from zsvg.microworld.domains import DEVELOPMENT, LOOKS, PRETRAINING, REPORTED
 from zsvg.microworld.language import (
     ACTION_WORDS,
@@ -21,7 +21,8 @@ from zsvg.microworld.render import SIZE, Renderer
 from zsvg.microworld.script import ACTIONS, SPLITS, generator, pose, sample_scene
 from zsvg.microworld.world import plan_video, truth, write_world
 from zsvg.records import read_annotations
-from zsvg.video import decode_summary, find_videos
+from zsvg.video.finding import find_videos
+from zsvg.video.reading import decode_summary
 
 
 def test_domains_are_one_to_learn_one_to_choose_and_three_to_report():

@@ -7,8 +7,8 @@ from huggingface_hub import ModelCard
 from test_cli import labels, videos  # noqa: F401  (fixtures)
 from typer.testing import CliRunner
 
-from zsvg.cli import app
-from zsvg.model_card import hub_id
+from zsvg.cli.app import app
+from zsvg.grounding.model_card import hub_id
 
 
 @pytest.mark.parametrize(

@@ -365,7 +365,7 @@ def test_an_output_that_fails_at_the_end_hides_nothing(say, few, tmp_path, monke
         raise OSError(28, "No space left on device", str(tmp_path / "answers.jsonl"))
 
     (few / "text.mp4").write_text("to be filmed")
-    monkeypatch.setattr("zsvg.commands.results.write_moments", full)
+    monkeypatch.setattr("zsvg.cli.results.write_moments", full)
     status, shown, lines = say("ground", few, "a red ball", "-o", tmp_path / "answers.jsonl")
     (few / "text.mp4").unlink()
     assert status == 1

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from zsvg.checkpoints import remove_checkpoint
 from zsvg.errors import ZsvgError
 from zsvg.files import sha256_file
-from zsvg.output_folder import folder_of, only_run, replace_folder, staged
-from zsvg.pseudo.sharding import Processes
+from zsvg.label.sharding import Processes
+from zsvg.training.checkpoint import remove_checkpoint
+from zsvg.training.output_folder import folder_of, only_run, replace_folder, staged
 
 CHANGES = ("os.rename", "os.remove", "os.rmdir")
 

@@ -13,7 +13,7 @@ from conftest import CHECKOUT, environment, run_python
 from typer.testing import CliRunner
 
 import zsvg
-from zsvg.cli import app
+from zsvg.cli.app import app
 from zsvg.resources import shipped
 
 HEAVY = ("torch", "open_clip", "transformers", "peft", "accelerate", "sklearn", "av", "gradio")
@@ -33,7 +33,7 @@ def elsewhere(*arguments: str, path: Path, cwd: Path) -> CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "statement", ["import zsvg; zsvg.__version__; dir(zsvg)", "import zsvg.cli"]
+    "statement", ["import zsvg; zsvg.__version__; dir(zsvg)", "import zsvg.cli.app"]
 )
 def test_import_is_lazy(statement: str, tmp_path: Path):
     code = f"import sys, json; {statement}; print(json.dumps(sorted(sys.modules)))"
@@ -54,7 +54,7 @@ def test_help_loads_little(tmp_path: Path):
     told = elsewhere(*line, path=CHECKOUT, cwd=tmp_path).stderr.splitlines()
     names = [row.rpartition("|")[2].strip() for row in told if row.startswith("import time:")]
     assert not {name.partition(".")[0] for name in names} & {*HEAVY, "numpy", "pydantic", "PIL"}
-    assert "zsvg.cli" in names
+    assert "zsvg.cli.app" in names
     assert len(names) < 700
 
 
@@ -113,7 +113,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_everything_and_nothing_else(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
-    expected = {"zsvg/py.typed", "zsvg/report.css", "zsvg/_demo/app.py"}
+    expected = {"zsvg/py.typed", "zsvg/report/report.css", "zsvg/_demo/app.py"}
     for folder, inside in (
         ("zsvg", "zsvg"),
         ("prompts", "zsvg/_prompts"),
@@ -138,7 +138,7 @@ def test_installed_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path)
     code = """
 import json
 import zsvg
-from zsvg.recipes import load_recipe, recipe_names
+from zsvg.training.recipes import load_recipe, recipe_names
 from zsvg.resources import demo_module, shipped
 print(json.dumps({
     "package": zsvg.__file__,

@@ -13,7 +13,9 @@ import pytest
 from films import RATE, grey, seconds_shown
 
 from zsvg.errors import VideoError
-from zsvg.video import cut, decode_summary, load_frames_at, sample_frames, write_video
+from zsvg.video.reading import decode_summary
+from zsvg.video.sampling import load_frames_at, sample_frames
+from zsvg.video.writing import cut, write_video
 
 # All ways to lay a picture on its sides: (a, b, c, d) sends (x, y) to (a x + c y, b x + d y).
 MATRICES = [

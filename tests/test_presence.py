@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zsvg.presence import ENOUGH, LOST, calibrate, elsewhere
+from zsvg.grounding.presence_threshold import ENOUGH, LOST, calibrate, elsewhere
 from zsvg.records import Annotation
 
 

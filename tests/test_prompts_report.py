@@ -11,14 +11,14 @@ from peft import get_peft_model
 from typer.testing import CliRunner
 
 from zsvg.backbones.clip import load_backbone
-from zsvg.cli import app
+from zsvg.cli.app import app
 from zsvg.errors import ZsvgError
-from zsvg.grounder import Grounder, load
-from zsvg.heads.kinds import describe_head
+from zsvg.grounding.grounder import Grounder, load
+from zsvg.grounding.model_folder import FORMAT_VERSION
+from zsvg.heads.by_name import describe_head
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
-from zsvg.model_folder import FORMAT_VERSION
-from zsvg.network import GroundingNetwork
-from zsvg.prompts_report import LearnedBorder, prompts_report, token_word
+from zsvg.report.prompts import LearnedBorder, prompts_report, token_word
+from zsvg.training.network import GroundingNetwork
 from zsvg.tuners import PromptConfig, prompt_config_for
 
 pytestmark = pytest.mark.numeric

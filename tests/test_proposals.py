@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zsvg.events.cuts import METHODS, Cutting, self_similarity, unit_rows
+from zsvg.events.proposals import KINDS, RANKS, ProposalOptions, fits, grid, propose
+from zsvg.label.queries import fit
 from zsvg.moments import iou
-from zsvg.pseudo.cuts import METHODS, Cutting, self_similarity, unit_rows
-from zsvg.pseudo.proposals import KINDS, RANKS, ProposalOptions, fits, grid, propose
-from zsvg.pseudo.queries import fit
 
 
 def planted(

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_curve
 from typer.testing import CliRunner
 
-from zsvg.cli import app
+from zsvg.cli.app import app
 from zsvg.datasets.results import read_results
 from zsvg.errors import RecordError, ZsvgError
-from zsvg.protocols import PROTOCOLS, didemo, protocol, qvhighlights
+from zsvg.evaluation.protocols import didemo, qvhighlights
+from zsvg.evaluation.protocols.by_name import PROTOCOLS, protocol
 from zsvg.records import (
     Annotation,
     Prediction,

@@ -15,20 +15,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsvg import cli
 from zsvg.backbones.captioner import load_captioner
 from zsvg.backbones.clip import load_backbone
+from zsvg.cli import app
 from zsvg.errors import ZsvgError
+from zsvg.label.forms import check_tagger, compose, moves, put, simplify, well_said
+from zsvg.label.queries import PseudoQuery, QueryOptions, choose, choose_events, fit
+from zsvg.label.run import LabelOptions, LabelReport, default_options, pseudo_label
+from zsvg.label.tagging import Tagger, lexicon, load_tagger
+from zsvg.label.views import caption_events, view_times
 from zsvg.microworld.language import vocabulary
 from zsvg.microworld.world import truth, write_world
 from zsvg.moments import iou
-from zsvg.pseudo.forms import check_tagger, compose, moves, put, simplify, well_said
-from zsvg.pseudo.label import LabelOptions, LabelReport, default_options, pseudo_label
-from zsvg.pseudo.queries import PseudoQuery, QueryOptions, choose, choose_events, fit
-from zsvg.pseudo.tagging import Tagger, lexicon, load_tagger
-from zsvg.pseudo.views import caption_events, view_times
 from zsvg.records import FROM_FRAMES, check_trainable, read_annotations, write_annotations
-from zsvg.video import find_videos
+from zsvg.video.finding import find_videos
 
 UNHURRIED = settings(deadline=None)  # the cores may be busy
 MICRO = load_tagger("micro")
@@ -311,7 +311,7 @@ def command(monkeypatch, *line: str | Path, status: int = 0) -> str:
     said = io.StringIO()
     monkeypatch.setattr(sys, "stderr", said)
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        app.main()
     assert left.value.code == status, said.getvalue()
     return said.getvalue()
 

@@ -12,18 +12,14 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfTransformer
 from typer.testing import CliRunner
 
-from zsvg.backbones.captions import (
-    encode_captions,
-    load_caption_backbone,
-    read_captions,
-)
-from zsvg.cli import app
-from zsvg.finding import find_captions
+from zsvg.backbones.captions import encode_captions, load_caption_backbone, read_captions
+from zsvg.cli.app import app
+from zsvg.label.from_captions import central, label_captions
+from zsvg.label.queries import fit
+from zsvg.label.run import default_options
 from zsvg.moments import iou, spans_to_mask
-from zsvg.pseudo.from_captions import central, label_captions
-from zsvg.pseudo.label import default_options
-from zsvg.pseudo.queries import fit
 from zsvg.records import check_trainable, read_annotations, write_annotations
+from zsvg.video.finding import find_captions
 
 KITCHEN = ["A man cuts onions in the kitchen.", "A man in the kitchen cuts an onion."] * 4
 GARDEN = ["A dog digs in the garden.", "The dog runs around the garden."] * 5

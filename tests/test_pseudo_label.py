@@ -13,14 +13,14 @@ from test_captioner import write_tiny_blip
 
 from zsvg.backbones.captioner import load_captioner
 from zsvg.backbones.clip import load_backbone
+from zsvg.events.proposals import ProposalOptions
 from zsvg.files import sha256_file
-from zsvg.pseudo import label as label_module
-from zsvg.pseudo.label import LabelOptions, LabelReport, pseudo_label
-from zsvg.pseudo.proposals import ProposalOptions
-from zsvg.pseudo.queries import QueryOptions, choose, fit
-from zsvg.pseudo.views import caption_events, clean, view_times
+from zsvg.label import run as label_module
+from zsvg.label.queries import QueryOptions, choose, fit
+from zsvg.label.run import LabelOptions, LabelReport, pseudo_label
+from zsvg.label.views import caption_events, clean, view_times
 from zsvg.records import check_trainable, read_annotations, write_annotations
-from zsvg.video import find_videos
+from zsvg.video.finding import find_videos
 
 LENIENT = LabelOptions(queries=QueryOptions(min_score=-1.0))
 

@@ -14,19 +14,19 @@ import numpy as np
 import pytest
 from conftest import HANG, encode_video, two_processes
 
-from zsvg import cli, terminal
 from zsvg.backbones.captioner import load_captioner
 from zsvg.backbones.clip import load_backbone
+from zsvg.cli import app, terminal
 from zsvg.errors import VideoError, ZsvgError
-from zsvg.pseudo.label import LabelReport, default_options, pseudo_label
-from zsvg.pseudo.sharding import Processes, ahead, gather
-from zsvg.video import find_videos
+from zsvg.label.run import LabelReport, default_options, pseudo_label
+from zsvg.label.sharding import Processes, ahead, gather
+from zsvg.video.finding import find_videos
 
 # What a worker of torchrun runs in place of `zsvg`: the second one dies after its first video.
 DYING = """
 import os, signal
-from zsvg import cli
-from zsvg.pseudo import label
+from zsvg.cli import app as cli
+from zsvg.label import run as label
 
 def write_and_die(*args, write=label.write_json):
     write(*args)
@@ -71,7 +71,7 @@ def alone(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes
         said = io.StringIO()
         patch.setattr(sys, "stderr", said)
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            app.main()
     assert left.value.code == 1
     made = sorted(path.name for path in out.parent.iterdir() if path.name != "cache")
     assert made == ["out.jsonl", "out.jsonl.parts"]
@@ -81,7 +81,7 @@ def alone(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes
 def dry_run(monkeypatch, capsys, *line: str) -> list[str]:
     monkeypatch.setattr(sys, "argv", ["zsvg", *line, "--dry-run"])
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        app.main()
     assert left.value.code == 0
     return capsys.readouterr().err.splitlines()
 

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from zsvg import quickstart
-from zsvg.cli import main
+from zsvg.cli.app import main
+from zsvg.experiments import quickstart
 from zsvg.microworld.world import truth
-from zsvg.recipes import load_recipe
+from zsvg.training.recipes import load_recipe
 
 DOMAIN, SEED, VIDEOS, TEST_VIDEOS = "chalk", 41, 6, 6
 

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 import zsvg
+from zsvg.grounding.ranking import EVERYDAY, best_moments, by_fit, distinct, fit
+from zsvg.grounding.writers import hms
 from zsvg.microworld.domains import LOOKS
 from zsvg.microworld.meaning import Meaning, Noun, holds, read
 from zsvg.microworld.script import Distractor, Event, Scene, Thing
 from zsvg.microworld.world import plan_video, truth, write_world
-from zsvg.ranking import EVERYDAY, best_moments, by_fit, distinct, fit
 from zsvg.records import Prediction
-from zsvg.video import find_videos
-from zsvg.writers import hms
+from zsvg.video.finding import find_videos
 
 RED_STAR, BLUE_RING = Thing(shape="star", colour="red"), Thing(shape="ring", colour="blue")
 SEVEN = Thing(shape="seven", colour="green", style=3)

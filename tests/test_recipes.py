@@ -9,13 +9,13 @@ from conftest import write_tiny_clip
 import zsvg
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import RecipeError, RecordError, ZsvgError
+from zsvg.grounding.model_folder import detach_adapters
+from zsvg.grounding.prediction import predict_all
 from zsvg.microworld.world import truth, write_world
-from zsvg.model_folder import detach_adapters
-from zsvg.prediction import predict_all
-from zsvg.recipes import Recipe, load_recipe, load_templates, recipe_names
+from zsvg.training.recipes import Recipe, load_recipe, load_templates, recipe_names
+from zsvg.training.tune import TuneOptions, plan, tune
 from zsvg.tuners import POINTS
-from zsvg.tuning import TuneOptions, plan, tune
-from zsvg.video import find_videos
+from zsvg.video.finding import find_videos
 
 OPTIONS = TuneOptions(fps=0.5)
 # text tokens, text depth, vision tokens, vision depth, coupled, conditional, border in pixels

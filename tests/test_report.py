@@ -11,17 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zsvg.report import (
-    CurveFigure,
-    LearningFigure,
-    ReportData,
-    ResultRow,
-    SimilarityFigure,
-    TimelineFigure,
-    gap_closed,
-    render,
-    write_report,
-)
+from zsvg.report.figures import CurveFigure, LearningFigure, SimilarityFigure, TimelineFigure
+from zsvg.report.run import ReportData, ResultRow, gap_closed, render, write_report
 
 SPITEFUL = 'a <script>alert("1")</script> & "quotes" \u2028'
 HEADINGS = [

@@ -18,9 +18,9 @@ from PIL import Image
 
 from tests.conftest import run_python
 from tests.films import film
-from zsvg.grounder import Grounding
+from zsvg.grounding.grounder import Grounding
 from zsvg.records import Prediction
-from zsvg.results_page import Curve, write_results
+from zsvg.report.results_page import Curve, write_results
 
 HOSTILE = 'a <script>alert("1")</script> & "quotes" </title></style> \u2028{{0}}'
 NAMES = [

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from zsvg.heads.scorers import SCORERS, best_segment
-from zsvg.heads.training_free import ScorerOptions, find_moments
-from zsvg.heads.transforms import box_cox, rise_starts, smooth, spread_relevance
 from zsvg.moments import iou
+from zsvg.scorers.find import ScorerOptions, find_moments
+from zsvg.scorers.scorers import SCORERS, best_segment
+from zsvg.scorers.transforms import box_cox, rise_starts, smooth, spread_relevance
 
 pytestmark = pytest.mark.numeric
 
@@ -214,7 +214,7 @@ def test_long_videos_spread_in_parts_to_the_same_curve(monkeypatch):
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     curve = random.normal(size=100)
     whole = spread_relevance(curve, rows, 0.2)
-    monkeypatch.setattr("zsvg.heads.transforms._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("zsvg.scorers.transforms._ROWS_AT_ONCE", 7)
     np.testing.assert_allclose(spread_relevance(curve, rows, 0.2), whole, atol=1e-6)
 
 

@@ -10,12 +10,12 @@ import yaml
 
 import zsvg
 from zsvg.backbones.clip import load_backbone
+from zsvg.grounding.model_folder import detach_adapters
 from zsvg.microworld.world import write_world
-from zsvg.model_folder import detach_adapters
-from zsvg.recipes import load_recipe
 from zsvg.records import read_annotations
-from zsvg.tuning import TuneOptions, tune
-from zsvg.video import find_videos
+from zsvg.training.recipes import load_recipe
+from zsvg.training.tune import TuneOptions, tune
+from zsvg.video.finding import find_videos
 
 PAGE = Path(__file__).parent.parent / "docs" / "several-domains.md"
 # One of each kind: prompts before words, in both towers, and words that depend on the video.

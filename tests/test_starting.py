@@ -18,7 +18,7 @@ HEAVY = ("torch", "open_clip", "transformers", "peft", "accelerate", "sklearn")
 _IMPORTS = f"""
 import atexit, sys
 atexit.register(lambda: print("HEAVY", *[m for m in {HEAVY} if m in sys.modules], file=sys.stderr))
-from zsvg.cli import main
+from zsvg.cli.app import main
 main()
 """
 
@@ -126,7 +126,7 @@ class Terminal:
         if text.startswith("loading "): print(text.strip(), *heavy, flush=True)
     def flush(self): pass
 sys.stderr = Terminal()
-from zsvg.cli import main
+from zsvg.cli.app import main
 main()
 """
     model = f"local-dir:{tiny_clip_folder}"

@@ -16,8 +16,8 @@ import zsvg
 from tests.conftest import environment, run_python
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import BackboneError, ModelFolderError
-from zsvg.heads.kinds import describe_head, make_head
-from zsvg.network import GroundingNetwork
+from zsvg.heads.by_name import describe_head, make_head
+from zsvg.training.network import GroundingNetwork
 from zsvg.tuners import prompt_config_for
 
 LISTED = "ViT-B-32/laion2b_s34b_b79k"

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.conftest import coloured_frames, encode_video
-from zsvg import strangers
+from zsvg.features import strangers
 from zsvg.microworld.world import write_world
 
 SAYS = "warning: micro knows only the drawings of microworld; its answers about"

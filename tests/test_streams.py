@@ -15,9 +15,9 @@ from subprocess import PIPE
 import pytest
 from conftest import HANG, environment, run_python, started, wait_for
 
-from zsvg.commands import completion
-from zsvg.heads.kinds import HEADS
-from zsvg.pseudo.proposals import KINDS
+from zsvg.cli import completion
+from zsvg.events.proposals import KINDS
+from zsvg.heads.by_name import HEADS
 from zsvg.records import read_annotations, read_predictions
 
 
@@ -213,7 +213,7 @@ def test_errors_of_the_system_are_one_line_too(run_zsvg, truth: Path, tmp_path: 
     ],
 )
 def test_completion(typed: str, offered: list[str]):
-    code = "import sys; sys.argv[0] = 'zsvg'; from zsvg.cli import main; main()"
+    code = "import sys; sys.argv[0] = 'zsvg'; from zsvg.cli.app import main; main()"
     words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
     done = run_python("-c", code, env=environment(**words, _ZSVG_COMPLETE="complete_bash"))
     assert done.stdout.split() == offered, done.stderr

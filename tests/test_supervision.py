@@ -13,16 +13,16 @@ from test_training import TEMPLATE, make_examples
 from test_tune_processes import world  # noqa: F401  (fixture)
 
 from zsvg.backbones.clip import load_backbone
-from zsvg.denoising import denoised
 from zsvg.errors import RecordError, ZsvgError
-from zsvg.examples import concatenate, crop
-from zsvg.features import extract
-from zsvg.grounder import Grounder
-from zsvg.recipes import load_recipe
+from zsvg.features.extract import extract
+from zsvg.grounding.grounder import Grounder
 from zsvg.records import Annotation, read_annotations
-from zsvg.supervision import LEVELS, glance, hide, level_of, located
-from zsvg.tuning import TuneOptions, plan, tune
-from zsvg.video import find_videos
+from zsvg.training.denoising import denoised
+from zsvg.training.examples import concatenate, crop
+from zsvg.training.recipes import load_recipe
+from zsvg.training.supervision import LEVELS, glance, hide, level_of, located
+from zsvg.training.tune import TuneOptions, plan, tune
+from zsvg.video.finding import find_videos
 
 WINDOW = st.tuples(st.floats(0, 18), st.floats(0.01, 2)).map(lambda w: (w[0], w[0] + w[1]))
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from zsvg import terminal
+from zsvg.cli import terminal
+from zsvg.grounding.writers import moments_text
 from zsvg.records import (
     Annotation,
     Prediction,
@@ -21,7 +22,6 @@ from zsvg.records import (
     write_annotations,
     write_predictions,
 )
-from zsvg.writers import moments_text
 
 EVIL = "a\x1b[31mred\x1b]0;title\x07\r\nerror: fake\x00\x7f\x9b2J\u202egnp\u2028\udcff\tz"
 SHOWN = r"a\x1b[31mred\x1b]0;title\x07\r\nerror: fake\x00\x7f\x9b2J\u202egnp\u2028\udcff\tz"

@@ -15,9 +15,11 @@ import pytest
 from av.stream import Disposition
 from films import FRAGMENTS, RATE, film, grey, join, patch, seconds_shown
 
-from zsvg.clock import Timeline, timeline
 from zsvg.errors import TruncatedVideoError
-from zsvg.video import clip_count, cut, decode_summary, load_frames_at, probe
+from zsvg.video.clock import Timeline, timeline
+from zsvg.video.reading import decode_summary, probe
+from zsvg.video.sampling import clip_count, load_frames_at
+from zsvg.video.writing import cut
 
 TWICE = [second for second in range(10) for _ in range(2)]  # ten seconds at two clips a second
 CONTAINERS = (".mp4", ".mov", ".mkv", ".webm", ".flv", ".ts", ".mpg", ".wmv")

@@ -10,12 +10,14 @@ import pytest
 import torch
 from conftest import HANG, environment, run_python, started
 
-from zsvg.backbones.clip import TextStates, load_backbone
+from zsvg.backbones.base import TextStates
+from zsvg.backbones.clip import load_backbone
 from zsvg.errors import ModelFolderError
-from zsvg.examples import collate, concatenate, crop
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
-from zsvg.network import GroundingNetwork, _rows
-from zsvg.training import Example, TrainingError, TrainingOptions, train
+from zsvg.training.examples import Example, collate, concatenate, crop
+from zsvg.training.loop import TrainingError, train
+from zsvg.training.network import GroundingNetwork, _rows
+from zsvg.training.options import TrainingOptions
 from zsvg.tuners import PromptConfig, prompt_config_for
 
 pytestmark = pytest.mark.numeric
@@ -271,7 +273,8 @@ sys.path.insert(0, {tests!r})
 import test_training as t, torch
 from pathlib import Path
 from accelerate import Accelerator, PartialState
-from zsvg.backbones.clip import load_backbone, pick_device
+from zsvg.backbones.clip import load_backbone
+from zsvg.backbones.base import pick_device
 
 torch.cuda.is_available = lambda: True
 assert pick_device().type == "cuda"
@@ -459,7 +462,7 @@ def test_prompts_start_again_when_the_image_tower_joins():
 def test_stretches_of_a_few_clips_stand_for_videos_once_frames_are_encoded(
     backbone, network_of, tmp_path, monkeypatch
 ):
-    import zsvg.training as module
+    import zsvg.training.loop as module
 
     shown, collate_batch = [], module.collate
     monkeypatch.setattr(
@@ -487,7 +490,7 @@ def test_stretches_of_a_few_clips_stand_for_videos_once_frames_are_encoded(
 def test_frames_are_read_once_before_visual_prompts_are_trained(
     name, backbone, network_of, tmp_path, monkeypatch
 ):
-    import zsvg.training as module
+    import zsvg.training.loop as module
 
     examples = make_examples(backbone, frames=True)
     read = []

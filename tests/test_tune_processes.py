@@ -17,18 +17,19 @@ import torch
 from conftest import encode_video, started, two_processes
 from test_training import PROMPTS, assert_equal_weights, make_examples, make_network, snapshot
 
-from zsvg import cli
 from zsvg.backbones.clip import ClipBackbone, load_backbone
+from zsvg.cli import app
 from zsvg.errors import ZsvgError
 from zsvg.files import locked, sha256_tensors
-from zsvg.heads.frame_queries import FrameQuery
+from zsvg.heads.losses import contrast_loss
 from zsvg.heads.regression import AttentionRegressionHead
-from zsvg.losses import contrast_loss
-from zsvg.recipes import load_recipe
 from zsvg.records import read_annotations
-from zsvg.training import History, TrainingOptions, train
-from zsvg.tuning import TuneOptions, tune
-from zsvg.video import find_videos
+from zsvg.training.frame_queries import FrameQuery
+from zsvg.training.loop import train
+from zsvg.training.options import History, TrainingOptions
+from zsvg.training.recipes import load_recipe
+from zsvg.training.tune import TuneOptions, tune
+from zsvg.video.finding import find_videos
 
 RECIPE = """
 prompts: {text: true}
@@ -71,7 +72,8 @@ t.work(*sys.argv[1:])
 # In place of `zsvg`: the second process dies in step 25.
 DYING = """
 import os, signal
-from zsvg import cli, training
+from zsvg.cli import app as cli
+from zsvg.training import loop as training
 
 def average_or_die(*args, average=training.average_gradients, steps=[]):
     steps.append(1)
@@ -85,7 +87,8 @@ cli.main()
 # In place of `zsvg`: stays in step 22 until it is killed.
 STUCK = """
 import time
-from zsvg import cli, training
+from zsvg.cli import app as cli
+from zsvg.training import loop as training
 
 def draw(*args, share=training._share, **options):
     if args[2] == 22:
@@ -167,7 +170,7 @@ def run_wordless(backbone: ClipBackbone, folder: Path) -> dict:
 
 def work(clip: str, folder: str, *line: str) -> None:
     """What each of two processes does; what it saw is written to `folder`."""
-    from zsvg.pseudo.sharding import launched
+    from zsvg.label.sharding import launched
 
     processes, place = launched(), Path(folder)
     backbone = load_backbone(f"local-dir:{clip}", device="cpu")
@@ -184,7 +187,7 @@ def work(clip: str, folder: str, *line: str) -> None:
     (place / f"process-{processes.index}.json").write_text(json.dumps(seen))
     processes.wait()
     sys.argv = ["zsvg", *line]
-    cli.main()
+    app.main()
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +277,7 @@ class TestTwoProcesses:
         line[-1] = str(tmp_path / "alone")
         monkeypatch.setattr(sys, "argv", ["zsvg", *line])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            app.main()
         assert left.value.code == 1
         assert "wrote the model to " in capsys.readouterr().err
         ours, theirs = (

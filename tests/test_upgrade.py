@@ -10,7 +10,7 @@ import pytest
 
 import zsvg
 from zsvg.records import check_trainable, read_annotations
-from zsvg.video import probe
+from zsvg.video.reading import probe
 
 OLD = Path(__file__).parent / "fixtures" / "v0.1.0"
 VIDEO = OLD / "videos" / "one.mp4"

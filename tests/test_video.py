@@ -11,18 +11,13 @@ import pytest
 from conftest import coloured_frames, encode_video
 from PIL import Image
 
-from zsvg.decoding import Reader
 from zsvg.errors import TruncatedVideoError, VideoError
-from zsvg.video import (
-    cut,
-    decode_summary,
-    load_frames_at,
-    probe,
-    resize,
-    sample_frames,
-    video_hash,
-    write_video,
-)
+from zsvg.video.decoding import Reader
+from zsvg.video.hashes import video_hash
+from zsvg.video.pictures import resize
+from zsvg.video.reading import decode_summary, probe
+from zsvg.video.sampling import load_frames_at, sample_frames
+from zsvg.video.writing import cut, write_video
 
 
 def greys(pixels: np.ndarray) -> list[int]:

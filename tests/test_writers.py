@@ -6,8 +6,8 @@ import av
 import pytest
 
 from zsvg.errors import ZsvgError
+from zsvg.grounding.writers import hms, write_moments
 from zsvg.records import Annotation, Prediction, read_annotations, read_predictions
-from zsvg.writers import hms, write_moments
 
 PREDICTIONS = [
     Prediction(

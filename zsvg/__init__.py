@@ -16,7 +16,7 @@ __all__ = ["EncodedVideo", "Grounder", "Grounding", "ZsvgError", "load"]
 
 if TYPE_CHECKING:
     from zsvg.errors import ZsvgError
-    from zsvg.grounder import EncodedVideo, Grounder, Grounding, load
+    from zsvg.grounding.grounder import EncodedVideo, Grounder, Grounding, load
 
 
 def __getattr__(name: str) -> Any:
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
         return ZsvgError
     if name in __all__:
-        from zsvg import grounder
+        from zsvg.grounding import grounder
 
         return getattr(grounder, name)
     raise AttributeError(f"module 'zsvg' has no attribute {name!r}")

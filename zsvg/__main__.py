@@ -1,6 +1,6 @@
 """`python -m zsvg` is `zsvg`."""
 
-from zsvg.cli import main
+from zsvg.cli.app import main
 
 if __name__ == "__main__":
     main()

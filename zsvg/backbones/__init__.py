@@ -1,1 +1,1 @@
-"""Frozen models that zsvg looks through: CLIP (open_clip) and a captioner (transformers)."""
+"""Frozen models: CLIP (open_clip), captioners (transformers), and captions as a backbone."""

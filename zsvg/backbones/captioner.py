@@ -18,7 +18,7 @@ import transformers
 from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
-from zsvg.backbones.clip import pick_device
+from zsvg.backbones.base import pick_device
 from zsvg.backbones.names import check_captioner
 from zsvg.errors import BackboneError
 from zsvg.files import sha256_tensors

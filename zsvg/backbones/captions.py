@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zsvg.backbones.clip import TextStates, pick_device
+from zsvg.backbones.base import TextStates, pick_device
 from zsvg.backbones.names import PREFIX
 from zsvg.errors import BackboneError, RecordError, reason
-from zsvg.features import FrameFeatures
+from zsvg.features.extract import FrameFeatures
 from zsvg.files import sha256_json, sha256_tensors
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ class SentenceEncoder(Protocol):
 class CaptionBackbone:
     """A sentence encoder, and a captioner where frames have to be described first.
 
-    It answers to what `zsvg.features.extract` and a training-free `Grounder` ask of a backbone.
+    It answers to what `zsvg.features.extract.extract` and a training-free `Grounder` ask of a
+    backbone.
 
     Attributes:
         name: "captions:ENCODER".

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from zsvg.backbones.base import TextStates, pick_device
 from zsvg.backbones.frozen import adapters_asleep
 from zsvg.backbones.names import check_backbone
 from zsvg.backbones.unfilled import unfilled
@@ -32,27 +30,6 @@ MICRO_FOLDER = Path(__file__).parent / "micro" / "clip"
 
 # Texts that are named when they are cut; thousands of pseudo-queries may be.
 _CUTS_NAMED = 3
-_TRUE = ("1", "on", "t", "true", "y", "yes")  # as Accelerate reads its variables
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextStates:
-    """Text features in the joint space.
-
-    Attributes:
-        pooled: (B, D) float32, L2-normalised; equal to open_clip's `encode_text(normalize=True)`.
-        tokens: (B, L, D) float32, L2-normalised; every token's output state after the final layer
-            norm, put through the same projection as the pooled one. L is the context length; it
-            is 1, with the pooled vector as the only token, for Hugging Face text towers.
-        mask: (B, L) bool, True from the start token to the end-of-text token.
-        points: (B, 2, D), the rows of `tokens` that point at a start and an end (PPT's prompts);
-            None where no prompts point.
-    """
-
-    pooled: torch.Tensor
-    tokens: torch.Tensor
-    mask: torch.Tensor
-    points: torch.Tensor | None = None
 
 
 class ClipBackbone:
@@ -308,7 +285,7 @@ def _why(name: str, error: Exception) -> str:
     """Return why a backbone cannot be loaded: what is not here and cannot be had, or the error."""
     from huggingface_hub import constants
 
-    from zsvg.offline import missing
+    from zsvg.backbones.offline import missing
 
     if (wanted := missing(name)) is None:
         return reason(error)
@@ -317,23 +294,6 @@ def _why(name: str, error: Exception) -> str:
         f"{wanted.repository} is not on this machine, and cannot be downloaded "
         f"({hub.rpartition('Last error: ')[2]})"
     )
-
-
-def pick_device() -> torch.device:
-    """Return Accelerate's device when a run is set up or launched, else cuda, mps or cpu."""
-    # Accelerate itself reads this flag in its launcher and in `Accelerator` only.
-    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in _TRUE
-    if "accelerate" in sys.modules or "LOCAL_RANK" in os.environ:
-        from accelerate import PartialState
-
-        if PartialState._shared_state or "LOCAL_RANK" in os.environ:
-            device: torch.device = PartialState(cpu=on_cpu).device
-            return device
-    if on_cpu:
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _resolve(name: str | None) -> tuple[str, str | None]:

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zsvg.heads import HeadOutput
+from zsvg.heads.base import HeadOutput
 from zsvg.heads.curves import CurveEncoder, similarity_curves, standardise
 from zsvg.heads.layers import Attention, Block, Residual, coarse, drop_channels, quiet_mlp
-from zsvg.heads.spans import around
-from zsvg.losses import attention_guidance_loss, inside_loss
+from zsvg.heads.losses import attention_guidance_loss, inside_loss
+from zsvg.heads.span_arithmetic import around
 
 _TIME_OCTAVES = 4
 _REMEMBERED = 1024  # frames that every frame of a video compares itself with; 8 minutes at 2 fps
@@ -39,7 +39,7 @@ class HeadConfig:
             [0, 1). Curves of similarity with the query carry over from few labels; raw features
             are learned by heart.
         words: whether the query's words are looked at; False reads the query as a whole, as a head
-            must that never met a sentence (`zsvg.heads.frame_queries`).
+            must that never met a sentence (`zsvg.training.frame_queries`).
         answers: how many moments to return per query.
         guidance_weight: weight of the temporal attention guidance loss.
         inside_weight: weight of the per-frame cross-entropy. It makes `relevance` a probability,
@@ -172,7 +172,7 @@ class Encoder(nn.Module, ABC):
         *,
         target: Tensor | None = None,
     ) -> HeadOutput:
-        """Answer a batch (shapes in `zsvg.heads.HeadInputs`).
+        """Answer a batch (shapes in `zsvg.heads.base.HeadInputs`).
 
         Args:
             frames: (B, T, D) L2-normalised.

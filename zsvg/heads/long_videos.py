@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zsvg.backbones.clip import TextStates
+from zsvg.backbones.base import TextStates
 from zsvg.heads.encoder import Encoder
 from zsvg.moments import Spans, nms, paired_iou
 

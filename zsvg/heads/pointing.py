@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zsvg.heads.boundaries import SpanConfig, SpanHead
 from zsvg.heads.curves import standardise
 from zsvg.heads.encoder import Encoded
 from zsvg.heads.layers import Residual
+from zsvg.heads.span import SpanConfig, SpanHead
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zsvg.heads import HeadOutput
+from zsvg.heads.base import HeadOutput
 from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Truth
 from zsvg.heads.layers import quiet_mlp
+from zsvg.heads.losses import contrast_loss, scaled_iou_loss, span_loss
 from zsvg.heads.runs import RunFit, Runs, find_runs, overlap
-from zsvg.heads.spans import SOME, around
-from zsvg.losses import contrast_loss, scaled_iou_loss, span_loss
+from zsvg.heads.span_arithmetic import SOME, around
 
 # Frames this far (in target lengths) around the true moment may take part while training.
 _DILATION = 0.25

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zsvg.heads import HeadOutput
+from zsvg.heads.base import HeadOutput
 from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Truth
 from zsvg.heads.layers import drop_channels, quiet_mlp
-from zsvg.heads.spans import (
+from zsvg.heads.losses import alignment_loss, offset_loss, scaled_iou_loss
+from zsvg.heads.span_arithmetic import (
     average,
     certain,
     clip_edges,
@@ -28,7 +29,6 @@ from zsvg.heads.spans import (
     suppress,
     take,
 )
-from zsvg.losses import alignment_loss, offset_loss, scaled_iou_loss
 
 _MOST = 10_000  # windows of a video
 

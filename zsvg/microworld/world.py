@@ -56,7 +56,7 @@ def check_world(folder: str | Path, *, domain: str, split: str, seed: int, video
     Raises:
         ZsvgError: There is a video that `write_world` with these values would not write.
     """
-    from zsvg.finding import VIDEO_SUFFIXES
+    from zsvg.video.finding import VIDEO_SUFFIXES
 
     own = {f"{_vid(domain, split, seed, index)}.mp4" for index in range(videos)}
     others = sorted(
@@ -76,7 +76,7 @@ def check_world(folder: str | Path, *, domain: str, split: str, seed: int, video
 
 def write_video_file(scene: Scene, path: Path) -> None:
     """Render a script to an H.264 mp4 at 10 frames per second."""
-    from zsvg.video import write_video
+    from zsvg.video.writing import write_video
 
     renderer = Renderer(scene)
     frames = (renderer.frame(k / FPS) for k in range(round(scene.duration * FPS)))

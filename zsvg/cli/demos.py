@@ -1,0 +1,197 @@
+"""Rendered worlds, the quickstart and the demo."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zsvg.cli import completion
+from zsvg.cli.options import AllowDownload, Device, Output, Seed, Steps
+from zsvg.cli.terminal import progress, say, table
+from zsvg.errors import ZsvgError
+
+
+def microworld(
+    out: Annotated[Path, typer.Argument(help="Folder to write into.")],
+    domain: Annotated[
+        str,
+        typer.Option(
+            help="studio, chalk, paper, night or fabric.", autocompletion=completion.domains
+        ),
+    ],
+    videos: Annotated[int, typer.Option(help="How many videos.")] = 10,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="train, val or test.", autocompletion=completion.offer("train", "val", "test")
+        ),
+    ] = "train",
+    seed: Seed = 0,
+    unlabelled: Annotated[bool, typer.Option(help="Write no annotations.")] = False,
+) -> None:
+    """Render a small labelled world of real mp4 files to play and measure with.
+
+    Example: zsvg microworld world/ --domain chalk --videos 10 --split test
+    """
+    from zsvg.microworld.world import check_world, write_world
+
+    check_world(out, domain=domain, split=split, seed=seed, videos=videos)
+    with progress("rendering", videos) as advance:
+        write_world(
+            out,
+            domain=domain,
+            videos=videos,
+            split=split,
+            seed=seed,
+            annotations=not unlabelled,
+            workers=os.cpu_count() or 1,
+            on_progress=lambda done, _: advance(done),
+        )
+    say(f"wrote {videos} videos to {out / 'videos'}")
+
+
+def quickstart(
+    domain: Annotated[
+        str, typer.Option(help="A microworld domain.", autocompletion=completion.domains)
+    ] = "paper",
+    seed: Seed = 0,
+    output: Output = Path("quickstart"),
+    out: Annotated[Path | None, typer.Option(hidden=True)] = None,  # its name in version 0.1
+    videos: Annotated[int, typer.Option(min=4, help="Unlabelled videos.")] = 180,
+    test_videos: Annotated[int, typer.Option(min=4, help="Test videos.")] = 50,
+    steps: Steps = None,
+) -> None:
+    """Run the whole path on a rendered domain nobody labelled, and measure it.
+
+    Example: zsvg quickstart --domain night -o night/
+    """
+    from zsvg.experiments.quickstart import run
+
+    def stage(name: str, total: int) -> Any:
+        return progress(name, total)
+
+    output = out or output
+    result = run(
+        output,
+        domain=domain,
+        seed=seed,
+        videos=videos,
+        test_videos=test_videos,
+        steps=steps,
+        stage=stage,
+    )
+    table(*result.table(), title=f"{domain}, seed {seed}: {result.queries} test queries")
+    table(*result.kinds(), title="mIoU by kind of query")
+    for line in result.notes():
+        say(line)
+    say(f"wrote {output / 'results.json'} and {output / 'report.html'}")
+
+
+def demo(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Tuned model folder or backbone; twice to see two side by side (default: "
+            "$ZSVG_MODEL, or micro for the samples).",
+        ),
+    ] = None,
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder of videos that every visitor may label.")
+    ] = None,
+    captioner: Annotated[
+        str | None,
+        typer.Option(help="Writes labels: micro, a hub id, or a folder (default: micro's own)."),
+    ] = None,
+    share: Annotated[bool, typer.Option(help="Open a public link.")] = False,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ZSVG_DEMO_AUTH",
+            metavar="USER:PASSWORD",
+            help="Let in who knows these; other programs see a command line, not the variable.",
+        ),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            envvar="GRADIO_SERVER_NAME",
+            help="Address or name of this machine to serve at; 0.0.0.0: at all of its own.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="Port on this machine.")] = None,
+    max_minutes: Annotated[float, typer.Option(min=0.1, help="Longest video to take.")] = 60.0,
+    max_mb: Annotated[int, typer.Option(min=1, help="Largest upload to take.")] = 500,
+    allow_download: AllowDownload = False,
+    device: Device = None,
+) -> None:
+    """Open the demo in a browser: ask videos, label them, tune on the labels.
+
+    Example: zsvg demo --model kitchen/ --videos videos/
+    """
+    import signal
+    import tempfile
+
+    from zsvg.resources import demo_module
+
+    if videos is not None and not videos.is_dir():
+        raise ZsvgError(f"--videos {videos}: no such folder")
+    names = model or [os.environ.get("ZSVG_MODEL") or "micro"]  # which click would split at spaces
+    if len(names) > 2:
+        raise ZsvgError(f"--model is given {len(names)} times; two fit side by side")
+    user, _, password = (auth or "").partition(":")
+    if auth is not None and not (user and password):
+        raise ZsvgError("--auth takes USER:PASSWORD, neither of them empty")  # and is not repeated
+    # Service managers end a server so; by itself Python would leave the folders behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="zsvg-demo-served-") as served:
+        # Gradio serves this whole folder, and by default shares it with all its other programs.
+        os.environ["GRADIO_TEMP_DIR"] = served
+        limits = demo_module("visit").Limits(minutes=max_minutes, upload_mb=max_mb)
+        page = demo_module("app").build_demo(
+            _models(names, device, allow_download),
+            captioner=captioner,
+            videos=videos,
+            device=device,
+            limits=limits,
+        )
+        options = demo_module("app").launch_options(limits)
+        with suppress(KeyboardInterrupt):  # the usual end of a page, at whatever point it comes
+            page.launch(
+                share=share,
+                server_name=demo_module("origins").bracketed(host),
+                server_port=port,
+                auth=(user, password) if auth else None,
+                **options,
+            )
+
+
+def _models(names: list[str], device: str | None, allow_download: bool) -> Any:
+    """Load one model, or two by their names, on one backbone where they have the same."""
+    from zsvg.backbones.names import MANIFEST
+    from zsvg.grounding.grounder import load
+    from zsvg.grounding.model_folder import read_manifest
+    from zsvg.resources import demo_module
+
+    first = load(names[0], device, allow_download=allow_download)
+    if len(names) == 1:
+        return first
+    same = names[1] == first.backbone.name
+    if (Path(names[1]) / MANIFEST).is_file():
+        wanted = read_manifest(Path(names[1]))["backbone"]["fingerprint"]
+        same = wanted == first.backbone.fingerprint
+    second = load(
+        names[1],
+        device,
+        backbone=first.backbone if same else None,  # type: ignore[arg-type]
+        allow_download=allow_download,
+    )
+    labels = [demo_module("visit").short(name) for name in names]
+    if labels[0] == labels[1]:
+        labels = [f"{label} ({number})" for number, label in enumerate(labels, 1)]
+    return dict(zip(labels, (first, second), strict=True))

@@ -1,0 +1,254 @@
+"""Whether this machine has what zsvg needs: looked at, and tried out."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import zsvg
+
+REINSTALL = "reinstall with `python -m pip install --force-reinstall zsvg`"
+DECODERS = ("h264", "hevc", "mpeg4", "vp8", "vp9", "av1")
+_MODULES = {
+    **{"open-clip-torch": "open_clip", "scikit-learn": "sklearn", "pillow": "PIL"},
+    "pyyaml": "yaml",
+}
+_BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        group: What it belongs to.
+        name: What it is.
+        found: What was found, in words.
+        remedy: What to do about it; empty where nothing has to be done.
+    """
+
+    group: str
+    name: str
+    found: str
+    remedy: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether zsvg can work with it."""
+        return not self.remedy
+
+
+def diagnose(cache: str | Path | None = None) -> list[Check]:
+    """Look at everything; nothing is downloaded, and nothing is left behind.
+
+    Args:
+        cache: Folder of frame features; by default the one that commands use.
+    """
+    checks = [*_system(), *_packages()]
+    if not all(check.ok for check in checks):
+        return checks  # what follows needs the packages
+    from zsvg.features.extract import default_cache
+
+    folder = Path(cache).expanduser() if cache is not None else default_cache()
+    for look in (_devices, _codecs, lambda: _folders(folder), _models, _try_out):
+        checks += look()
+    return checks
+
+
+def _system() -> Iterator[Check]:
+    place = Path(zsvg.__file__).parent
+    yield Check(group="system", name="zsvg", found=f"{zsvg.__version__} in {place}")
+    yield Check(
+        group="system",
+        name="Python",
+        found=f"{platform.python_version()} on {platform.platform()}",
+        remedy="install Python 3.10 or newer" if sys.version_info < (3, 10) else "",
+    )
+
+
+def _packages() -> Iterator[Check]:
+    """Check what pyproject.toml asks for: is it there, new and old enough, and can be imported?"""
+    try:
+        wanted = metadata.requires("zsvg") or []
+    except metadata.PackageNotFoundError:
+        wanted = []  # run from a checkout that is not installed: imports will tell
+    for line in wanted:
+        requirement, _, condition = line.partition(";")
+        name = re.split(r"[<>=!~ \[]", requirement, maxsplit=1)[0]
+        key = name.lower().replace("_", "-")
+        if "extra ==" in condition:
+            continue
+        try:
+            found = metadata.version(name)
+            if misfit := unmet(requirement, found):
+                found, remedy = f"{found}, but zsvg needs {misfit}", REINSTALL
+            else:
+                importlib.import_module(_MODULES.get(key, key))
+                remedy = ""
+        except metadata.PackageNotFoundError:
+            found, remedy = "missing", f'`python -m pip install "{requirement.strip()}"`'
+        except Exception as error:  # whatever an import of a broken package raises
+            found, remedy = f"{found}, but: {_line(error)}", f"{REINSTALL}, or its package alone"
+        yield Check(group="packages", name=name, found=found, remedy=remedy)
+
+
+def unmet(requirement: str, version: str) -> str:
+    """Return the bounds of a requirement that a version does not keep, such as "<4"."""
+    # Our own bounds are all of the forms >= and <, so that this needs no package of its own.
+    return ", ".join(
+        sign + bound
+        for sign, bound in _BOUND.findall(requirement)
+        if (_numbers(version) >= _numbers(bound)) != (sign == ">=")
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    numbers = re.match(r"[\d.]*", version)
+    return tuple(int(part) for part in (numbers[0] if numbers else "").split(".") if part)
+
+
+def _devices() -> Iterator[Check]:
+    import torch
+
+    from zsvg.backbones.base import pick_device
+
+    threads = f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
+    yield Check(group="devices", name="cpu", found=threads)
+    for index in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(index)
+        found = f"{card.name}, {card.total_memory / 2**30:.0f} GiB"
+        yield Check(group="devices", name=f"cuda:{index}", found=found)
+    if torch.backends.mps.is_available():
+        yield Check(group="devices", name="mps", found="Apple's GPU")
+    yield Check(group="devices", name="used", found=f"{pick_device()}, unless --device says else")
+
+
+def _codecs() -> Iterator[Check]:
+    import av
+
+    def there(name: str, mode: str) -> bool:
+        try:
+            return bool(av.Codec(name, mode))
+        except av.codec.codec.UnknownCodecError:
+            return False
+
+    able = [name for name in DECODERS if there(name, "r")]
+    lacking = [name for name in DECODERS if name not in able]
+    found = ", ".join(able) + (f"; not {', '.join(lacking)}" if lacking else "")
+    remedy = "" if "h264" in able else "`python -m pip install --force-reinstall av`"
+    yield Check(group="video", name="decodes", found=found, remedy=remedy)
+    writes = there("libx264", "w")
+    yield Check(
+        group="video",
+        name="encodes",
+        found="libx264" if writes else "not libx264, which --cut and microworld write with",
+        remedy="" if writes else "`python -m pip install --force-reinstall av`",
+    )
+
+
+def _folders(cache: Path) -> Iterator[Check]:
+    from zsvg.backbones.offline import hub_folder
+    from zsvg.features.cache import look
+    from zsvg.files import in_bytes
+
+    hub, temporary = hub_folder(), Path(tempfile.gettempdir())
+
+    def cached() -> str:
+        content = look(cache)
+        return f", {len(content.files)} files, {in_bytes(content.size)}"
+
+    def loaded() -> str:
+        files = [file for file in hub.glob("models--*/blobs/*") if file.is_file()]
+        return f", {in_bytes(sum(file.stat().st_size for file in files))}"
+
+    for name, folder, content, variable in (
+        ("features", cache, cached, "ZSVG_CACHE"),
+        ("downloads", hub, loaded, "HF_HOME"),
+        ("temporary files", temporary, str, "TMPDIR"),
+    ):
+        remedy = ""
+        try:
+            free = in_bytes(shutil.disk_usage(_existing(folder)).free)
+            found = f"{folder}{content()}; {free} free"
+            readable = True
+        except OSError as error:  # a folder of somebody else
+            found, readable = f"{folder}; cannot be read ({error.strerror})", False
+        if not (readable and _writable(folder)):
+            found += "; cannot be written" if readable else ""
+            remedy = f"set {variable} to a folder that you may write"
+        yield Check(group="folders", name=name, found=found, remedy=remedy)
+
+
+def _models() -> Iterator[Check]:
+    from zsvg.backbones.offline import offline_models
+
+    models = offline_models()
+    for name in ("backbones", "captioners", "encoders"):
+        yield Check(group="offline", name=name, found=", ".join(getattr(models, name)))
+
+
+def _try_out() -> Iterator[Check]:
+    """Render a video, encode it, ask it, and caption a frame: the real code, the real weights."""
+    steps: tuple[tuple[str, Callable[[Path], str]], ...] = (
+        ("asks a video", _ask),
+        ("captions a frame", _caption),
+    )
+    with tempfile.TemporaryDirectory(prefix="zsvg-doctor-") as folder:
+        for name, step in steps:
+            started = time.monotonic()
+            try:
+                found = step(Path(folder))
+                remedy = ""
+            except Exception as error:  # the doctor reports what breaks, whatever it is
+                found, remedy = _line(error), REINSTALL
+            else:
+                found += f" in {time.monotonic() - started:.1f} s"
+            yield Check(group="tried out", name=name, found=found, remedy=remedy)
+
+
+def _ask(folder: Path) -> str:
+    from zsvg.grounding.grounder import load
+    from zsvg.microworld.world import plan_video, write_video_file
+
+    scene, annotations = plan_video("studio", "train", 0, 0)
+    write_video_file(scene, folder / "video.mp4")
+    grounder = load("micro")
+    moments = grounder.ground(folder / "video.mp4", annotations[0].query).moments
+    return f"micro on {grounder.backbone.device}: {len(moments)} moments"
+
+
+def _caption(folder: Path) -> str:
+    from zsvg.backbones.captioner import load_captioner
+    from zsvg.video.sampling import load_frames_at
+
+    captioner = load_captioner("micro")
+    frames = load_frames_at(folder / "video.mp4", [1.0], captioner.image_size)
+    return f"micro: {captioner.caption(list(frames))[0]!r}"
+
+
+def _writable(folder: Path) -> bool:
+    """Return whether a file can be written into a folder, or into where it would be made."""
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)):
+            return True
+    except OSError:
+        return False
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.absolute()
+    return next(place for place in (folder, *folder.parents) if os.path.exists(place))
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

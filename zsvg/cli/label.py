@@ -1,0 +1,267 @@
+"""`zsvg features` and `zsvg pseudo-label`: what needs no label."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zsvg.cli import completion
+from zsvg.cli.options import (
+    Backbone,
+    Cache,
+    Device,
+    Fps,
+    Framing,
+    Rehash,
+    Seed,
+    Truncated,
+    Videos,
+    cache_folder,
+    check_sampling,
+    finish,
+    write_labels,
+)
+from zsvg.cli.results import AsNumbers, Table, show
+from zsvg.cli.terminal import loading, progress, say
+from zsvg.errors import ITEM_ERRORS, failure
+from zsvg.files import check_output, is_stream
+
+PSEUDO = Path("pseudo.jsonl")
+
+
+def features(
+    videos: Videos,
+    backbone: Backbone = None,
+    fps: Fps = 2.0,
+    framing: Framing = "crop",
+    cache: Cache = None,
+    rehash: Rehash = False,
+    allow_truncated: Truncated = False,
+    form: AsNumbers = "table",
+    device: Device = None,
+) -> None:
+    """Encode the frames of videos once and keep the features.
+
+    Example: zsvg features videos/ --backbone ViT-B-32/laion2b_s34b_b79k
+    """
+    from zsvg.backbones.names import check_backbone
+    from zsvg.video.finding import find_videos
+
+    found = find_videos(*videos)
+    check_backbone(backbone)
+    with loading(str(backbone)):
+        from zsvg.backbones.clip import load_backbone
+        from zsvg.features.extract import cache_file, extract
+
+        check_sampling(fps, framing)
+        clip = load_backbone(backbone, device)
+    folder = cache_folder(cache, rehash)
+    done_videos: list[dict[str, Any]] = []
+    failures = list(found.unusable)
+    kept = 0
+    with progress("encoding", len(found)) as advance:
+        for done, (vid, path) in enumerate(found.items(), 1):
+            try:
+                video = extract(
+                    path,
+                    clip,
+                    fps=fps,
+                    framing=framing,  # type: ignore[arg-type]
+                    cache=folder,
+                    allow_truncated=allow_truncated,
+                )
+            except ITEM_ERRORS as error:
+                failures.append(failure(path, error))
+            else:
+                sampling: dict[str, Any] = {"fps": fps, "framing": framing}
+                kept += os.path.isfile(cache_file(folder, video.content, clip, **sampling))
+                first, last = map(float, (video.times[0], video.times[-1]))
+                done_videos.append(
+                    {
+                        "video": vid,
+                        "seconds": video.duration,
+                        "frames": len(video.times),
+                        "first": first,
+                        "last": last,
+                    }
+                )
+            advance(done)
+    rows = [
+        (vid, f"{seconds:.2f}", str(frames), f"{first:.3f} to {last:.3f}")
+        for vid, seconds, frames, first, last in (video.values() for video in done_videos)
+    ]
+    show(form, done_videos, Table(header=("video", "seconds", "frames", "frame times"), rows=rows))
+    say(f"features of {kept} of {len(found)} videos are in {folder}")
+    if kept < len(rows):  # elsewhere the cache may fail; here it is what was asked for
+        failures.append(f"{folder}: the features of {len(rows) - kept} videos could not be kept")
+    finish(failures)
+
+
+def pseudo_label(
+    videos: Videos,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where to write the labels; `-` is stdout.")
+    ] = PSEUDO,
+    backbone: Backbone = None,
+    captioner: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ZSVG_CAPTIONER",
+            help="Frozen captioner: micro, a hub id, or a folder.",
+            autocompletion=completion.captioners,
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="How events are proposed: blocks, psvl, uniform, ...",
+            autocompletion=completion.proposals,
+        ),
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Most events per video to caption.")] = None,
+    clusters: Annotated[
+        int | None, typer.Option(help="Parts to cut a video into (kinds that cut).")
+    ] = None,
+    per_video: Annotated[int | None, typer.Option(help="Most labels per video.")] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Least fit of sentence and event, -1 to 1.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Sampled captions per event; 0: one, by greedy search.")
+    ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            help="strip (2x2 frames), middle (one), or ends (two, one after the other).",
+            autocompletion=completion.offer("strip", "middle", "ends"),
+        ),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            help="captions, simplified (nouns and verbs), composed (also before and after), or "
+            "features (no sentences, no captioner).",
+            autocompletion=completion.offer("captions", "simplified", "composed", "features"),
+        ),
+    ] = None,
+    tagger: Annotated[
+        str | None,
+        typer.Option(help="Which words are nouns and verbs: micro, or a JSON file {word: tag}."),
+    ] = None,
+    alike: Annotated[
+        float | None,
+        typer.Option(help="Cosine above which one of two sentences of a video is dropped."),
+    ] = None,
+    seed: Seed = 0,
+    fps: Fps = 2.0,
+    framing: Framing = "crop",
+    cache: Cache = None,
+    rehash: Rehash = False,
+    allow_truncated: Truncated = False,
+    dry_run: Annotated[bool, typer.Option(help="Say what there is to do, and stop.")] = False,
+    device: Device = None,
+) -> None:
+    """Watch unlabelled videos and write down what happens when.
+
+    Example: zsvg pseudo-label videos/ --backbone micro --captioner micro -o pseudo.jsonl
+
+    Under torchrun, several processes share the videos; the result is the same. Where captions are
+    at hand instead of videos: zsvg pseudo-label captions/ --backbone captions:ENCODER
+    """
+    from zsvg.backbones.names import check_backbone, check_captioner
+    from zsvg.cli.from_captions import caption_files, label_from_captions
+    from zsvg.label.parts import note_captioner
+    from zsvg.label.sharding import launched
+    from zsvg.label.tagging import load_tagger
+    from zsvg.video.finding import Videos, find_videos
+
+    check_output(output)
+    words = load_tagger(tagger) if tagger is not None else None
+    tracks = caption_files(videos, backbone)
+    found = Videos({}) if tracks else find_videos(*videos)
+    if not tracks:
+        check_backbone(backbone)
+        if captioner is not None and form != "features" and not dry_run:
+            check_captioner(captioner)
+    with loading(str(backbone)):
+        from zsvg.backbones.captioner import load_captioner
+        from zsvg.backbones.clip import load_backbone
+        from zsvg.label.forms import check_tagger
+        from zsvg.label.run import default_options
+        from zsvg.label.run import pseudo_label as label
+
+        options = default_options(
+            kind=kind,
+            count=count,
+            clusters=clusters,
+            per_video=per_video,
+            min_score=min_score,
+            samples=samples,
+            view=view,
+            form=form,
+            alike=alike,
+        )
+        check_tagger(options.queries, words)
+        if not tracks and options.queries.speaks and not dry_run:
+            check_captioner(captioner)
+        check_sampling(fps, framing)
+    if tracks:
+        own = None if captioner == os.environ.get("ZSVG_CAPTIONER") else captioner
+        unused = {"--captioner": own, "--samples": samples, "--view": view, "--cache": cache}
+        label_from_captions(
+            tracks, str(backbone), output, options, seed, words, unused, dry_run, device
+        )
+        return
+    processes = launched(device)
+    if dry_run and not processes.main:
+        return
+    named = PSEUDO if is_stream(output) else output
+    work = named.with_name(f"{named.name}.parts")
+    clip = load_backbone(backbone, device)
+    settings: dict[str, Any] = {
+        "options": options,
+        "tagger": words,
+        "seed": seed,
+        "cache": cache_folder(cache, rehash),
+        "work_dir": work,
+        "framing": framing,
+        "fps": fps,
+        "allow_truncated": allow_truncated,
+    }
+    if dry_run:
+        from zsvg.label.forecast import forecast
+
+        with progress("looking", len(found)) as advance:
+            size = forecast(found, clip, captioner, **settings, on_progress=advance)
+        for line in size.lines():
+            say(line)
+        return
+    describe = load_captioner(captioner, device) if options.queries.speaks else None
+    share, who = len(processes.share(found)), ""
+    if processes.count > 1:
+        who = f"process {processes.index + 1} of {processes.count}"
+        say(f"{who} takes {share} of {len(found)} videos")
+    if processes.main and describe is not None:
+        note_captioner(work, describe.name, describe.fingerprint)
+    with progress(f"labelling {who}".strip(), share, hidden=not processes.main) as advance:
+        report = label(
+            found,
+            clip,
+            describe,
+            **settings,
+            processes=processes,
+            on_progress=lambda done, _total, _vid: advance(done),
+            on_resume=lambda done: advance(done, resumed=True),
+        )
+    if processes.main:
+        write_labels(report, len(found), output)
+        for line in found.unusable:
+            say(f"error: {line}")
+        if work.is_dir():
+            say(f"{work} lets the next run label what is new alone; it can be deleted")
+    processes.end()
+    if report.failures or found.unusable:
+        raise typer.Exit(1)

@@ -1,0 +1,198 @@
+"""Options that several commands share, and how a batch ends."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zsvg.cli import completion
+from zsvg.cli.terminal import say, show_logs
+from zsvg.errors import ZsvgError
+from zsvg.files import STANDARD
+from zsvg.video.finding import VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    from zsvg.label.run import LabelReport
+
+Videos = Annotated[
+    list[str],
+    typer.Argument(help="Videos, folders (searched with all below them), patterns like 'v/*.mp4'."),
+]
+VideoFolders = Annotated[
+    list[str],
+    typer.Option("--videos", help="Folder of the videos; also files and patterns, several times."),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        help="Frozen CLIP: micro, ARCH/TAG, hf-hub:ORG/NAME or local-dir:PATH.",
+        autocompletion=completion.backbones,
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="ZSVG_MODEL",
+        help="Tuned model folder, a backbone, or captions:ENCODER (both training-free).",
+        autocompletion=completion.models,
+    ),
+]
+AllowDownload = Annotated[
+    bool,
+    typer.Option(
+        "--allow-download",
+        help="Fetch what a model folder names, also where it is no model of open_clip's list.",
+    ),
+]
+Templates = Annotated[
+    str | None,
+    typer.Option(
+        help="Ask a bare backbone with all these at once: video, or a .yaml file.",
+        autocompletion=completion.offer("video"),
+    ),
+]
+Domain = Annotated[
+    str | None,
+    typer.Option(help="Domain of the videos, for a model tuned on several (default: their mean)."),
+]
+Fps = Annotated[float, typer.Option(help="Frames looked at per second.")]
+Framing = Annotated[
+    str,
+    typer.Option(
+        help="How frames become squares: crop, pad or squash.",
+        autocompletion=completion.offer("crop", "pad", "squash"),
+    ),
+]
+Cache = Annotated[
+    Path | None, typer.Option(help="Folder of frame features (default: $ZSVG_CACHE or ~/.cache).")
+]
+Rehash = Annotated[
+    bool,
+    typer.Option(
+        "--rehash",
+        help="Read every video whole to see whether its features still fit, instead of going by "
+        "its size and times.",
+    ),
+]
+Truncated = Annotated[
+    bool, typer.Option("--allow-truncated", help="Use the readable part of damaged videos.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps (default: the best there is).")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Overrides the recipe's steps.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
+Truth = Annotated[Path, typer.Argument(help="Annotations (JSONL); `-` is stdin.")]
+Pseudo = Annotated[Path, typer.Argument(help="Pseudo labels (JSONL); `-` is stdin.")]
+
+
+def _show_logs(verbosity: int) -> int:
+    show_logs(verbosity)
+    return verbosity
+
+
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        callback=_show_logs,
+        help="Tell on stderr what is done; -vv tells more.",
+    ),
+]
+
+
+def one_stdin(*paths: Path | None) -> None:
+    """Refuse `-` for more than one file.
+
+    Raises:
+        ZsvgError: Two of them would read stdin.
+    """
+    if sum(str(path) == STANDARD for path in paths) > 1:
+        raise ZsvgError("only one file can be `-`, since stdin can be read once; name the others")
+
+
+def cache_folder(chosen: Path | None, rehash: bool) -> Path:
+    """Return the folder of frame features; trust no hash that is remembered there on demand."""
+    from zsvg.features.extract import default_cache
+    from zsvg.video.hashes import forget
+
+    folder = chosen or default_cache()
+    if rehash:
+        forget(folder)
+    return folder
+
+
+def split_sentences(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return (videos, sentences): what exists before the first sentence is a video.
+
+    Raises:
+        ZsvgError: A sentence is the name of a file, there or not.
+    """
+    count = 0
+    while count < len(arguments) and _is_there(arguments[count]):
+        count += 1
+    for text in arguments[count:]:
+        if _is_there(text):
+            raise ZsvgError(f"{text}: comes after a sentence; name all videos first")
+        if Path(text).suffix.lower() in VIDEO_SUFFIXES and not any(map(str.isspace, text)):
+            raise ZsvgError(f"{text}: no such file")
+    if count == len(arguments):
+        raise ZsvgError(f"{arguments[-1]} is taken for a video; a sentence has to follow")
+    return list(arguments[:count]), list(arguments[count:])
+
+
+def _is_there(text: str) -> bool:
+    return os.path.lexists(text) or (glob.has_magic(text) and bool(glob.glob(text)))
+
+
+def name_unusable(found: Mapping[str, Path]) -> None:
+    """Say what in the folders is no video that can be used, where none of it was asked for."""
+    for line in getattr(found, "unusable", ()):
+        say(f"left out: {line}")
+
+
+def finish(failures: list[str]) -> None:
+    """Report what failed in a batch; the exit status tells that something did."""
+    for failure in failures:
+        say(f"error: {failure}")
+    if failures:
+        raise typer.Exit(1)
+
+
+def check_sampling(fps: float, framing: str) -> None:
+    """Refuse bad options once, before every video fails for them.
+
+    Raises:
+        ValueError: One is out of range.
+    """
+    from zsvg.video.sampling import sample_frames
+
+    sample_frames("", fps=fps, size=1, framing=framing).close()  # type: ignore[arg-type]
+
+
+def write_labels(report: LabelReport, given: int, output: Path) -> None:
+    """Write pseudo labels, and say what became of the videos that were to get them."""
+    from zsvg.cli.results import leave
+    from zsvg.records import write_annotations
+
+    done = given - len(report.failures)
+    try:
+        if done:
+            write_annotations(output, report.labels)
+            say(f"{len(report.labels)} pseudo labels of {done} videos: {output}")
+        else:
+            leave(output)
+    finally:  # what failed is named, also where the output cannot be written
+        if report.silent:
+            say(f"no event became a label in: {', '.join(report.silent)}")
+        for failure in report.failures.values():
+            say(f"error: {failure}")

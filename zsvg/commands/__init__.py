@@ -1,1 +1,0 @@
-"""The commands of `zsvg`: one thin function each over the library."""

@@ -1,0 +1,1 @@
+"""How good answers and labels are: metrics, protocols, trivial answers, audits and probes."""

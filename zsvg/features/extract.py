@@ -1,0 +1,377 @@
+"""Frozen frame features: decode and encode at once, keep them by content, never by path."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from zsvg.errors import VideoError, ZsvgError
+from zsvg.features.strangers import note
+from zsvg.files import atomic_path, sha256_json
+from zsvg.video.clock import Timeline, remember, timeline
+from zsvg.video.decoding import VideoInfo
+from zsvg.video.hashes import video_hash
+from zsvg.video.pictures import Framing
+from zsvg.video.sampling import FrameSampler, sample_frames
+
+if TYPE_CHECKING:
+    from zsvg.backbones.clip import ClipBackbone
+
+FORMAT = 2
+"""Part of every cache key: raise it when sampling, resizing or the file layout change."""
+
+_log = logging.getLogger(__name__)
+_saving = threading.Lock()  # temporary names differ between processes, not between threads
+_told: set[Path] = set()  # folders that something was wrong with: it is said once
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameFeatures:
+    """One video as the frozen backbone sees it.
+
+    Attributes:
+        vid: The video's name (file stem).
+        features: (T, D) float32, L2-normalised, one row per clip of 1/fps seconds.
+        times: (T,) float64, each frame's own presentation time in seconds.
+        duration: Seconds.
+        fps: Clips per second.
+        framing: "crop", "pad" or "squash".
+        fingerprint: The backbone's.
+        content: SHA-256 of the video file.
+    """
+
+    vid: str
+    features: NDArray[np.float32]
+    times: NDArray[np.float64]
+    duration: float
+    fps: float
+    framing: Framing
+    fingerprint: str
+    content: str
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """(T + 1,) float64 clip borders in seconds: k / fps, and the duration at the end."""
+        borders = np.arange(len(self.features) + 1) / self.fps
+        borders[-1] = self.duration
+        return borders
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """(T,) float64 clip centres in seconds."""
+        edges = self.edges
+        return (edges[:-1] + edges[1:]) / 2
+
+
+def default_cache() -> Path:
+    """Return `$ZSVG_CACHE`, or `~/.cache/zsvg/features`."""
+    chosen = os.environ.get("ZSVG_CACHE") or "~/.cache/zsvg/features"
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError:
+        raise ZsvgError(
+            f"the cache {chosen} is in a home folder that nobody knows; set ZSVG_CACHE to a folder"
+        ) from None
+
+
+def cache_file(
+    cache: str | Path,
+    content: str,
+    backbone: ClipBackbone,
+    *,
+    fps: float = 2.0,
+    framing: Framing = "crop",
+    batch_size: int = 16,
+) -> Path:
+    """Return where `extract` keeps the features of a video.
+
+    Args:
+        cache: Folder of cached features.
+        content: SHA-256 of the video file.
+        backbone: As of `extract`, like the next ones.
+        fps: Clips per second.
+        framing: How pictures become square.
+        batch_size: Frames per forward pass.
+    """
+    key = _key(content, backbone, fps, framing, batch_size)
+    return Path(cache).expanduser() / file_name(key)
+
+
+def file_name(key: Mapping[str, Any]) -> str:
+    """Return the name of the cache file with this key, which it holds too."""
+    return f"{sha256_json(key)}.safetensors"
+
+
+def _key(
+    content: str, backbone: ClipBackbone, fps: float, framing: Framing, batch_size: int
+) -> dict[str, Any]:
+    """Return everything that decides the bytes of a video's features."""
+    return {
+        "format": FORMAT,
+        "content": content,
+        "fingerprint": backbone.fingerprint,
+        "precision": backbone.precision,
+        "fps": float(fps),
+        "framing": framing,
+        "batch_size": batch_size,
+    }
+
+
+def extract(
+    path: str | Path,
+    backbone: ClipBackbone,
+    *,
+    fps: float = 2.0,
+    framing: Framing = "crop",
+    cache: str | Path | None = None,
+    batch_size: int = 16,
+    allow_truncated: bool = False,
+) -> FrameFeatures:
+    """Return a video's frame features, from the cache or by decoding and encoding it.
+
+    Features are rounded through float16 either way, so fresh and cached calls are equal, and a
+    batch never spans videos, so neither the order nor the company of videos matters.
+
+    Args:
+        path: The video.
+        backbone: The frozen backbone.
+        fps: Clips per second; see `zsvg.video.sampling.sample_frames` for the frame of a clip.
+        framing: How pictures become square.
+        cache: Folder of cached features; None neither reads nor writes one. It only saves time: one
+            that cannot be used is said in one warning, and done without.
+        batch_size: Frames per forward pass; small ones let short videos overlap too. Part of the
+            cache key, because a row's last bits depend on it.
+        allow_truncated: Keep the readable part of a damaged file instead of raising.
+
+    Raises:
+        TruncatedVideoError: The file ends early; the message names the time reached.
+        VideoError: The file is not a usable video.
+        ValueError: An option is out of range.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    sampler = sample_frames(
+        path,
+        fps=fps,
+        size=backbone.image_size,
+        framing=framing,
+        allow_truncated=allow_truncated,
+    )
+    content = _content(path, cache)
+    key = _key(content, backbone, fps, framing, batch_size)
+    file = None if cache is None else Path(cache).expanduser() / file_name(key)
+    stored = None if file is None else _load(file, backbone.embed_dim)
+    if stored is None or (stored[2]["truncated_at"] is not None and not allow_truncated):
+        if file is not None:
+            before = (file_name({**key, "format": old}) for old in range(1, FORMAT))
+            if any(os.path.isfile(file.parent / name) for name in before):
+                _tell_of_old(file.parent)
+        started = time.monotonic()
+        features, times, info = _encode(sampler, backbone, batch_size)
+        _log.info("%s: %d frames encoded in %.1f s", path, len(times), time.monotonic() - started)
+        fresh: dict[str, Any] = {
+            "duration": info.duration,
+            "truncated_at": info.truncated_at,
+            "timeline": timeline(path).to_json(),
+            "size": [info.width, info.height],
+        }
+        stored = features.astype(np.float16), times, fresh
+        if file is not None:
+            _save(file, *stored, key)
+    elif file is not None:
+        _log.debug("%s: features read from %s", path, file)
+        remember(path, Timeline.from_json(stored[2]["timeline"]))
+        _mark_used(file)
+    sampler.close()
+    half, times, meta = stored
+    note(path, backbone.name, meta.get("size"))  # files of version 0.1 know no size
+    rows = half.astype(np.float32)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
+    return FrameFeatures(
+        vid=Path(path).stem,
+        features=rows,
+        times=times,
+        duration=float(meta["duration"]),
+        fps=float(fps),
+        framing=framing,
+        fingerprint=backbone.fingerprint,
+        content=content,
+    )
+
+
+def _content(path: str | Path, cache: str | Path | None) -> str:
+    if not Path(path).is_file():
+        raise VideoError(f"{path}: no such file; give the path of one video")
+    return video_hash(path, cache)
+
+
+def _encode(
+    sampler: FrameSampler, backbone: ClipBackbone, batch_size: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64], VideoInfo]:
+    """Encode all frames while a second thread decodes on; one that stands for long, once."""
+    import torch
+
+    # One block that doubles. Thousands of small tensors, each allocated between the large ones of a
+    # forward pass, would keep the heap from shrinking: memory would grow with the video's length.
+    rows = torch.empty(256, backbone.embed_dim, device=backbone.device)
+    times: list[float] = []
+    counts: list[int] = []
+    with torch.no_grad():
+        for batch_times, clips, frames in _batches(sampler, batch_size):
+            start = len(times)
+            times.extend(batch_times)
+            counts.extend(clips)
+            while len(times) > len(rows):
+                rows = torch.cat((rows, torch.empty_like(rows)))
+            # On a GPU this returns before it is done.
+            rows[start : len(times)] = backbone.encode_frames(frames)
+        features = rows[: len(times)].cpu().numpy()
+    if sampler.info is None:
+        raise RuntimeError("the sampler ended without describing the video")
+    clips_each = np.asarray(counts)
+    return (
+        np.repeat(features, clips_each, axis=0),
+        np.repeat(np.asarray(times, dtype=np.float64), clips_each),
+        sampler.info,
+    )
+
+
+def _batches(
+    sampler: FrameSampler, batch_size: int
+) -> Iterator[tuple[list[float], list[int], NDArray[np.uint8]]]:
+    """Yield (times, clips that each lasts, (B, size, size, 3) uint8) of frames that differ.
+
+    A thread decodes ahead, two batches at most: FFmpeg releases the interpreter while it decodes,
+    and so does torch while it computes.
+    """
+    ready: queue.Queue[Any] = queue.Queue(maxsize=2)
+    stopped = threading.Event()
+
+    def put(item: Any) -> None:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def decode() -> None:
+        times: list[float] = []
+        clips: list[int] = []
+        frames: list[NDArray[np.uint8]] = []
+        try:
+            for time, pixels in sampler:
+                if frames and pixels is frames[-1]:
+                    clips[-1] += 1
+                    continue
+                if len(frames) == batch_size:
+                    put((times, clips, np.stack(frames)))
+                    times, clips, frames = [], [], []
+                times.append(time)
+                clips.append(1)
+                frames.append(pixels)
+                if stopped.is_set():
+                    return
+            if frames:
+                put((times, clips, np.stack(frames)))
+            put(None)
+        except BaseException as error:  # handed to the caller's thread, which raises it
+            put(error)
+        finally:
+            sampler.close()
+
+    thread = threading.Thread(target=decode, name="zsvg-decode", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+@lru_cache
+def _tell_of_old(folder: Path) -> None:
+    """Say once what becomes of features that an older version made."""
+    _log.warning(
+        "%s: features of an older version lie here and are made again; `zsvg cache prune "
+        "--unused` removes the old ones",
+        folder,
+    )
+
+
+def _mark_used(file: Path) -> None:
+    """Set the file's time, by which `zsvg cache` tells when it was used last.
+
+    The time of the last access would not do: file systems keep it loosely, and a look changes it.
+    """
+    with suppress(OSError):  # a cache of somebody else, only to read
+        os.utime(file)
+
+
+def _save(
+    file: Path,
+    features: NDArray[np.float16],
+    times: NDArray[np.float64],
+    meta: dict[str, Any],
+    key: dict[str, Any],
+) -> None:
+    # One metadata key only: safetensors writes several in random order.
+    text = json.dumps({**meta, "key": key}, sort_keys=True, allow_nan=False)
+    data = save({"features": features, "times": times}, metadata={"zsvg": text})
+    try:
+        with _saving, atomic_path(file) as temporary:
+            temporary.write_bytes(data)
+    except (OSError, ZsvgError) as error:  # full, only to read, or no folder
+        _warn(file.parent, f"cannot be written ({getattr(error, 'strerror', None) or error})")
+
+
+def _warn(folder: Path, trouble: str) -> None:
+    """Say once what is wrong with a cache: what is said of every video hides all else."""
+    with _saving:
+        if folder not in _told:
+            _told.add(folder)
+            _log.warning("the cache of frame features %s %s; going on without it", folder, trouble)
+
+
+def _load(
+    file: Path, embed_dim: int
+) -> tuple[NDArray[np.float16], NDArray[np.float64], dict[str, Any]] | None:
+    """Return a cache file's content, None when it is missing or damaged (then it is rewritten)."""
+    try:
+        with safe_open(file, framework="numpy") as handle:
+            features, times = handle.get_tensor("features"), handle.get_tensor("times")
+            meta = json.loads((handle.metadata() or {})["zsvg"])
+        whole = (
+            features.dtype == np.float16
+            and features.shape == (len(times), embed_dim)
+            and len(times) > 0
+            and bool(np.isfinite(features).all())
+            and float(meta["duration"]) > 0
+            and "truncated_at" in meta
+            and Timeline.from_json(meta["timeline"]) is not None
+        )
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        whole = False
+    if not whole:
+        _warn(file.parent, f"holds a damaged file, {file.name}")
+    return (features, times, meta) if whole else None

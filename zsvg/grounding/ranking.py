@@ -1,0 +1,98 @@
+"""Which video first: what `zsvg ground` answers to one sentence about many videos, in order.
+
+Scores order the moments of one video; between videos they say nothing, and `fit` does (see
+`zsvg.grounding.grounder.Grounding`). Here it is a key of the records, "fit".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsvg.moments import nms
+from zsvg.records import Prediction
+
+Window = tuple[float, float, float]
+ALIKE = 0.5
+"""IoU with a better moment of the same answer from which on a moment shows people nothing new."""
+
+EVERYDAY = (
+    "a person opens a door",
+    "a person sits down on a chair",
+    "a man drinks from a glass",
+    "a person puts something on a table",
+    "a person turns on a light",
+    "a child plays with a toy",
+    "a cat jumps onto a bed",
+    "a person eats food",
+    "a person cooks in a kitchen",
+    "a person laughs",
+    "a woman dances",
+    "a person rides a bicycle",
+    "a boat moves across the water",
+    "someone writes on paper",
+    "a person throws a ball",
+    "a person climbs a wall",
+)
+"""Sentences such as people ask: the mean of their vectors is what a sentence has of its kind."""
+
+
+def fit(
+    features: NDArray[np.float32], sentence: NDArray[np.float32], usual: NDArray[np.float32]
+) -> float:
+    """Return how well a video fits a sentence, to sort videos by: the best clip's similarity.
+
+    Half of what is always there is taken out of both sides first: of every clip, the mean clip of
+    its video, and of the sentence, the mean of everyday sentences. What a whole video looks like,
+    and what any sentence is near to, decides otherwise. All of it must not go, since a thing that
+    is there throughout is in the mean too. (Chosen on microworld's development domain,
+    `scripts/benchmark_ranking.py`, and on CLIP's frames of Charades-STA.)
+
+    Args:
+        features: (T, D) clips as rows of unit length, T >= 1.
+        sentence: (D,) vector of the sentence, of unit length.
+        usual: (D,) mean vector of `EVERYDAY`.
+
+    Returns:
+        In [-1.5, 1.5].
+    """
+    rows = features - features.mean(axis=0) / 2
+    # The mean is not above 1 in length, so nothing is divided by 0.
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return float((rows @ (sentence - usual / 2)).max())
+
+
+def by_fit(answers: Iterable[Prediction]) -> list[Prediction]:
+    """Return one model's answers to one sentence, the video that fits best first.
+
+    Videos that fit alike are in order of their names.
+    """
+    return sorted(answers, key=lambda answer: (-answer.extra["fit"], answer.vid))
+
+
+def distinct(answer: Prediction) -> Prediction:
+    """Return an answer without the moments that overlap a better one in it by `ALIKE` or more."""
+    windows = answer.pred_relevant_windows or ()
+    # They stand in order, best first; `nms` drops what is above its threshold.
+    order, below = -np.arange(len(windows)), float(np.nextafter(ALIKE, 0))
+    kept = nms([window[:2] for window in windows], order, below)
+    return replace(answer, pred_relevant_windows=tuple(windows[index] for index in kept))
+
+
+def best_moments(answers: Sequence[Prediction], most: int) -> list[tuple[Prediction, Window]]:
+    """Return the moments to show first: of as many videos as there is room for.
+
+    The best moment of each video comes before the second of any, which come before the third.
+    What is chosen stays together by video, in the order of `answers`, and best first inside.
+
+    Args:
+        answers: In order, as of `by_fit`.
+        most: How many moments to return at most.
+    """
+    windows = [answer.pred_relevant_windows or () for answer in answers]
+    places = ((rank, place) for place, own in enumerate(windows) for rank in range(len(own)))
+    chosen = sorted((place, rank) for rank, place in sorted(places)[:most])
+    return [(answers[place], windows[place][rank]) for place, rank in chosen]

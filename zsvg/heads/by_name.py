@@ -1,0 +1,65 @@
+"""Which trained heads there are, and how one is made of plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from zsvg.heads.encoder import Encoder, HeadConfig
+from zsvg.heads.map import MapConfig, MapHead
+from zsvg.heads.pointing import PointingConfig, PointingHead
+from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
+from zsvg.heads.set import SetConfig, SetHead
+from zsvg.heads.span import SpanConfig, SpanHead
+from zsvg.heads.windows import WindowsConfig, WindowsHead
+
+HEADS: dict[str, tuple[type[HeadConfig], type[Encoder]]] = {
+    "regression": (AttentionRegressionConfig, AttentionRegressionHead),
+    "map": (MapConfig, MapHead),
+    "span": (SpanConfig, SpanHead),
+    "set": (SetConfig, SetHead),
+    "windows": (WindowsConfig, WindowsHead),
+    "pointing": (PointingConfig, PointingHead),
+}
+_FORMER = {"attention-regression": "regression"}  # names in older model folders
+
+
+def head_config(kind: str, values: Mapping[str, Any]) -> HeadConfig:
+    """Check the values of a config.
+
+    Args:
+        kind: One of `HEADS`.
+        values: What is not left at its default; "dim" has none.
+
+    Raises:
+        ValueError: An unknown kind or key, or a value of the wrong type or out of range.
+    """
+    kind = _FORMER.get(kind, kind)
+    if kind not in HEADS:
+        raise ValueError(f"unknown head {kind!r}; choose one of {', '.join(HEADS)}")
+    config_type, _ = HEADS[kind]
+    known = [field.name for field in fields(config_type)]
+    for key in values:
+        if key not in known:
+            raise ValueError(f"{key}: not a key of head {kind}, which has {', '.join(known)}")
+    try:
+        return TypeAdapter(config_type).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise ValueError(where + first["msg"].removeprefix("Value error, ")) from error
+
+
+def make_head(kind: str, values: Mapping[str, Any]) -> Encoder:
+    """Return a head with random weights; arguments and errors are those of `head_config`."""
+    config = head_config(kind, values)
+    return HEADS[_FORMER.get(kind, kind)][1](config)
+
+
+def describe_head(head: Encoder) -> dict[str, Any]:
+    """Return a head's kind and config, which `make_head` takes."""
+    (kind,) = (kind for kind, (_, module) in HEADS.items() if type(head) is module)
+    return {"kind": kind, "config": asdict(head.config)}

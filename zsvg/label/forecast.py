@@ -1,0 +1,146 @@
+"""What labelling a set of videos would take, without loading the captioner or writing anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from zsvg.backbones.captioner import CaptionOptions
+from zsvg.backbones.clip import ClipBackbone
+from zsvg.errors import ITEM_ERRORS, failure
+from zsvg.features.extract import cache_file
+from zsvg.label.forms import check_tagger
+from zsvg.label.parts import any_part, noted_captioner, part_file, read_part
+from zsvg.label.run import LabelOptions, label_settings
+from zsvg.label.tagging import Tagger
+from zsvg.label.views import pictures
+from zsvg.video.hashes import video_hash
+from zsvg.video.pictures import Framing
+from zsvg.video.reading import probe
+from zsvg.video.sampling import clip_count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """The size of a labelling run, as file headers have it.
+
+    Attributes:
+        videos: Readable ones.
+        seconds: Their length in all.
+        finished: Those that an earlier run has labelled with the same settings.
+        cached: Those of the rest whose frame features are in the cache.
+        frames: To encode.
+        images: To caption, at most.
+        samples: Captions drawn of each image; 0: one, by greedy search.
+        unreadable: vid -> why it cannot be read.
+    """
+
+    videos: int
+    seconds: float
+    finished: int
+    cached: int
+    frames: int
+    images: int
+    samples: int
+    unreadable: Mapping[str, str]
+
+    def lines(self) -> list[str]:
+        """Return it as text."""
+        left = self.videos - self.finished
+        each = f", {self.samples} sampled captions of each" if self.samples else ""
+        return [
+            f"{self.videos} videos of {self.seconds:,.1f} s in all",
+            f"{self.finished} are labelled already, {left} are left",
+            f"{self.frames:,} frames to encode; features of {self.cached} videos are cached",
+            f"at most {self.images:,} images to caption{each}",
+            *(f"cannot be read: {reason}" for reason in self.unreadable.values()),
+            "nothing was written",
+        ]
+
+
+def forecast(
+    videos: Mapping[str, Path],
+    backbone: ClipBackbone,
+    captioner: str | None,
+    *,
+    options: LabelOptions,
+    tagger: Tagger | None = None,
+    seed: int,
+    cache: Path,
+    work_dir: Path,
+    framing: Framing,
+    fps: float,
+    allow_truncated: bool,
+    on_progress: Callable[[int], None] | None = None,
+) -> Forecast:
+    """Count what `zsvg.label.run.pseudo_label` would have to do.
+
+    Videos are read whole only where there is something to find: features or finished videos.
+
+    Args:
+        videos: vid -> file.
+        backbone: Frozen CLIP; it decides what is cached.
+        captioner: The captioner's name; without effect where no captioner is needed.
+        options: As of `pseudo_label`, like the next ones.
+        tagger: What tells nouns and verbs.
+        seed: Of everything random.
+        cache: Folder of frame features.
+        work_dir: Folder of finished videos.
+        framing: How frames become squares.
+        fps: Frames looked at per second.
+        allow_truncated: Whether videos that end early are taken.
+        on_progress: Called with the number of videos looked at, after each.
+
+    Raises:
+        ZsvgError: The options need a tagger that is not given.
+    """
+    queries = options.queries
+    check_tagger(queries, tagger)
+    begun = any_part(work_dir)
+    noted = noted_captioner(work_dir, captioner) if begun and queries.speaks else None
+    known = begun and (noted is not None or not queries.speaks)
+    settings = label_settings(
+        options=options,
+        captions=CaptionOptions(),
+        seed=seed,
+        framing=framing,
+        fps=fps,
+        allow_truncated=allow_truncated,
+        backbone=backbone.fingerprint,
+        captioner=noted,
+        tagger=tagger.fingerprint if tagger else None,
+    )
+    some_cached = any(Path(cache).expanduser().glob("*.safetensors"))
+    seconds, finished, cached, frames, images = 0.0, 0, 0, 0, 0
+    unreadable: dict[str, str] = {}
+    for done, vid in enumerate(sorted(videos), start=1):
+        if on_progress is not None:
+            on_progress(done)
+        try:
+            duration = probe(videos[vid]).duration
+            content = video_hash(videos[vid], cache) if known or some_cached else ""
+        except ITEM_ERRORS as error:
+            unreadable[vid] = failure(videos[vid], error)
+            continue
+        seconds += duration
+        if known and read_part(part_file(work_dir, settings, content)) is not None:
+            finished += 1
+            continue
+        images += options.proposals.count * pictures(queries.view) if queries.speaks else 0
+        kept = cache_file(cache, content, backbone, fps=fps, framing=framing)
+        if content and os.path.isfile(kept):  # one that may not be looked into holds nothing
+            cached += 1
+        else:
+            frames += clip_count(duration, fps)
+    return Forecast(
+        videos=len(videos) - len(unreadable),
+        seconds=seconds,
+        finished=finished,
+        cached=cached,
+        frames=frames,
+        images=images,
+        samples=queries.samples if queries.speaks else 0,
+        unreadable=unreadable,
+    )

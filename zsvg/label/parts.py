@@ -1,0 +1,95 @@
+"""Finished videos of a labelling run: one JSON file each, named by settings and by content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from zsvg.errors import ITEM_ERRORS
+from zsvg.files import sha256_json, write_json
+from zsvg.video.hashes import video_hash
+
+_NAME = "?" * 64 + ".json"
+_NOTE = "captioner.json"
+
+
+def part_file(work_dir: str | Path, settings: Mapping[str, Any], content: str) -> Path:
+    """Return where a finished video is kept.
+
+    Args:
+        work_dir: Folder of finished videos.
+        settings: As `zsvg.label.run.label_settings` gives them.
+        content: SHA-256 of the video.
+    """
+    return Path(work_dir) / f"{_prefix(settings)}{content[:32]}.json"
+
+
+def _prefix(settings: Mapping[str, Any]) -> str:
+    return sha256_json(settings)[:32]
+
+
+def other_parts(work_dir: str | Path, settings: Mapping[str, Any]) -> int:
+    """Return how many finished videos are of no use, where all are of other settings; else 0."""
+    names = [path.name for path in Path(work_dir).glob(_NAME)]
+    return 0 if any(name.startswith(_prefix(settings)) for name in names) else len(names)
+
+
+def read_part(path: Path | None) -> dict[str, Any] | None:
+    """Return a finished video's file, or None if there is none that can be read."""
+    if path is None:
+        return None
+    try:
+        part = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None  # Not done yet, or damaged by something else than us: do it again.
+    return part if isinstance(part, dict) and "labels" in part else None
+
+
+def any_part(work_dir: str | Path | None) -> bool:
+    """Return whether the folder holds a finished video, of whatever settings."""
+    return work_dir is not None and any(Path(work_dir).glob(_NAME))
+
+
+def finished_contents(
+    vids: Iterable[str],
+    videos: Mapping[str, Path],
+    work_dir: str | Path | None,
+    settings: Mapping[str, Any],
+    cache: str | Path | None = None,
+) -> dict[str, str]:
+    """Return vid -> content of the videos that are finished; a fresh run hashes nothing for it.
+
+    Args:
+        vids: Which videos to look for.
+        videos: vid -> file. Unreadable ones are not finished.
+        work_dir: Folder of finished videos.
+        settings: As `zsvg.label.run.label_settings` gives them.
+        cache: Folder of cached features, where hashes of videos are remembered too.
+    """
+    contents: dict[str, str] = {}
+    if work_dir is None or not any_part(work_dir):
+        return contents
+    for vid in vids:
+        try:
+            content = video_hash(videos[vid], cache)
+        except ITEM_ERRORS:
+            continue
+        if read_part(part_file(work_dir, settings, content)) is not None:
+            contents[vid] = content
+    return contents
+
+
+def note_captioner(work_dir: str | Path, name: str, fingerprint: str) -> None:
+    """Leave word of which captioner works here, for a forecast that does not load it."""
+    write_json(Path(work_dir) / _NOTE, {"name": name, "fingerprint": fingerprint})
+
+
+def noted_captioner(work_dir: str | Path, name: str | None) -> str | None:
+    """Return the fingerprint of the captioner that worked here last, None if it was another."""
+    try:
+        note = json.loads((Path(work_dir) / _NOTE).read_text(encoding="utf-8"))
+        return str(note["fingerprint"]) if note["name"] == name else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

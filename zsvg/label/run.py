@@ -1,0 +1,373 @@
+"""A folder of videos in, pseudo labels out: where (proposals) and what (queries) in one pass.
+
+No annotation is read. Nothing that is computed for one video depends on another one, so neither
+the order of the videos nor the number of processes that share the work changes a label. While one
+video is captioned, a second thread already looks at the next one (`zsvg.label.sharding`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsvg.backbones.captioner import Captioner, CaptionOptions
+from zsvg.backbones.clip import ClipBackbone
+from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
+from zsvg.events.proposals import ProposalOptions, propose
+from zsvg.features.extract import extract
+from zsvg.files import sha256_json, write_json
+from zsvg.label.forms import check_tagger, phrase, well_said
+from zsvg.label.parts import finished_contents, other_parts, part_file, read_part
+from zsvg.label.queries import PseudoQuery, QueryOptions, choose_events
+from zsvg.label.sharding import Processes, ahead, gather
+from zsvg.label.tagging import Tagger
+from zsvg.label.views import caption_events, view_times
+from zsvg.records import FROM_FRAMES, Annotation
+from zsvg.video.hashes import video_hash
+from zsvg.video.pictures import Framing
+from zsvg.video.sampling import load_frames_at
+
+_log = logging.getLogger(__name__)
+
+# One video's labelling, paused where its frames are at hand and nothing has been said yet.
+_Halfway = Generator[None, None, dict[str, Any]]
+
+# Raise it when the same options begin to give other labels; old parts are then left alone.
+_FORMAT = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """What decides the labels of a video, apart from seed, sampling and the frozen models.
+
+    Attributes:
+        proposals: How a video is cut into events.
+        queries: How events get their sentences.
+    """
+
+    proposals: ProposalOptions = field(default_factory=ProposalOptions)
+    queries: QueryOptions = field(default_factory=QueryOptions)
+
+
+def default_options(**overrides: Any) -> LabelOptions:
+    """Return the default options with some fields of either stage replaced.
+
+    Args:
+        **overrides: Fields of `ProposalOptions` and `QueryOptions` by name; None leaves a default.
+
+    Raises:
+        ZsvgError: A value is out of range.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    own = {f.name for f in fields(ProposalOptions)}
+    try:
+        return LabelOptions(
+            proposals=ProposalOptions(**{k: v for k, v in given.items() if k in own}),
+            queries=QueryOptions(**{k: v for k, v in given.items() if k not in own}),
+        )
+    except ValueError as error:
+        raise ZsvgError(str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelReport:
+    """What became of a set of videos.
+
+    Attributes:
+        labels: Pseudo labels ordered by vid, then by time. `extra` has `source` and `weight`.
+        failures: vid -> why it has no labels. Videos in which no event got a sentence are not
+            failures; they are in `silent`.
+        silent: vids that were processed and have no label.
+    """
+
+    labels: tuple[Annotation, ...]
+    failures: Mapping[str, str]
+    silent: tuple[str, ...] = ()
+
+
+def label_settings(
+    *,
+    options: LabelOptions,
+    captions: CaptionOptions,
+    seed: int,
+    framing: Framing,
+    fps: float,
+    allow_truncated: bool,
+    backbone: str,
+    captioner: str | None,
+    tagger: str | None,
+) -> dict[str, Any]:
+    """Return all that decides a video's labels beside its content, as JSON.
+
+    Args:
+        options: As of `pseudo_label`, like the next ones.
+        captions: The captioner's options.
+        seed: Of everything random.
+        framing: How frames become squares.
+        fps: Frames looked at per second.
+        allow_truncated: Whether videos that end early are taken.
+        backbone: The backbone's fingerprint.
+        captioner: The captioner's fingerprint, like the next one without effect where the options
+            do not need it.
+        tagger: The tagger's fingerprint.
+    """
+    queries = options.queries
+    return {
+        "format": _FORMAT,
+        "options": asdict(options),
+        "captions": asdict(captions) if queries.speaks else None,
+        "seed": seed,
+        "framing": framing,
+        "fps": float(fps),
+        "allow_truncated": allow_truncated,
+        "backbone": backbone,
+        "captioner": captioner if queries.speaks else None,
+        "tagger": tagger if queries.needs_tagger else None,
+    }
+
+
+def pseudo_label(
+    videos: Mapping[str, Path],
+    backbone: ClipBackbone,
+    captioner: Captioner | None,
+    *,
+    options: LabelOptions | None = None,
+    tagger: Tagger | None = None,
+    seed: int = 0,
+    cache: Path | None = None,
+    work_dir: Path | None = None,
+    framing: Framing = "crop",
+    fps: float = 2.0,
+    allow_truncated: bool = False,
+    processes: Processes | None = None,
+    on_progress: Callable[[int, int, str], None] | None = None,
+    on_resume: Callable[[int], None] | None = None,
+) -> LabelReport:
+    """Write pseudo labels for videos that nobody annotated.
+
+    Args:
+        videos: vid -> file, as `zsvg.video.finding.find_videos` gives it.
+        backbone: Frozen CLIP, for proposals and for the score of captions.
+        captioner: Frozen captioner. The form "features" does without, and calls none.
+        options: What to propose and which sentences to keep.
+        tagger: What tells nouns and verbs, for options that ask for them; see
+            `zsvg.label.tagging`.
+        seed: Of random proposals and sampled captions. Each video draws from its own stream (seed,
+            content).
+        cache: Folder of frame features; None neither reads nor writes one.
+        work_dir: Folder of finished videos, one JSON file each. A later call with the same
+            settings skips them. None keeps nothing.
+        framing: How frames become squares: "crop", "pad" or "squash".
+        fps: Frames looked at per second.
+        allow_truncated: Take videos that end before their header says, as far as they go.
+        processes: Those that share the videos, see `zsvg.label.sharding.launched`; several need a
+            `work_dir`. Each returns the same report, after the last one is done.
+        on_progress: Called with (videos done, videos in all, vid) after each video of this process,
+            first for those that an earlier call had finished.
+        on_resume: Called after those with their number, if there are any: the time that the rest
+            takes counts from here.
+
+    Returns:
+        Labels of all videos that could be read; the others under `failures`.
+
+    Raises:
+        ValueError: Several processes without a `work_dir`.
+        ZsvgError: Another process's files are not in `work_dir`, or the options need a captioner or
+            a tagger that is not given.
+    """
+    options = options or LabelOptions()
+    form = options.queries.form
+    check_tagger(options.queries, tagger)
+    if captioner is None and options.queries.speaks:
+        raise ZsvgError(f"form {form!r} needs a captioner; only 'features' does without")
+    processes = processes or Processes()
+    if processes.count > 1 and work_dir is None:
+        raise ValueError("several processes need a work_dir, where they meet")
+    settings = label_settings(
+        options=options,
+        captions=captioner.options if captioner else CaptionOptions(),
+        seed=seed,
+        framing=framing,
+        fps=fps,
+        allow_truncated=allow_truncated,
+        backbone=backbone.fingerprint,
+        captioner=captioner.fingerprint if captioner else None,
+        tagger=tagger.fingerprint if tagger else None,
+    )
+    if processes.main and work_dir is not None and (others := other_parts(work_dir, settings)):
+        _log.warning(
+            "%d finished videos in %s are of other settings or an older version and are labelled "
+            "again",
+            others,
+            work_dir,
+        )
+    own = processes.share(videos)
+    contents = finished_contents(own, videos, work_dir, settings, cache)
+
+    def start(vid: str) -> tuple[Path | None, dict[str, Any] | _Halfway]:
+        """Return a finished video's part, or one that only the captioner has not seen."""
+        path = Path(videos[vid])
+        content = contents.get(vid) or video_hash(path, cache)
+        file = None if work_dir is None else part_file(work_dir, settings, content)
+        if (part := read_part(file)) is not None:
+            return file, part
+        halfway = _label_video(
+            path,
+            backbone,
+            captioner,
+            tagger,
+            options=options,
+            seed=int(sha256_json([seed, content])[:8], 16),
+            cache=cache,
+            framing=framing,
+            fps=fps,
+            allow_truncated=allow_truncated,
+        )
+        next(halfway)
+        return file, halfway
+
+    parts: dict[str, dict[str, Any]] = {}
+    finished: dict[str, str] = {}
+    failures: dict[str, str] = {}
+    order = [*contents, *(vid for vid in own if vid not in contents)]
+    with closing(ahead(order, start)) as looked:
+        for done, (vid, started) in enumerate(looked, start=1):
+            try:
+                file, found = started.result()
+                # A copy of this video may have been finished since the look ahead.
+                part = found if isinstance(found, dict) else read_part(file)
+                fresh = part is None
+                if part is None:
+                    part = _rest(found)
+            except ITEM_ERRORS as error:
+                failures[vid] = failure(videos[vid], error)
+            else:
+                # Outside the `try`: a full disk is no property of this video, and ends the run.
+                if fresh and file is not None:
+                    write_json(file, part)
+                made = len(part["labels"])
+                _log.info("%s: %d events, %d labels", vid, len(part["events"]), made)
+                parts[vid] = part
+                finished[vid] = "" if file is None else file.name
+            if on_progress is not None:
+                on_progress(done, len(own), vid)
+            if on_resume is not None and done == len(contents):
+                on_resume(done)
+    if processes.count > 1 and work_dir is not None:
+        finished, failures = gather(processes, Path(work_dir), finished, failures)
+        for vid in finished.keys() - parts.keys():
+            part = read_part(Path(work_dir) / finished[vid])
+            if part is None:
+                raise ZsvgError(f"{Path(work_dir) / finished[vid]}: is gone; run the command again")
+            parts[vid] = part
+        processes.wait()  # all have read: a caller may now remove the folder
+    source = {"proposals": options.proposals.kind, "backbone": backbone.name}
+    if captioner and options.queries.speaks:
+        source["captioner"] = captioner.name
+    if form in ("simplified", "features"):
+        source["form"] = form
+    return LabelReport(
+        labels=tuple(
+            label for vid in sorted(parts) for label in as_annotations(vid, parts[vid], source)
+        ),
+        failures=dict(sorted(failures.items())),
+        silent=tuple(vid for vid in sorted(parts) if not parts[vid]["labels"]),
+    )
+
+
+def _label_video(
+    path: Path,
+    backbone: ClipBackbone,
+    captioner: Captioner | None,
+    tagger: Tagger | None,
+    *,
+    options: LabelOptions,
+    seed: int,
+    cache: Path | None,
+    framing: Framing,
+    fps: float,
+    allow_truncated: bool,
+) -> _Halfway:
+    """Return what is known of one video, as JSON. The name of the video is not part of it.
+
+    It yields once, where the captioner comes in: up to there it may run ahead in another thread.
+    """
+    video = extract(
+        path, backbone, fps=fps, framing=framing, cache=cache, allow_truncated=allow_truncated
+    )
+    queries = options.queries
+    events, _ = propose(video.features, video.edges, options=options.proposals, seed=seed)
+    place: dict[str, Any] = {"events": events, "centres": video.centres, "options": queries}
+    if captioner is None or not queries.speaks:
+        yield
+        chosen = choose_events(video.features, **place)
+    else:
+        times = view_times(events, queries.view)
+        # Two frames side by side then fill the captioner's square without another resize.
+        size = captioner.image_size // 2 if queries.view == "strip" else captioner.image_size
+        frames = load_frames_at(path, times.ravel(), size, framing, allow_truncated=allow_truncated)
+        views = frames.reshape(*times.shape, *frames.shape[1:])
+        yield
+        raw = caption_events(
+            views,
+            captioner,
+            samples=queries.samples,
+            seed=seed,
+            keep=lambda caption: well_said(caption, queries),
+        )
+
+        def encode(texts: list[str]) -> NDArray[np.float32]:
+            return backbone.encode_text(texts).pooled.float().cpu().numpy()
+
+        chosen = phrase(raw, encode, video.features, **place, tagger=tagger)
+    return {
+        "duration": float(video.duration),
+        "events": events.tolist(),
+        "labels": [as_json(query, queries) for query in chosen],
+    }
+
+
+def _rest(halfway: Any) -> dict[str, Any]:
+    """Return what `_label_video` returns, once it has yielded."""
+    try:
+        next(halfway)
+    except StopIteration as end:
+        part: dict[str, Any] = end.value
+        return part
+    raise RuntimeError("labelling one video has exactly one pause")
+
+
+def as_annotations(
+    vid: str, part: Mapping[str, Any], source: Mapping[str, str]
+) -> list[Annotation]:
+    """Return a finished video's labels under the names that it and the models have now."""
+    return [
+        Annotation(
+            qid=f"{vid}-{index}",
+            query=label["query"],
+            vid=vid,
+            duration=part["duration"],
+            relevant_windows=(tuple(label["window"]),),
+            extra={"source": {**source, **_said(label)}, "weight": 1.0},
+        )
+        for index, label in enumerate(part["labels"])
+    ]
+
+
+def as_json(query: PseudoQuery, options: QueryOptions) -> dict[str, Any]:
+    """Return a label as finished videos keep it."""
+    kept = {"query": query.text, "window": list(query.span), "score": round(query.score, 6)}
+    return {**kept, "form": query.form} if options.form == "composed" else kept
+
+
+def _said(label: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a label's `source` tells that is its own."""
+    found = {key: label[key] for key in ("score", "form") if key in label}
+    return found if label["query"] == FROM_FRAMES else {**found, "caption": label["query"]}

@@ -1,1 +1,0 @@
-"""Pseudo labels without annotations: where (proposals), what (queries), and both (label)."""

@@ -1,0 +1,242 @@
+"""A page about pseudo labels: how many, how long, how they are worded, and some videos of them.
+
+It answers what one wants to know before a model is trained on labels that nobody has read. Equal
+labels and videos give equal bytes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsvg.errors import ITEM_ERRORS, VideoError, ZsvgError, failure
+from zsvg.evaluation.audit import Audit, audit
+from zsvg.files import write_text
+from zsvg.records import Annotation, video_key
+from zsvg.report import page
+from zsvg.report.svg import histogram, shorten, value_range
+from zsvg.report.timelines import middle_frames, score, source, video_card
+
+_THUMBNAILS = 6
+_SENTENCES = 15  # rows of the table of sentences
+_PER_LABEL = ("caption", "query", "sentence")  # keys of `source` that differ from label to label
+
+
+def draw(labels: Sequence[Annotation], most: int, seed: int) -> list[str]:
+    """Return the names of at most `most` videos of the labels, drawn with a seed, sorted.
+
+    Raises:
+        ValueError: `most` is negative.
+    """
+    if most < 0:
+        raise ValueError(f"most {most} must be a number of videos, 0 or more")
+    vids = sorted({label.vid for label in labels})
+    return sorted(random.Random(seed).sample(vids, min(most, len(vids))))
+
+
+def write_inspection(
+    path: str | Path,
+    labels: Sequence[Annotation],
+    *,
+    name: str = "pseudo labels",
+    videos: Mapping[str, Path] | None = None,
+    truth: Sequence[Annotation] | None = None,
+    most: int = 30,
+    seed: int = 0,
+    on_progress: Callable[[int], None] | None = None,
+) -> dict[str, str]:
+    """Write the page as one HTML file, atomically.
+
+    Args:
+        path: File to write.
+        labels: Pseudo labels; scores and makers are read from `extra["source"]`, where given.
+        name: What the page calls the labels, such as the name of their file.
+        videos: vid -> file, for pictures; None draws none.
+        truth: Annotations of these videos, for an audit and beside the labels in the timelines.
+        most: Videos to draw.
+        seed: Of the choice of these videos, and of the audit.
+        on_progress: Called with the number of videos drawn so far.
+
+    Returns:
+        vid -> why a drawn video has no pictures. The page says so too; it is not written where none
+        has any.
+
+    Raises:
+        ZsvgError: There is no label with a window, or truth and labels have no video in common.
+        ValueError: `most` is negative.
+    """
+    if not any(label.relevant_windows for label in labels):
+        raise ZsvgError(f"{name}: no label with a window in it; make some with zsvg pseudo-label")
+    shown = draw(labels, most, seed)
+    result = None if truth is None else audit(labels, truth, seed=seed)
+    own = _by_video(labels)
+    true = None
+    if truth is not None:
+        true = _by_video([replace(record, vid=video_key(record.vid)) for record in truth])
+    failures: dict[str, str] = {}
+    cards = []
+    for done, vid in enumerate(shown, 1):
+        duration = max(label.duration for label in own[vid])
+        frames: Sequence[NDArray[np.uint8]] = ()
+        if videos is not None:
+            try:
+                if vid not in videos:
+                    raise VideoError(f"{vid}: no video of this name in the folder of videos")
+                frames = middle_frames(videos[vid], duration, _THUMBNAILS)
+            except ITEM_ERRORS as error:
+                failures[vid] = failure(videos.get(vid, vid), error)
+        known = None if true is None else true.get(video_key(vid), [])
+        cards.append(video_card(vid, duration, frames, own[vid], known, failures.get(vid)))
+        if on_progress is not None:
+            on_progress(done)
+    if shown and len(failures) == len(shown):
+        return failures
+    parts = [
+        page.top(f"Pseudo labels: {name}", _summary(labels), _facts(labels, videos)),
+        _shapes(labels, truth),
+        _sentences(labels),
+        _audit(result),
+        _timelines(cards, len(own), seed, truth is not None),
+    ]
+    write_text(path, page.document(f"Pseudo labels: {name}", parts))
+    return failures
+
+
+def _by_video(records: Sequence[Annotation]) -> dict[str, list[Annotation]]:
+    found: dict[str, list[Annotation]] = defaultdict(list)
+    for record in records:
+        found[record.vid].append(record)
+    return dict(found)
+
+
+def _spans(records: Sequence[Annotation]) -> NDArray[np.float64]:
+    """Return (n, 2) windows as fractions of their videos; what lies outside is cut off."""
+    spans = [(s / r.duration, e / r.duration) for r in records for s, e in r.relevant_windows]
+    return np.clip(np.array(spans, dtype=np.float64).reshape(-1, 2), 0, 1)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _summary(labels: Sequence[Annotation]) -> str:
+    counts = Counter(label.vid for label in labels)
+    sentences = Counter(label.query for label in labels)
+    repeated = sum(count for count in sentences.values() if count > 1)
+    length, median = np.diff(_spans(labels)).clip(0).mean(), np.median(list(counts.values()))
+    return (
+        f"{page.count(len(counts), 'video')}, {page.count(len(labels), 'label')}: {median:g} in "
+        f"the median video, {max(counts.values()):,} at most. {len(sentences):,} different "
+        f"sentences; {_percent(repeated / len(labels))} of the labels share theirs with another "
+        f"label. A label lasts {_percent(float(length))} of its video on average."
+    )
+
+
+def _facts(labels: Sequence[Annotation], videos: Mapping[str, Path] | None) -> dict[str, str]:
+    """Return who made the labels, and what is missing."""
+    made: dict[str, Counter[str]] = defaultdict(Counter)
+    for label in labels:
+        for key, value in source(label).items():
+            if isinstance(value, str) and key not in _PER_LABEL:
+                made[str(key)][value] += 1
+    facts = {}
+    for key, counts in sorted(made.items()):
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        shares = [f" ({n:,} of {len(labels):,})" if n < len(labels) else "" for _, n in ranked]
+        shown = [shorten(v) + share for (v, _), share in zip(ranked[:5], shares, strict=False)]
+        more = [f"{len(ranked) - 5:,} more"] if len(ranked) > 5 else []
+        facts[shorten(key)] = ", ".join(shown + more)
+    windows = sum(len(label.relevant_windows) for label in labels)
+    if windows != len(labels):
+        facts["windows"] = f"{windows:,}"
+    if videos is not None:
+        silent = len(videos.keys() - {label.vid for label in labels})
+        facts["videos without a label"] = f"{silent:,} of {len(videos):,} in the folder"
+    return facts
+
+
+def _shapes(labels: Sequence[Annotation], truth: Sequence[Annotation] | None) -> str:
+    given = ({} if truth is None else {"truth": _spans(truth)}) | {"guess": _spans(labels)}
+    edges = np.linspace(0, 1, 11)
+    pictures = []
+    for what, measure in (("Length", np.diff), ("Centre", lambda s: s.mean(axis=1))):
+        values = {style: np.clip(measure(spans).ravel(), 0, 1) for style, spans in given.items()}
+        bars = [(k, np.histogram(v, edges)[0] / max(len(v), 1)) for k, v in values.items()]
+        label = f"Labels: {_percent(float(np.median(values['guess'])))} in the median"
+        title, names = f"{what} as part of the video", ("0 %", "50 %", "100 %")
+        pictures.append(histogram(title, bars, names, label))
+    scores = np.array([value for value in map(score, labels) if value is not None])
+    if len(scores):
+        low, high = value_range(scores)
+        bins = 20 if len(scores) >= 200 else 10
+        shares = np.histogram(scores, bins, (low, high))[0] / len(scores)
+        label = f"{np.median(scores):.2f} in the median of {len(scores):,} labels"
+        ends = [f"{value:.2f}" for value in (low, (low + high) / 2, high)]
+        pictures.append(histogram("Score", [("line-bar", shares)], ends, label))
+    both = [("truth", "what people marked"), ("guess", "pseudo labels")]
+    return page.section(
+        "How long are they, and where?",
+        "Bars count labels in percent, by their length and by the place of their middle, both as "
+        "parts of the video; the score, where labels have one, is how well the sentence fits. "
+        "Labels that all have one length or lie in one place teach a model to answer without "
+        "looking.",
+        (page.legend(*both) if truth is not None else "")
+        + f'<div class="pair">{"".join(page.card("", picture) for picture in pictures)}</div>',
+    )
+
+
+def _sentences(labels: Sequence[Annotation]) -> str:
+    counts = Counter(label.query for label in labels)
+    vids: dict[str, set[str]] = defaultdict(set)
+    for label in labels:
+        vids[label.query].add(label.vid)
+    ranked = sorted(counts, key=lambda sentence: (-counts[sentence], sentence))[:_SENTENCES]
+    rows = [page.row(page.words(s), [f"{counts[s]:,}", f"{len(vids[s]):,}"]) for s in ranked]
+    caption = f"The most frequent {len(rows)} of {len(counts):,} sentences."
+    return page.section(
+        "What do they say?",
+        "Each row is a sentence, with the number of labels that have it and of videos they are "
+        "in. A sentence that stands in many videos tells little about any of them, and one that "
+        "is repeated within a video has no single right answer.",
+        page.table(caption, ["sentence", "labels", "videos"], rows, style="words"),
+    )
+
+
+def _audit(result: Audit | None) -> str:
+    if result is None:
+        return ""
+    rows = [page.row(escape(n), c, ours=n in ("precision", "coverage")) for n, *c in result.rows()]
+    names = ["best overlap", "mean", "0.5 or more", "0.7 or more"]
+    warnings = [f"warning: {warning}" for warning in result.values["warnings"]]
+    notes = "".join(f"<li>{escape(n)}</li>" for n in result.notes() if n not in warnings)
+    return page.section(
+        "Do they match the truth?",
+        "Precision is how well labels lie on the best true moment of their video, coverage how "
+        "well true moments are met by the best label: mean overlap (intersection over union), and "
+        "the share that reaches 0.5 and 0.7. The same with the labels of another video is what "
+        "lengths and places alone reach, so only the difference was learned by looking.",
+        "".join(f'<p class="gap">{escape(warning)}</p>' for warning in warnings)
+        + page.table("", names, rows, style="words")
+        + f"<ul>{notes}</ul>",
+    )
+
+
+def _timelines(cards: Sequence[str], videos: int, seed: int, compared: bool) -> str:
+    entries = [("truth", "what people marked")] if compared else []
+    chosen = "All videos are shown."
+    if len(cards) < videos:
+        chosen = f"{len(cards):,} of {videos:,} videos are shown, drawn with seed {seed}; "
+        chosen += f"{videos - len(cards):,} are not."
+    return page.section(
+        "What do they look like?",
+        "Time runs from left to right; each bar is a label, with its score and sentence above it. "
+        f"Good labels say what is to be seen while their bar lasts. {chosen}",
+        page.legend(*entries, ("guess", "pseudo labels")) + "".join(cards) if cards else "",
+    )

@@ -1,0 +1,122 @@
+"""Timelines of videos: their moments with the sentences, frames of them, and both as a card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsvg.records import Annotation
+from zsvg.report import page
+from zsvg.report.figures import Moment, TimelineFigure
+
+_DRAWN = 40  # labels of one video, beyond which a drawing is no longer read
+
+
+def source(label: Annotation) -> Mapping[str, Any]:
+    """Return where a pseudo label came from; empty where it does not say."""
+    given = label.extra.get("source")
+    return given if isinstance(given, Mapping) else {}
+
+
+def score(label: Annotation) -> float | None:
+    """Return how well a pseudo label's sentence is said to fit, or None."""
+    value = source(label).get("score")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e9:
+        return None  # a number that no scorer gives would only widen the scale of the others
+    return float(value)
+
+
+def moments(records: Iterable[Annotation], *, scored: bool = False) -> list[Moment]:
+    """Return the windows of one video's records in order of time, seconds, with their sentences.
+
+    Args:
+        records: Annotations or pseudo labels of one video.
+        scored: Put the score, where there is one, in front of the sentence.
+    """
+    found = []
+    for record in records:
+        value = score(record) if scored else None
+        words = record.query if value is None else f"{value:.2f} {record.query}"
+        found += [(start, end, words) for start, end in record.relevant_windows]
+    return sorted(found)
+
+
+def middle_frames(
+    path: str | Path, duration: float, count: int, size: int | None = None
+) -> list[NDArray[np.uint8]]:
+    """Return frames from the middles of `count` equal parts of a video of `duration` seconds.
+
+    Args:
+        path: The video.
+        duration: Its length in seconds.
+        count: How many frames.
+        size: Side of centre squares in pixels; None returns whole frames in their own size.
+
+    Returns:
+        (H, W, 3) uint8 RGB frames.
+
+    Raises:
+        VideoError: As in `zsvg.video.sampling.load_frames_at`.
+    """
+    from zsvg.video.sampling import load_frames_at
+
+    times = (np.arange(count) + 0.5) * duration / count
+    return list(load_frames_at(path, times, size))
+
+
+def video_card(
+    vid: str,
+    duration: float,
+    frames: Sequence[NDArray[np.uint8]],
+    labels: Sequence[Annotation],
+    truth: Sequence[Annotation] | None,
+    failure: str | None = None,
+) -> str:
+    """Return HTML: the timeline of one video, and below it the same as text.
+
+    Args:
+        vid: Name of the video.
+        duration: Its length in seconds.
+        frames: (H, W, 3) uint8 RGB frames from `middle_frames`; none draws none.
+        labels: Its pseudo labels.
+        truth: Its annotations; None where nobody knows them.
+        failure: Why there are no frames.
+    """
+    own = moments(labels, scored=True)
+    true = None if truth is None else moments(truth)
+    figure = TimelineFigure(
+        vid=vid,
+        duration=duration,
+        thumbnails=frames,
+        truth=None if true is None else _some(true),
+        pseudo=_some(own),
+    )
+    notes = [f"No pictures: {failure}"] if failure else []
+    if max(len(own), len(true or [])) > _DRAWN:
+        notes.append(f"No more than {_DRAWN} moments are drawn; the text below has all of them.")
+    return page.card(
+        vid,
+        figure.svg(),
+        note=f"{duration:.1f} s, {page.count(len(own), 'label')}",
+        more="".join(f'<p class="gap">{escape(note)}</p>' for note in notes)
+        + "<details><summary>as text</summary>"
+        + (_table("truth", true) if true else "")
+        + _table("pseudo labels", own)
+        + "</details>",
+    )
+
+
+def _table(caption: str, given: Sequence[Moment]) -> str:
+    rows = [page.row(page.words(w), [f"{start:.1f} to {end:.1f}"]) for start, end, w in given]
+    return page.table(caption, ["sentence", "seconds"], rows, style="words")
+
+
+def _some(given: Sequence[Moment]) -> list[Moment]:
+    """Thin out moments evenly, so that the drawing keeps a height that one can look at."""
+    chosen = np.unique(np.linspace(0, len(given) - 1, min(_DRAWN, len(given))).round().astype(int))
+    return [given[index] for index in chosen]

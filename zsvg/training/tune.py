@@ -1,0 +1,462 @@
+"""From labels and videos to a model folder: examples, prompts, head, selection, "did it help?"."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+import zsvg
+from zsvg.backbones.clip import ClipBackbone
+from zsvg.backbones.names import MANIFEST
+from zsvg.errors import ITEM_ERRORS, RecipeError, RecordError, ZsvgError, failure
+from zsvg.evaluation.metrics import evaluate
+from zsvg.features.extract import FrameFeatures, extract
+from zsvg.files import sha256_file, sha256_json, write_json
+from zsvg.grounding.grounder import BLIND_QUERY, Grounder, load
+from zsvg.grounding.model_card import CARD, write_model_card
+from zsvg.grounding.model_folder import FORMAT_VERSION, HISTORY, detach_adapters
+from zsvg.grounding.prediction import predict_all
+from zsvg.grounding.presence_threshold import calibrate, elsewhere
+from zsvg.heads.by_name import describe_head
+from zsvg.label.sharding import Processes, launched
+from zsvg.records import FROM_FRAMES, Annotation, Prediction, check_trainable
+from zsvg.training.checkpoint import remove_checkpoint
+from zsvg.training.examples import Example
+from zsvg.training.from_recipe import build_network
+from zsvg.training.labels import is_pseudo
+from zsvg.training.loop import train
+from zsvg.training.options import History, TrainingOptions
+from zsvg.training.output_folder import folder_of, only_run, replace_folder, staged
+from zsvg.training.recipes import Recipe
+from zsvg.training.supervision import Level, hide, level_of, located
+from zsvg.video.pictures import Framing
+from zsvg.video.sampling import sample_frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """What is not part of a recipe: seed, what is seen of true labels, sampling, precision."""
+
+    seed: int = 0
+    supervision: Level = "full"
+    fps: float = 2.0
+    framing: Framing = "crop"
+    mixed_precision: Literal["no", "bf16"] = "no"
+    allow_truncated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOutcome:
+    """What a tuning run did.
+
+    Attributes:
+        folder: The model folder.
+        history: Losses and validation scores by step.
+        held_out: mIoU of the first answer on the held-out labels, tuned; None where those have no
+            sentences to ask.
+        training_free: The same, without any training.
+        failures: vid -> why its labels could not be used.
+        level: What the labels told, see `zsvg.training.supervision.level_of`.
+    """
+
+    folder: Path
+    history: History
+    level: str
+    held_out: float | None
+    training_free: float | None
+    failures: Mapping[str, str]
+
+    @property
+    def helped(self) -> bool:
+        """Whether tuning is known to beat training-free grounding on the held-out labels."""
+        if self.held_out is None or self.training_free is None:
+            return False
+        return self.held_out > self.training_free
+
+    def summary(self) -> list[str]:
+        """Return what a user wants to know at the end."""
+        lines = [f"trained {self.level}"]
+        if self.held_out is None or self.training_free is None:
+            return [
+                *lines,
+                "no label tells both a sentence and its times, so nothing here tells whether "
+                "tuning helped; give annotations as --validation",
+            ]
+        lines += [
+            f"held-out labels, mIoU: tuned {100 * self.held_out:.1f}, "
+            f"training-free {100 * self.training_free:.1f}"
+        ]
+        if not self.helped:
+            lines.append(
+                "warning: tuning made it worse than training-free grounding; use the backbone alone"
+            )
+        return lines
+
+
+def split_by_video(
+    labels: Sequence[Annotation], share: float, seed: int
+) -> tuple[list[Annotation], list[Annotation]]:
+    """Hold out whole videos: (training, held-out), at least one video each.
+
+    Raises:
+        ZsvgError: All labels are of one video.
+    """
+    vids = sorted({label.vid for label in labels})
+    if len(vids) < 2:
+        raise ZsvgError(
+            "labels of at least two videos are needed, one to hold out; or give --validation"
+        )
+    count = min(len(vids) - 1, max(1, round(share * len(vids))))
+    chosen = np.random.default_rng([seed, 77]).permutation(len(vids))[:count]
+    held = {vids[i] for i in chosen}
+    return [a for a in labels if a.vid not in held], [a for a in labels if a.vid in held]
+
+
+def plan(
+    labels: Sequence[Annotation],
+    videos: Mapping[str, Path],
+    backbone: ClipBackbone,
+    recipe: Recipe,
+    options: TuneOptions,
+    *,
+    validation: Sequence[Annotation] | None = None,
+) -> list[str]:
+    """Check everything that can be checked without training; return lines that say what it means.
+
+    Raises:
+        RecordError: A label cannot be trained on, or its video is not in the folder.
+        RecipeError: Values of the recipe contradict each other.
+        ZsvgError: Nothing to train on, or nothing to hold out.
+    """
+    if not labels:
+        raise ZsvgError("there are no labels to tune on")
+    labels = hide(labels, options.supervision, options.seed)
+    if options.supervision != "full" and all(map(is_pseudo, labels)):
+        raise ZsvgError(
+            f"--supervision {options.supervision} hides times of annotations, but all labels are "
+            "pseudo labels; leave it out"
+        )
+    _training_options(recipe, options)  # raises
+    check_trainable(labels, timed=options.supervision == "full")
+    known = [*labels, *(validation or ())]
+    lost = sorted({a.vid for a in known if a.vid not in videos})
+    if lost:
+        raise RecordError(
+            f"{lost[0]}: its labels are given but the video is not in the folder"
+            + (f" (nor are {len(lost) - 1} others)" if len(lost) > 1 else "")
+        )
+    training, held = _split(labels, validation, recipe, options)
+    network = build_network(backbone, recipe, options.seed, labels)
+    if recipe.training.visual_share < 1 and not network.trains_vision:
+        raise RecipeError(
+            f"recipe {recipe.name}: visual_share is for prompts in the image tower; it has none"
+        )
+    prompts, head = network.parameter_counts()
+    domains = Counter(a.extra.get("domain") or "no domain" for a in training)
+    return [
+        f"{recipe.name} on {backbone.name}: {prompts} prompt and {head} head parameters train",
+        level_of(labels, options.supervision),
+        f"{len(training)} labels of {len({a.vid for a in training})} videos to train on, "
+        f"{len(held)} of {len({a.vid for a in held})} to select by",
+        f"{recipe.training.steps} steps of {recipe.training.batch_size}",
+        *(
+            [f"labels by domain: {', '.join(f'{n} {domains[n]}' for n in sorted(domains))}"]
+            if recipe.prompts.domain_tokens
+            else []
+        ),
+    ]
+
+
+def tune(
+    labels: Sequence[Annotation],
+    videos: Mapping[str, Path],
+    backbone: ClipBackbone,
+    output: str | Path,
+    *,
+    recipe: Recipe,
+    options: TuneOptions | None = None,
+    validation: Sequence[Annotation] | None = None,
+    cache: str | Path | None = None,
+    query_blind: bool = False,
+    on_step: Callable[[int, float], None] | None = None,
+) -> TuneOutcome:
+    """Train prompts and head on labels; write a model folder.
+
+    Interrupted work continues: checkpoints live beside the output until it is written. Processes
+    that torchrun started share every batch; the main one writes and scores, and all return alike.
+
+    Args:
+        labels: Pseudo labels or annotations, every one inside its video.
+        videos: vid -> file.
+        backbone: The frozen CLIP; it must not carry prompts, and is left without any.
+        output: The model folder.
+        recipe: What to train and how.
+        options: Seed, sampling, precision.
+        validation: Labels to select by; whole videos of `labels` are held out without it.
+        cache: Folder of frame features.
+        query_blind: Replace every sentence by the same one: the control that sees only videos.
+        on_step: Called with (steps done, loss).
+
+    Raises:
+        RecordError: A label cannot be trained on, or its video is not in the folder.
+        ZsvgError: Nothing to train on, `output` is something else than a model folder, or another
+            run is writing it.
+    """
+    options = options or TuneOptions()
+    processes = launched(backbone.device.type)
+    if backbone.adapters is not None:
+        raise ZsvgError(f"{backbone.name} already carries prompts; load it afresh to tune on it")
+    labels = hide(labels, options.supervision, options.seed)
+    plan(labels, videos, backbone, recipe, options, validation=validation)
+    folder = folder_of(output)
+    with only_run(folder, processes):
+        outcome = _tune(labels, videos, backbone, folder, recipe, options, validation, cache,
+                        query_blind, on_step, processes)  # fmt: skip
+    return replace(outcome, folder=Path(output))
+
+
+def _tune(
+    labels: Sequence[Annotation],
+    videos: Mapping[str, Path],
+    backbone: ClipBackbone,
+    output: Path,
+    recipe: Recipe,
+    options: TuneOptions,
+    validation: Sequence[Annotation] | None,
+    cache: str | Path | None,
+    query_blind: bool,
+    on_step: Callable[[int, float], None] | None,
+    processes: Processes,
+) -> TuneOutcome:
+    vids = {a.vid for a in [*labels, *(validation or ())]}
+    if processes.count > 1 and cache is not None:
+        _encode(processes.share(vids), videos, backbone, options, cache)  # the cache is for all
+        processes.wait()
+    encoded, failures = _encode(sorted(vids), videos, backbone, options, cache)
+    if not encoded:
+        raise ZsvgError("none of the labelled videos can be read: " + next(iter(failures.values())))
+    usable = [a for a in labels if a.vid in encoded]
+    known = validation and [a for a in validation if a.vid in encoded]
+    training, held = _split(usable, known, recipe, options)
+    training = located(training, encoded, backbone, recipe.template)
+    network = build_network(backbone, recipe, options.seed, usable)
+    needs_frames = network.trains_vision
+
+    def examples(records: Sequence[Annotation]) -> list[Example]:
+        return [
+            _example(record, encoded[record.vid], videos[record.vid], recipe, backbone, options,
+                     needs_frames, query_blind)
+            for record in records
+        ]  # fmt: skip
+
+    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    try:
+        history = train(
+            network,
+            examples(training),
+            examples(held),
+            _training_options(recipe, options),
+            checkpoint,
+            on_step=on_step,
+        )
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
+            "template": recipe.template,
+            "query_blind": query_blind,
+            "sampling": {"fps": options.fps, "framing": options.framing},
+            "head": describe_head(network.head),
+            "recipe": recipe.model_dump(),
+            "options": asdict(options),
+            "labels": {
+                "level": level_of(usable, options.supervision),
+                "count": len(usable),
+                "true": sum(not is_pseudo(a) for a in usable),
+                "selected_by": _selected_by(validation, held),
+                "sha256": _labels_hash(usable),
+            },
+            "versions": {"zsvg": zsvg.__version__, "torch": torch.__version__.split("+")[0]},
+            "threads": torch.get_num_threads(),
+            "processes": processes.count,
+        }
+        captioners = sorted({str(a.extra["source"]["captioner"]) for a in usable
+                             if "captioner" in a.extra.get("source", {})})  # fmt: skip
+        if captioners:
+            manifest["captioner"] = captioners[0]
+        made = staged(output)
+        prompts, head = network.parameter_counts()
+        if processes.main:
+            made.mkdir(parents=True)
+            network.save(made)
+    finally:
+        network.release()
+    if processes.main:
+        # Pseudo labels and annotations of one video may be numbered alike.
+        asked = [replace(a, qid=i) for i, a in enumerate(held) if a.query != FROM_FRAMES]
+        manifest["held_out"], manifest["presence"], missing = (
+            _held_out_scores(made, manifest, backbone, asked, videos, options, cache)
+            if asked
+            else ({}, None, {})
+        )
+        failures |= missing
+        write_json(made / HISTORY, history.to_json())
+        write_model_card(made, manifest, prompts=prompts, head=head)
+        write_json(made / MANIFEST, {**manifest, "card": sha256_file(made / CARD)})
+        replace_folder(output)
+        remove_checkpoint(checkpoint)
+    processes.wait()
+    scores = json.loads((output / MANIFEST).read_text(encoding="utf-8"))["held_out"]
+    return TuneOutcome(
+        folder=output,
+        history=history,
+        held_out=scores.get("tuned"),
+        training_free=scores.get("training-free"),
+        failures=failures,
+        level=level_of(usable, options.supervision),
+    )
+
+
+def _split(
+    labels: Sequence[Annotation],
+    validation: Sequence[Annotation] | None,
+    recipe: Recipe,
+    options: TuneOptions,
+) -> tuple[list[Annotation], list[Annotation]]:
+    """Return labels to train on, and those to select by; none where no label has times.
+
+    A window that the backbone found would choose the network that is most like the backbone.
+    """
+    if validation:
+        return list(labels), list(validation)
+    if not any(a.relevant_windows for a in labels):
+        return list(labels), []
+    training, held = split_by_video(labels, recipe.held_out, options.seed)
+    return training, [a for a in held if a.relevant_windows]
+
+
+def _training_options(recipe: Recipe, options: TuneOptions) -> TrainingOptions:
+    return recipe.training_options(seed=options.seed, mixed_precision=options.mixed_precision)
+
+
+def _encode(
+    vids: Sequence[str],
+    videos: Mapping[str, Path],
+    backbone: ClipBackbone,
+    options: TuneOptions,
+    cache: str | Path | None,
+) -> tuple[dict[str, FrameFeatures], dict[str, str]]:
+    """Load or compute frame features; videos that cannot be read are left out and reported."""
+    encoded, failures = {}, {}
+    for vid in vids:
+        try:
+            encoded[vid] = extract(
+                videos[vid],
+                backbone,
+                fps=options.fps,
+                framing=options.framing,
+                cache=cache,
+                allow_truncated=options.allow_truncated,
+            )
+        except ITEM_ERRORS as error:
+            failures[vid] = failure(videos[vid], error)
+    return encoded, failures
+
+
+def _example(
+    record: Annotation,
+    video: FrameFeatures,
+    path: Path,
+    recipe: Recipe,
+    backbone: ClipBackbone,
+    options: TuneOptions,
+    needs_frames: bool,
+    query_blind: bool,
+) -> Example:
+    def frames() -> np.ndarray[Any, np.dtype[np.uint8]]:
+        sampled = sample_frames(
+            path,
+            fps=options.fps,
+            size=backbone.image_size,
+            framing=options.framing,
+            allow_truncated=options.allow_truncated,
+        )
+        return np.stack([frame for _, frame in sampled])
+
+    query = BLIND_QUERY if query_blind else record.query
+    return Example(
+        wordless=query == FROM_FRAMES,
+        doubtful=is_pseudo(record) or options.supervision != "full",
+        glance=record.extra.get("glance") if options.supervision == "glance" else None,
+        vid=record.vid,
+        features=video.features,
+        centres=video.centres / video.duration,
+        duration=video.duration,
+        query=f"{recipe.template} {query}".strip(),
+        windows=np.asarray(record.relevant_windows, dtype=np.float64),
+        weight=float(record.extra.get("weight", 1.0)),
+        frames=frames if needs_frames else None,
+        domain=record.extra.get("domain") if recipe.prompts.domain_tokens else None,
+    )
+
+
+def _held_out_scores(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    backbone: ClipBackbone,
+    held: Sequence[Annotation],
+    videos: Mapping[str, Path],
+    options: TuneOptions,
+    cache: str | Path | None,
+) -> tuple[dict[str, float], dict[str, float] | None, dict[str, str]]:
+    """Score the saved folder and the bare backbone on the held-out labels, by the public path.
+
+    Returns:
+        mIoU by name; from where on the tuned model calls a sentence present; and vid -> why it
+        could not be asked this time, so that its labels count as missed.
+    """
+    write_json(folder / MANIFEST, manifest)
+    free = Grounder(backbone, template=manifest["template"], fps=options.fps,
+                    framing=options.framing)  # fmt: skip
+
+    missing: dict[str, str] = {}
+
+    def ask(grounder: Grounder, records: Sequence[Annotation]) -> list[Prediction]:
+        found, failures = predict_all(
+            grounder, records, videos, cache=cache, allow_truncated=options.allow_truncated
+        )
+        missing.update(failures)
+        return found
+
+    try:
+        before, tuned = ask(free, held), load(folder, backbone=backbone)
+        # Together, so that each video is encoded once for both.
+        others = [replace(a, qid=i) for i, a in enumerate(elsewhere(held), len(held))]
+        answers = ask(tuned, [*held, *others])
+        after = [answer for answer in answers if int(answer.qid) < len(held)]
+        fits = [answer.extra["presence"] for answer in answers]
+        presence = calibrate(fits[: len(after)], fits[len(after) :])
+    finally:
+        detach_adapters(backbone)
+    scores = {
+        name: round(float(evaluate(predictions, held)["mIoU"]), 6)
+        for name, predictions in (("training-free", before), ("tuned", after))
+    }
+    return scores, None if presence is None else asdict(presence), missing
+
+
+def _labels_hash(labels: Sequence[Annotation]) -> str:
+    times = [list(a.relevant_windows) or a.extra.get("glance") for a in labels]
+    return sha256_json([[a.vid, a.query, t] for a, t in zip(labels, times, strict=True)])
+
+
+def _selected_by(validation: Sequence[Annotation] | None, held: Sequence[Annotation]) -> str:
+    if not held:
+        return "nothing: the last step"
+    return "annotations" if validation else "held-out labels"

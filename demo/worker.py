@@ -100,8 +100,8 @@ def tune(work: dict[str, Any], tell: Tell) -> None:
     """Tune on labels; write a model folder."""
     from zsvg.records import read_annotations
     from zsvg.training.labels import weigh_true
+    from zsvg.training.options import TuneOptions
     from zsvg.training.recipes import load_recipe
-    from zsvg.training.tune import TuneOptions
     from zsvg.training.tune import tune as run
 
     total = work["steps"]

@@ -23,7 +23,8 @@ from zsvg.backbones.base import TextStates
 from zsvg.cli.terminal import table
 from zsvg.heads.by_name import HEADS, make_head
 from zsvg.heads.long_videos import look
-from zsvg.scorers.find import ScorerOptions, find_moments
+from zsvg.scorers.find import find_moments
+from zsvg.scorers.options import ScorerOptions
 from zsvg.scorers.scorers import SCORERS
 
 WIDTH, WORDS, SECONDS, FPS = 512, 12, 3600, 2

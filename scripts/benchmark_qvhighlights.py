@@ -50,7 +50,8 @@ from zsvg.files import atomic_path, write_json
 from zsvg.heads.by_name import HEADS
 from zsvg.moments import iou
 from zsvg.records import Annotation, Prediction, read_annotations, write_predictions
-from zsvg.scorers.find import ScorerOptions, find_moments
+from zsvg.scorers.find import find_moments
+from zsvg.scorers.options import ScorerOptions
 from zsvg.scorers.scorers import SCORERS
 
 COLUMNS = ("MR-full-R1@0.5", "MR-full-R1@0.7", "MR-full-mAP")

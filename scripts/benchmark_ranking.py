@@ -49,8 +49,9 @@ from zsvg.microworld.script import Scene
 from zsvg.microworld.world import plan_video, write_world
 from zsvg.records import Annotation
 from zsvg.scorers.find import find_moments
+from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import load_recipe
-from zsvg.training.tune import TuneOptions, tune
+from zsvg.training.tune import tune
 from zsvg.video.finding import find_videos
 
 SIZES = (6, 30, 100)

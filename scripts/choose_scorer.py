@@ -19,7 +19,8 @@ from zsvg.microworld.domains import PRETRAINING
 from zsvg.microworld.world import write_world
 from zsvg.moments import iou
 from zsvg.records import read_annotations
-from zsvg.scorers.find import ScorerOptions, find_moments
+from zsvg.scorers.find import find_moments
+from zsvg.scorers.options import ScorerOptions
 from zsvg.video.finding import find_videos
 
 

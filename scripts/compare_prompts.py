@@ -47,8 +47,9 @@ from zsvg.microworld.world import truth
 from zsvg.records import Annotation, read_annotations
 from zsvg.training.from_recipe import build_network
 from zsvg.training.labels import choose_labels
+from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import Recipe, load_recipe
-from zsvg.training.tune import TuneOptions, tune
+from zsvg.training.tune import tune
 
 METHODS = (
     "head-only", "coop", "cocoop", "dapl", "ppt", "vpt", "vpt-deep", "independent", "maple", "tvp"

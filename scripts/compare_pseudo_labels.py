@@ -43,8 +43,9 @@ from zsvg.microworld.domains import DEVELOPMENT
 from zsvg.microworld.world import truth, write_world
 from zsvg.moments import iou
 from zsvg.records import Annotation, read_annotations, write_annotations
+from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import Recipe, load_recipe
-from zsvg.training.tune import TuneOptions, tune
+from zsvg.training.tune import tune
 from zsvg.video.finding import find_videos
 
 KINDS = ("blocks", "psvl", "changes", "uniform")

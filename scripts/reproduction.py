@@ -30,8 +30,9 @@ from zsvg.records import (
     write_annotations,
     write_predictions,
 )
+from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import load_recipe
-from zsvg.training.tune import TuneOptions, tune
+from zsvg.training.tune import tune
 from zsvg.video.finding import find_videos
 
 COLUMNS = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU")

@@ -17,9 +17,9 @@ from zsvg.training.examples import Example, collate
 from zsvg.training.frame_queries import FrameQuery
 from zsvg.training.loop import train
 from zsvg.training.network import GroundingNetwork
-from zsvg.training.options import TrainingOptions
+from zsvg.training.options import TrainingOptions, TuneOptions
 from zsvg.training.recipes import Recipe, load_recipe
-from zsvg.training.tune import TuneOptions, plan, tune
+from zsvg.training.tune import plan, tune
 from zsvg.video.finding import find_videos
 
 pytestmark = pytest.mark.numeric

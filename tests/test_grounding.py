@@ -27,8 +27,10 @@ from zsvg.grounding.presence_threshold import calibrate, elsewhere
 from zsvg.grounding.ranking import EVERYDAY, fit
 from zsvg.microworld.world import truth, write_world
 from zsvg.training.from_recipe import build_network
+from zsvg.training.held_out import split_by_video
+from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import Recipe, load_recipe, recipe_names
-from zsvg.training.tune import TuneOptions, plan, split_by_video, tune
+from zsvg.training.tune import plan, tune
 from zsvg.video.finding import find_videos
 
 pytestmark = pytest.mark.numeric

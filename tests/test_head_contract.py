@@ -39,8 +39,9 @@ from zsvg.heads.span_arithmetic import (
 from zsvg.heads.windows import sliding_windows
 from zsvg.moments import iou, nms
 from zsvg.records import Annotation
+from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import HeadRecipe, load_recipe
-from zsvg.training.tune import TuneOptions, tune
+from zsvg.training.tune import tune
 
 pytestmark = pytest.mark.numeric
 

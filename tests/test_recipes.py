@@ -12,8 +12,9 @@ from zsvg.errors import RecipeError, RecordError, ZsvgError
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.prediction import predict_all
 from zsvg.microworld.world import truth, write_world
+from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import Recipe, load_recipe, load_templates, recipe_names
-from zsvg.training.tune import TuneOptions, plan, tune
+from zsvg.training.tune import plan, tune
 from zsvg.tuners import POINTS
 from zsvg.video.finding import find_videos
 

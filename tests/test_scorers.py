@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from zsvg.moments import iou
-from zsvg.scorers.find import ScorerOptions, find_moments
+from zsvg.scorers.find import find_moments
+from zsvg.scorers.options import ScorerOptions
 from zsvg.scorers.scorers import SCORERS, best_segment
 from zsvg.scorers.transforms import box_cox, rise_starts, smooth, spread_relevance
 

@@ -13,8 +13,9 @@ from zsvg.backbones.clip import load_backbone
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.microworld.world import write_world
 from zsvg.records import read_annotations
+from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import load_recipe
-from zsvg.training.tune import TuneOptions, tune
+from zsvg.training.tune import tune
 from zsvg.video.finding import find_videos
 
 PAGE = Path(__file__).parent.parent / "docs" / "several-domains.md"

@@ -19,9 +19,10 @@ from zsvg.grounding.grounder import Grounder
 from zsvg.records import Annotation, read_annotations
 from zsvg.training.denoising import denoised
 from zsvg.training.examples import concatenate, crop
+from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import load_recipe
 from zsvg.training.supervision import LEVELS, glance, hide, level_of, located
-from zsvg.training.tune import TuneOptions, plan, tune
+from zsvg.training.tune import plan, tune
 from zsvg.video.finding import find_videos
 
 WINDOW = st.tuples(st.floats(0, 18), st.floats(0.01, 2)).map(lambda w: (w[0], w[0] + w[1]))

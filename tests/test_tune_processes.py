@@ -26,9 +26,9 @@ from zsvg.heads.regression import AttentionRegressionHead
 from zsvg.records import read_annotations
 from zsvg.training.frame_queries import FrameQuery
 from zsvg.training.loop import train
-from zsvg.training.options import History, TrainingOptions
+from zsvg.training.options import History, TrainingOptions, TuneOptions
 from zsvg.training.recipes import load_recipe
-from zsvg.training.tune import TuneOptions, tune
+from zsvg.training.tune import tune
 from zsvg.video.finding import find_videos
 
 RECIPE = """

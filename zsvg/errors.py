@@ -1,12 +1,19 @@
-"""Errors that a user can act on: one line that names the value and the way out."""
+"""Errors that a user can act on: one line that names the value and the way out, safe to print."""
 
 from __future__ import annotations
 
 import dis
 import logging
+import re
 from textwrap import shorten
 
 _log = logging.getLogger(__name__)
+
+CONTROLS = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
+"""In a set of `re`: C0 and C1 controls, and what stands for bytes of a name that are no text."""
+
+# Those, ends of lines of other scripts, and what turns the order of other letters around.
+_UNSEEN = re.compile(rf"[{CONTROLS}\u2028-\u202e\u2066-\u2069]")
 
 _LONG = 600  # letters; of a model that does not fit, torch names hundreds of weights
 _PACKAGES = ("zsvg", "demo")  # the second is the demo of a checkout
@@ -66,6 +73,15 @@ def told(error: BaseException) -> str:
         return text or type(error).__name__
     _log.info("the internal error was raised here", exc_info=error)
     return f"internal error, -v shows more: {type(error).__name__}: {text}"
+
+
+def visible(text: str) -> str:
+    r"""Return one line in which characters that a terminal obeys are escapes, such as `\x1b`.
+
+    Names of files and sentences are other people's: shown as they are, they could move the cursor,
+    colour what follows, or pass for a line of ours.
+    """
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def ours(error: BaseException) -> bool:

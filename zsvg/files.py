@@ -320,7 +320,7 @@ def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text as `atomic_path` does; the path `-` is standard output."""
     if str(path) == STANDARD:
         if sys.stdout.isatty():  # people may copy from it, but it obeys nothing in it
-            from zsvg.cli.terminal import visible
+            from zsvg.errors import visible
 
             text = "\n".join(map(visible, text.split("\n")))
         data = memoryview(text.encode("utf-8"))  # the bytes of a file, whatever the locale

@@ -101,9 +101,9 @@ def compare(
     from zsvg.experiments.compare_report import HEADER, rows_of, write_comparison
     from zsvg.records import Annotation, check_query, check_trainable, read_annotations, sift
     from zsvg.training.labels import is_pseudo
+    from zsvg.training.options import TuneOptions
     from zsvg.training.recipes import load_recipe
     from zsvg.training.supervision import present_in
-    from zsvg.training.tune import TuneOptions
     from zsvg.video.finding import find_videos
 
     one_stdin(labels, annotations, pseudo)

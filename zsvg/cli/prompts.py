@@ -10,8 +10,7 @@ import typer
 
 from zsvg.cli.options import AllowDownload, Device
 from zsvg.cli.results import AsFigures, AsNumbers, Table, show
-from zsvg.cli.terminal import visible
-from zsvg.errors import ZsvgError
+from zsvg.errors import ZsvgError, visible
 
 if TYPE_CHECKING:
     from zsvg.report.prompts import PromptsReport

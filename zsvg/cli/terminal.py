@@ -5,31 +5,16 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from zsvg.errors import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-CONTROLS = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
-"""In a set of `re`: C0 and C1 controls, and what stands for bytes of a name that are no text."""
-
-# Those, ends of lines of other scripts, and what turns the order of other letters around.
-_UNSEEN = re.compile(rf"[{CONTROLS}\u2028-\u202e\u2066-\u2069]")
-
-
-def visible(text: str) -> str:
-    r"""Return one line in which characters that a terminal obeys are escapes, such as `\x1b`.
-
-    Names of files and sentences are other people's: shown as they are, they could move the cursor,
-    colour what follows, or pass for a line of ours.
-    """
-    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class Advance(Protocol):

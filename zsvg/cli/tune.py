@@ -134,7 +134,8 @@ def tune(
     check_backbone(backbone)
     with loading(str(backbone)):
         from zsvg.backbones.clip import load_backbone
-        from zsvg.training.tune import TuneOptions, plan
+        from zsvg.training.options import TuneOptions
+        from zsvg.training.tune import plan
         from zsvg.training.tune import tune as run
 
         check_sampling(fps, framing)

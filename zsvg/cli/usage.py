@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from zsvg.cli.terminal import visible
+from zsvg.errors import visible
 
 _DASH = (
     'a sentence that begins with "-" stands after "--", which ends the options: '

@@ -24,9 +24,10 @@ from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.prediction import predict_all
 from zsvg.records import Annotation
 from zsvg.training.labels import shots
+from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import Recipe
 from zsvg.training.supervision import LEVELS
-from zsvg.training.tune import TuneOptions, tune
+from zsvg.training.tune import tune
 
 TRAINING_FREE, LANGUAGE_FREE = "training-free", "language-free"
 SUPERVISION = (TRAINING_FREE, LANGUAGE_FREE, *reversed(list(LEVELS)))

@@ -34,8 +34,9 @@ from zsvg.records import (
     write_predictions,
 )
 from zsvg.report.run import REAL_GAP
+from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import Recipe, load_recipe
-from zsvg.training.tune import TuneOptions, tune
+from zsvg.training.tune import tune
 from zsvg.video.finding import find_videos
 
 Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from zsvg.errors import VideoError, ZsvgError
+from zsvg.features.encoder import FrameEncoder
 from zsvg.features.strangers import note
 from zsvg.files import atomic_path, sha256_json
 from zsvg.video.clock import Timeline, remember, timeline
@@ -28,9 +29,6 @@ from zsvg.video.decoding import VideoInfo
 from zsvg.video.hashes import video_hash
 from zsvg.video.pictures import Framing
 from zsvg.video.sampling import FrameSampler, sample_frames
-
-if TYPE_CHECKING:
-    from zsvg.backbones.clip import ClipBackbone
 
 FORMAT = 2
 """Part of every cache key: raise it when sampling, resizing or the file layout change."""
@@ -92,7 +90,7 @@ def default_cache() -> Path:
 def cache_file(
     cache: str | Path,
     content: str,
-    backbone: ClipBackbone,
+    backbone: FrameEncoder,
     *,
     fps: float = 2.0,
     framing: Framing = "crop",
@@ -118,7 +116,7 @@ def file_name(key: Mapping[str, Any]) -> str:
 
 
 def _key(
-    content: str, backbone: ClipBackbone, fps: float, framing: Framing, batch_size: int
+    content: str, backbone: FrameEncoder, fps: float, framing: Framing, batch_size: int
 ) -> dict[str, Any]:
     """Return everything that decides the bytes of a video's features."""
     return {
@@ -134,7 +132,7 @@ def _key(
 
 def extract(
     path: str | Path,
-    backbone: ClipBackbone,
+    backbone: FrameEncoder,
     *,
     fps: float = 2.0,
     framing: Framing = "crop",
@@ -221,7 +219,7 @@ def _content(path: str | Path, cache: str | Path | None) -> str:
 
 
 def _encode(
-    sampler: FrameSampler, backbone: ClipBackbone, batch_size: int
+    sampler: FrameSampler, backbone: FrameEncoder, batch_size: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], VideoInfo]:
     """Encode all frames while a second thread decodes on; one that stands for long, once."""
     import torch

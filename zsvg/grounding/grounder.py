@@ -37,7 +37,8 @@ from zsvg.grounding.model_folder import (
 from zsvg.grounding.ranking import EVERYDAY, fit
 from zsvg.heads.long_videos import look
 from zsvg.moments import Spans
-from zsvg.scorers.find import ScorerOptions, find_moments
+from zsvg.scorers.find import find_moments
+from zsvg.scorers.options import ScorerOptions
 from zsvg.video.finding import find_readable
 from zsvg.video.pictures import Framing
 

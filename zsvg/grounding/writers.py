@@ -9,8 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from zsvg.cli.terminal import CONTROLS
-from zsvg.errors import ZsvgError
+from zsvg.errors import CONTROLS, ZsvgError
 from zsvg.files import file_stem, is_stream, sha256_json, write_text
 from zsvg.records import Annotation, Prediction, to_jsonl
 

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from zsvg.cli.terminal import visible
-from zsvg.errors import ITEM_ERRORS, failure
+from zsvg.errors import ITEM_ERRORS, failure, visible
 from zsvg.files import write_text
 from zsvg.grounding.ranking import Window
 from zsvg.grounding.writers import hms

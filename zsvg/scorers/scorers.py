@@ -18,7 +18,7 @@ from zsvg.moments import Spans, iou, mask_to_spans, nms
 from zsvg.scorers.transforms import Curve, smooth
 
 if TYPE_CHECKING:
-    from zsvg.scorers.find import ScorerOptions
+    from zsvg.scorers.options import Kind, ScorerOptions
 
 Answers = tuple[Spans, Curve]
 Rows = NDArray[np.float32]
@@ -251,7 +251,7 @@ def _first_of_each(moments: Spans) -> Places:
 
 
 Scorer = Callable[[Curve, Curve, "ScorerOptions", Rows | None], Answers]
-SCORERS: Mapping[str, Scorer] = {
+SCORERS: Mapping[Kind, Scorer] = {
     "max_sum": max_sum,
     "inside_outside": inside_outside,
     "correlation": correlation,

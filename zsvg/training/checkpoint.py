@@ -6,19 +6,25 @@ pointer last. A process that is killed at any time therefore leaves the old chec
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from zsvg.errors import ModelFolderError
-from zsvg.files import atomic_path, remove_own, write_json
+from zsvg.files import atomic_path, remove_own, sha256_json, write_json
+from zsvg.training.examples import Example
+from zsvg.training.network import GroundingNetwork
+from zsvg.training.options import TrainingOptions
 
 POINTER = "checkpoint.json"
 # "step" too: a parameter counts the steps that it had a gradient in, not those of the run.
@@ -126,3 +132,39 @@ def _adam_state(
     device = parameter.device if optimizer.defaults["fused"] else torch.device("cpu")
     state = {key: tensors[f"{key}/{name}"].to(parameter) for key in _STATE}
     return state | {"step": tensors[f"step/{name}"].to(device)}
+
+
+def identity_of(
+    network: GroundingNetwork,
+    samples: Sequence[Example],
+    validation: Sequence[Example],
+    options: TrainingOptions,
+    processes: int,
+) -> dict[str, str]:
+    """Hash, part by part, everything that decides the result; `read_checkpoint` compares it."""
+    shapes = {name: list(value.shape) for name, value in network.trainable().items()}
+    head = asdict(network.head.config)
+    return {
+        "network": sha256_json([network.backbone.fingerprint, head, shapes]),
+        "training data": _data_hash(samples),
+        "validation data": _data_hash(validation),
+        "options": sha256_json(asdict(options)),
+        "number of processes": str(processes),
+    }
+
+
+def _data_hash(examples: Sequence[Example]) -> str:
+    digests: dict[int, str] = {}  # examples of one video share its features
+
+    def rows() -> Iterator[list[Any]]:
+        for example in examples:
+            key = id(example.features)
+            if key not in digests:
+                content = np.ascontiguousarray(example.features)
+                digests[key] = hashlib.sha256(content.tobytes()).hexdigest()
+            times = [example.centres.tolist(), example.windows.tolist(), example.duration]
+            about = [example.vid, example.domain, example.query, example.weight]
+            about += [example.doubtful, example.glance]
+            yield [*about, digests[key], *times]
+
+    return sha256_json(list(rows()))

@@ -12,30 +12,26 @@ Several processes share every batch (`zsvg.training.distributed`).
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor
 
 from zsvg.errors import ZsvgError
-from zsvg.files import sha256_json
 from zsvg.heads.encoder import Truth
-from zsvg.moments import iou
+from zsvg.training.answers import all_answers, encoded, places, validate
 from zsvg.training.averaging import RunningMean
-from zsvg.training.checkpoint import read_checkpoint, write_checkpoint
+from zsvg.training.batches import drawn_at, share_of_batch
+from zsvg.training.checkpoint import identity_of, read_checkpoint, write_checkpoint
 from zsvg.training.denoising import denoised, describe_round
 from zsvg.training.distributed import accelerated, average_gradients, samples_away, start_alike
-from zsvg.training.examples import Example, collate, draw
+from zsvg.training.examples import Example, collate
 from zsvg.training.network import GroundingNetwork
 from zsvg.training.options import History, TrainingOptions
 
@@ -107,11 +103,13 @@ def _train(
     network.checkpoint_gradients(options.checkpoint_gradients)
     weights = network.trainable()
     optimizer = _optimizer(weights, options, device)
-    identity = _identity(network, samples, validation_examples, options, accelerator.num_processes)
+    identity = identity_of(
+        network, samples, validation_examples, options, accelerator.num_processes
+    )
     if options.visual_from and network.trains_vision:
         # Before weights of a checkpoint are read: as the visual prompts are at their start.
         samples, validation_examples = (
-            _encoded(network, examples) for examples in (samples, validation_examples)
+            encoded(network, examples) for examples in (samples, validation_examples)
         )
     originals, doubts = samples, any(sample.doubtful for sample in samples)
     history, best, mean = History(), dict[str, Tensor](), RunningMean(weights, options.average)
@@ -149,7 +147,9 @@ def _train(
         optimizer.zero_grad()
         totals: dict[str, Tensor] = {}
         for part in range(options.accumulation):
-            chosen = _share(samples, options, step * options.accumulation + part, accelerator)
+            chosen = share_of_batch(
+                samples, options, step * options.accumulation + part, accelerator
+            )
             batch = collate(chosen, texts, device, raw_frames=visual)
             with torch.autocast(
                 device.type, torch.bfloat16, enabled=options.mixed_precision == "bf16"
@@ -170,7 +170,7 @@ def _train(
         loss = math.fsum(values.values())
         if not math.isfinite(loss):
             passes = range(step * options.accumulation, (step + 1) * options.accumulation)
-            seen = [_drawn(samples, options, options.positions(index)) for index in passes]
+            seen = [drawn_at(samples, options, options.positions(index)) for index in passes]
             vids = sorted({example.vid for drawn in seen for example, _ in drawn})
             raise TrainingError(
                 f"the loss is not finite at step {step + 1} ({values}); check the features of "
@@ -187,7 +187,7 @@ def _train(
         done = history.steps
         with mean.in_use():
             if validation_examples and options.validates_after(done):
-                score = _validate(network, validation_examples, texts, options, accelerator, visual)
+                score = validate(network, validation_examples, texts, options, accelerator, visual)
                 history.validation.append((done, score))
                 _log.info("step %d: loss %.4f, held-out labels %.4f", done, loss, score)
                 if history.best_score is None or score > history.best_score:
@@ -196,9 +196,7 @@ def _train(
             ended = done == options.steps or _stale(history, options)
             due = options.round_after(done, visual=network.trains_vision)
             if doubts and due and not ended:
-                moments, scores = _all_answers(
-                    network, samples, texts, options, accelerator, visual
-                )
+                moments, scores = all_answers(network, samples, texts, options, accelerator, visual)
                 before, samples = (
                     samples,
                     denoised(
@@ -263,122 +261,6 @@ def _optimizer(
     return torch.optim.AdamW(used, weight_decay=options.weight_decay, fused=fused)
 
 
-def _share(
-    samples: Sequence[Example], options: TrainingOptions, index: int, accelerator: Accelerator
-) -> list[tuple[Example, int]]:
-    """Return this process's part of batch `index` of an endless stream of shuffled epochs."""
-    every = options.positions(index)
-    size = len(every) // accelerator.num_processes
-    first = accelerator.process_index * size
-    visual = index >= options.visual_from * options.accumulation
-    most = options.visual_clips if visual else None
-    return _drawn(samples, options, every[first : first + size], most)
-
-
-def _drawn(
-    samples: Sequence[Example],
-    options: TrainingOptions,
-    positions: range,
-    most: int | None = None,
-) -> list[tuple[Example, int]]:
-    """Return the samples at some positions of that stream, augmented."""
-    chosen = []
-    for position in positions:
-        epoch, place = divmod(position, len(samples))
-        order = _epoch_order(options.seed, epoch, len(samples))
-        rng = np.random.default_rng([options.seed, 1, position])
-        drawn = draw(
-            samples,
-            int(order[place]),
-            rng,
-            crop_rate=options.crop_rate,
-            concatenate_rate=options.concatenate_rate,
-            most=most,
-        )
-        chosen.append(drawn)
-    return chosen
-
-
-def _answers(
-    network: GroundingNetwork,
-    examples: Sequence[Example],
-    texts: Mapping[str, Tensor],
-    options: TrainingOptions,
-    accelerator: Accelerator,
-    visual: bool,
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Answer this process's share of the examples in eval mode, as they are.
-
-    Yields:
-        Index of the example, its moments (k, 2) as fractions of the duration, and scores (k,).
-    """
-    network.eval()
-    device = network.backbone.device
-    mine = [i for places in _places(len(examples), options, accelerator) for i in places]
-    shown = [examples[i] for i in mine]
-    if visual:
-        shown = _encoded(network, shown)
-    for start in range(0, len(mine), options.batch_size):
-        part = slice(start, start + options.batch_size)
-        with torch.no_grad():
-            output = network(collate([(example, 0) for example in shown[part]], texts, device))
-        yield from zip(mine[part], output.moments.cpu(), output.scores.cpu(), strict=True)
-
-
-def _encoded(network: GroundingNetwork, examples: Sequence[Example]) -> list[Example]:
-    """Return the examples with frame features as the visual prompts make them now."""
-    device = network.backbone.device
-    made: dict[int, NDArray[np.float32]] = {}  # examples of one video share its features
-    for example in examples:
-        if id(example.features) not in made:
-            with torch.no_grad():
-                features = network.encode_frames(example.load_frames().to(device))
-            made[id(example.features)] = features.cpu().numpy()
-    return [replace(example, features=made[id(example.features)]) for example in examples]
-
-
-def _places(count: int, options: TrainingOptions, accelerator: Accelerator) -> Iterator[range]:
-    """Yield, batch by batch, which of `count` examples this process answers."""
-    mine = range(accelerator.process_index, count, accelerator.num_processes)
-    for start in range(0, len(mine), options.batch_size):
-        yield mine[start : start + options.batch_size]
-
-
-def _validate(
-    network: GroundingNetwork,
-    examples: Sequence[Example],
-    texts: Mapping[str, Tensor],
-    options: TrainingOptions,
-    accelerator: Accelerator,
-    visual: bool,
-) -> float:
-    """Return the mIoU of the first answers with the best-fitting true window."""
-    total = 0.0
-    for index, moments, _ in _answers(network, examples, texts, options, accelerator, visual):
-        answer = moments[:1].double().numpy() * examples[index].duration
-        total += float(iou(answer, examples[index].windows).max())
-    device = network.backbone.device
-    summed = accelerator.reduce(torch.tensor(total, device=device, dtype=torch.float32), "sum")
-    return float(summed) / len(examples)
-
-
-def _all_answers(
-    network: GroundingNetwork,
-    examples: Sequence[Example],
-    texts: Mapping[str, Tensor],
-    options: TrainingOptions,
-    accelerator: Accelerator,
-    visual: bool,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the answers to all n examples, (n, k, 2) and (n, k), alike in every process."""
-    rows = torch.zeros(len(examples), network.head.config.answers, 3)
-    for index, moments, scores in _answers(network, examples, texts, options, accelerator, visual):
-        rows[index, : len(moments)] = torch.cat((moments, scores[:, None]), -1).float()
-    # Every row was filled in by one process only: adding zeros changes no bit.
-    summed = accelerator.reduce(rows.to(network.backbone.device), "sum").cpu().numpy()
-    return summed[..., :2], summed[..., 2]
-
-
 def _stale(history: History, options: TrainingOptions) -> bool:
     if options.patience is None:
         return False
@@ -416,7 +298,7 @@ def _remember_texts(
     for index in range(steps * options.accumulation):
         if not missing:
             return
-        meet([example for example, _ in _share(samples, options, index, accelerator)])
+        meet([example for example, _ in share_of_batch(samples, options, index, accelerator)])
         done, part = divmod(index + 1, options.accumulation)
         if part:
             continue
@@ -424,8 +306,8 @@ def _remember_texts(
         answered = [validation] if options.validates_after(done) else []
         answered += [samples] if options.round_after(done, visual=visual) else []
         for examples in answered:
-            for places in _places(len(examples), options, accelerator):
-                meet([examples[i] for i in places])
+            for batch in places(len(examples), options, accelerator):
+                meet([examples[i] for i in batch])
 
 
 def _labels(samples: Sequence[Example], history: History) -> dict[str, list[list[float]]]:
@@ -454,46 +336,5 @@ def _token_ids(network: GroundingNetwork, examples: Sequence[Example]) -> dict[s
     return dict(zip(queries, network.tokenize(queries), strict=True))
 
 
-@lru_cache(maxsize=4)
-def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return np.random.default_rng([seed, 0, epoch]).permutation(count)
-
-
 def _seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _identity(
-    network: GroundingNetwork,
-    samples: Sequence[Example],
-    validation: Sequence[Example],
-    options: TrainingOptions,
-    processes: int,
-) -> dict[str, str]:
-    """Hash, part by part, everything that decides the result; `read_checkpoint` compares it."""
-    shapes = {name: list(value.shape) for name, value in network.trainable().items()}
-    head = asdict(network.head.config)
-    return {
-        "network": sha256_json([network.backbone.fingerprint, head, shapes]),
-        "training data": _data_hash(samples),
-        "validation data": _data_hash(validation),
-        "options": sha256_json(asdict(options)),
-        "number of processes": str(processes),
-    }
-
-
-def _data_hash(examples: Sequence[Example]) -> str:
-    digests: dict[int, str] = {}  # examples of one video share its features
-
-    def rows() -> Iterator[list[Any]]:
-        for example in examples:
-            key = id(example.features)
-            if key not in digests:
-                content = np.ascontiguousarray(example.features)
-                digests[key] = hashlib.sha256(content.tobytes()).hexdigest()
-            times = [example.centres.tolist(), example.windows.tolist(), example.duration]
-            about = [example.vid, example.domain, example.query, example.weight]
-            about += [example.doubtful, example.glance]
-            yield [*about, digests[key], *times]
-
-    return sha256_json(list(rows()))

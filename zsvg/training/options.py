@@ -11,6 +11,9 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
+from zsvg.training.supervision import Level
+from zsvg.video.pictures import Framing
+
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Training:
@@ -206,3 +209,15 @@ class History:
         """Read what `to_json` gave."""
         pairs = [(int(step), float(score)) for step, score in values["validation"]]
         return cls(**{**values, "validation": pairs}, resumed_at=resumed_at)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """What is not part of a recipe: seed, what is seen of true labels, sampling, precision."""
+
+    seed: int = 0
+    supervision: Level = "full"
+    fps: float = 2.0
+    framing: Framing = "crop"
+    mixed_precision: Literal["no", "bf16"] = "no"
+    allow_truncated: bool = False

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from zsvg.errors import RecordError, ZsvgError
 from zsvg.records import Annotation, check_trainable, sift
-from zsvg.scorers.find import ScorerOptions, find_moments
+from zsvg.scorers.find import find_moments
+from zsvg.scorers.options import ScorerOptions
 from zsvg.training.labels import is_pseudo
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,40 +16,25 @@ import zsvg
 from zsvg.backbones.clip import ClipBackbone
 from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ITEM_ERRORS, RecipeError, RecordError, ZsvgError, failure
-from zsvg.evaluation.metrics import evaluate
 from zsvg.features.extract import FrameFeatures, extract
 from zsvg.files import sha256_file, sha256_json, write_json
-from zsvg.grounding.grounder import BLIND_QUERY, Grounder, load
+from zsvg.grounding.grounder import BLIND_QUERY
 from zsvg.grounding.model_card import CARD, write_model_card
-from zsvg.grounding.model_folder import FORMAT_VERSION, HISTORY, detach_adapters
-from zsvg.grounding.prediction import predict_all
-from zsvg.grounding.presence_threshold import calibrate, elsewhere
+from zsvg.grounding.model_folder import FORMAT_VERSION, HISTORY
 from zsvg.heads.by_name import describe_head
 from zsvg.label.sharding import Processes, launched
-from zsvg.records import FROM_FRAMES, Annotation, Prediction, check_trainable
+from zsvg.records import FROM_FRAMES, Annotation, check_trainable
 from zsvg.training.checkpoint import remove_checkpoint
 from zsvg.training.examples import Example
 from zsvg.training.from_recipe import build_network
+from zsvg.training.held_out import held_out_scores, hold_out, selected_by
 from zsvg.training.labels import is_pseudo
 from zsvg.training.loop import train
-from zsvg.training.options import History, TrainingOptions
+from zsvg.training.options import History, TrainingOptions, TuneOptions
 from zsvg.training.output_folder import folder_of, only_run, replace_folder, staged
 from zsvg.training.recipes import Recipe
-from zsvg.training.supervision import Level, hide, level_of, located
-from zsvg.video.pictures import Framing
+from zsvg.training.supervision import hide, level_of, located
 from zsvg.video.sampling import sample_frames
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuneOptions:
-    """What is not part of a recipe: seed, what is seen of true labels, sampling, precision."""
-
-    seed: int = 0
-    supervision: Level = "full"
-    fps: float = 2.0
-    framing: Framing = "crop"
-    mixed_precision: Literal["no", "bf16"] = "no"
-    allow_truncated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,25 +85,6 @@ class TuneOutcome:
         return lines
 
 
-def split_by_video(
-    labels: Sequence[Annotation], share: float, seed: int
-) -> tuple[list[Annotation], list[Annotation]]:
-    """Hold out whole videos: (training, held-out), at least one video each.
-
-    Raises:
-        ZsvgError: All labels are of one video.
-    """
-    vids = sorted({label.vid for label in labels})
-    if len(vids) < 2:
-        raise ZsvgError(
-            "labels of at least two videos are needed, one to hold out; or give --validation"
-        )
-    count = min(len(vids) - 1, max(1, round(share * len(vids))))
-    chosen = np.random.default_rng([seed, 77]).permutation(len(vids))[:count]
-    held = {vids[i] for i in chosen}
-    return [a for a in labels if a.vid not in held], [a for a in labels if a.vid in held]
-
-
 def plan(
     labels: Sequence[Annotation],
     videos: Mapping[str, Path],
@@ -152,7 +118,7 @@ def plan(
             f"{lost[0]}: its labels are given but the video is not in the folder"
             + (f" (nor are {len(lost) - 1} others)" if len(lost) > 1 else "")
         )
-    training, held = _split(labels, validation, recipe, options)
+    training, held = hold_out(labels, validation, recipe, options)
     network = build_network(backbone, recipe, options.seed, labels)
     if recipe.training.visual_share < 1 and not network.trains_vision:
         raise RecipeError(
@@ -244,7 +210,7 @@ def _tune(
         raise ZsvgError("none of the labelled videos can be read: " + next(iter(failures.values())))
     usable = [a for a in labels if a.vid in encoded]
     known = validation and [a for a in validation if a.vid in encoded]
-    training, held = _split(usable, known, recipe, options)
+    training, held = hold_out(usable, known, recipe, options)
     training = located(training, encoded, backbone, recipe.template)
     network = build_network(backbone, recipe, options.seed, usable)
     needs_frames = network.trains_vision
@@ -279,7 +245,7 @@ def _tune(
                 "level": level_of(usable, options.supervision),
                 "count": len(usable),
                 "true": sum(not is_pseudo(a) for a in usable),
-                "selected_by": _selected_by(validation, held),
+                "selected_by": selected_by(validation, held),
                 "sha256": _labels_hash(usable),
             },
             "versions": {"zsvg": zsvg.__version__, "torch": torch.__version__.split("+")[0]},
@@ -301,7 +267,7 @@ def _tune(
         # Pseudo labels and annotations of one video may be numbered alike.
         asked = [replace(a, qid=i) for i, a in enumerate(held) if a.query != FROM_FRAMES]
         manifest["held_out"], manifest["presence"], missing = (
-            _held_out_scores(made, manifest, backbone, asked, videos, options, cache)
+            held_out_scores(made, manifest, backbone, asked, videos, options, cache)
             if asked
             else ({}, None, {})
         )
@@ -321,24 +287,6 @@ def _tune(
         failures=failures,
         level=level_of(usable, options.supervision),
     )
-
-
-def _split(
-    labels: Sequence[Annotation],
-    validation: Sequence[Annotation] | None,
-    recipe: Recipe,
-    options: TuneOptions,
-) -> tuple[list[Annotation], list[Annotation]]:
-    """Return labels to train on, and those to select by; none where no label has times.
-
-    A window that the backbone found would choose the network that is most like the backbone.
-    """
-    if validation:
-        return list(labels), list(validation)
-    if not any(a.relevant_windows for a in labels):
-        return list(labels), []
-    training, held = split_by_video(labels, recipe.held_out, options.seed)
-    return training, [a for a in held if a.relevant_windows]
 
 
 def _training_options(recipe: Recipe, options: TuneOptions) -> TrainingOptions:
@@ -406,57 +354,6 @@ def _example(
     )
 
 
-def _held_out_scores(
-    folder: Path,
-    manifest: Mapping[str, Any],
-    backbone: ClipBackbone,
-    held: Sequence[Annotation],
-    videos: Mapping[str, Path],
-    options: TuneOptions,
-    cache: str | Path | None,
-) -> tuple[dict[str, float], dict[str, float] | None, dict[str, str]]:
-    """Score the saved folder and the bare backbone on the held-out labels, by the public path.
-
-    Returns:
-        mIoU by name; from where on the tuned model calls a sentence present; and vid -> why it
-        could not be asked this time, so that its labels count as missed.
-    """
-    write_json(folder / MANIFEST, manifest)
-    free = Grounder(backbone, template=manifest["template"], fps=options.fps,
-                    framing=options.framing)  # fmt: skip
-
-    missing: dict[str, str] = {}
-
-    def ask(grounder: Grounder, records: Sequence[Annotation]) -> list[Prediction]:
-        found, failures = predict_all(
-            grounder, records, videos, cache=cache, allow_truncated=options.allow_truncated
-        )
-        missing.update(failures)
-        return found
-
-    try:
-        before, tuned = ask(free, held), load(folder, backbone=backbone)
-        # Together, so that each video is encoded once for both.
-        others = [replace(a, qid=i) for i, a in enumerate(elsewhere(held), len(held))]
-        answers = ask(tuned, [*held, *others])
-        after = [answer for answer in answers if int(answer.qid) < len(held)]
-        fits = [answer.extra["presence"] for answer in answers]
-        presence = calibrate(fits[: len(after)], fits[len(after) :])
-    finally:
-        detach_adapters(backbone)
-    scores = {
-        name: round(float(evaluate(predictions, held)["mIoU"]), 6)
-        for name, predictions in (("training-free", before), ("tuned", after))
-    }
-    return scores, None if presence is None else asdict(presence), missing
-
-
 def _labels_hash(labels: Sequence[Annotation]) -> str:
     times = [list(a.relevant_windows) or a.extra.get("glance") for a in labels]
     return sha256_json([[a.vid, a.query, t] for a, t in zip(labels, times, strict=True)])
-
-
-def _selected_by(validation: Sequence[Annotation] | None, held: Sequence[Annotation]) -> str:
-    if not held:
-        return "nothing: the last step"
-    return "annotations" if validation else "held-out labels"

@@ -1,0 +1,112 @@
+"""Labels that are not trained on: which they are, and what a tuned model is worth on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zsvg.backbones.clip import ClipBackbone
+from zsvg.backbones.names import MANIFEST
+from zsvg.errors import ZsvgError
+from zsvg.evaluation.metrics import evaluate
+from zsvg.files import write_json
+from zsvg.grounding.grounder import Grounder, load
+from zsvg.grounding.model_folder import detach_adapters
+from zsvg.grounding.prediction import predict_all
+from zsvg.grounding.presence_threshold import calibrate, elsewhere
+from zsvg.records import Annotation, Prediction
+from zsvg.training.options import TuneOptions
+from zsvg.training.recipes import Recipe
+
+
+def split_by_video(
+    labels: Sequence[Annotation], share: float, seed: int
+) -> tuple[list[Annotation], list[Annotation]]:
+    """Hold out whole videos: (training, held-out), at least one video each.
+
+    Raises:
+        ZsvgError: All labels are of one video.
+    """
+    vids = sorted({label.vid for label in labels})
+    if len(vids) < 2:
+        raise ZsvgError(
+            "labels of at least two videos are needed, one to hold out; or give --validation"
+        )
+    count = min(len(vids) - 1, max(1, round(share * len(vids))))
+    chosen = np.random.default_rng([seed, 77]).permutation(len(vids))[:count]
+    held = {vids[i] for i in chosen}
+    return [a for a in labels if a.vid not in held], [a for a in labels if a.vid in held]
+
+
+def hold_out(
+    labels: Sequence[Annotation],
+    validation: Sequence[Annotation] | None,
+    recipe: Recipe,
+    options: TuneOptions,
+) -> tuple[list[Annotation], list[Annotation]]:
+    """Return labels to train on, and those to select by; none where no label has times.
+
+    A window that the backbone found would choose the network that is most like the backbone.
+    """
+    if validation:
+        return list(labels), list(validation)
+    if not any(a.relevant_windows for a in labels):
+        return list(labels), []
+    training, held = split_by_video(labels, recipe.held_out, options.seed)
+    return training, [a for a in held if a.relevant_windows]
+
+
+def held_out_scores(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    backbone: ClipBackbone,
+    held: Sequence[Annotation],
+    videos: Mapping[str, Path],
+    options: TuneOptions,
+    cache: str | Path | None,
+) -> tuple[dict[str, float], dict[str, float] | None, dict[str, str]]:
+    """Score the saved folder and the bare backbone on the held-out labels, by the public path.
+
+    Returns:
+        mIoU by name; from where on the tuned model calls a sentence present; and vid -> why it
+        could not be asked this time, so that its labels count as missed.
+    """
+    write_json(folder / MANIFEST, manifest)
+    free = Grounder(backbone, template=manifest["template"], fps=options.fps,
+                    framing=options.framing)  # fmt: skip
+
+    missing: dict[str, str] = {}
+
+    def ask(grounder: Grounder, records: Sequence[Annotation]) -> list[Prediction]:
+        found, failures = predict_all(
+            grounder, records, videos, cache=cache, allow_truncated=options.allow_truncated
+        )
+        missing.update(failures)
+        return found
+
+    try:
+        before, tuned = ask(free, held), load(folder, backbone=backbone)
+        # Together, so that each video is encoded once for both.
+        others = [replace(a, qid=i) for i, a in enumerate(elsewhere(held), len(held))]
+        answers = ask(tuned, [*held, *others])
+        after = [answer for answer in answers if int(answer.qid) < len(held)]
+        fits = [answer.extra["presence"] for answer in answers]
+        presence = calibrate(fits[: len(after)], fits[len(after) :])
+    finally:
+        detach_adapters(backbone)
+    scores = {
+        name: round(float(evaluate(predictions, held)["mIoU"]), 6)
+        for name, predictions in (("training-free", before), ("tuned", after))
+    }
+    return scores, None if presence is None else asdict(presence), missing
+
+
+def selected_by(validation: Sequence[Annotation] | None, held: Sequence[Annotation]) -> str:
+    """Return by what the weights of a model were selected, for its manifest."""
+    if not held:
+        return "nothing: the last step"
+    return "annotations" if validation else "held-out labels"

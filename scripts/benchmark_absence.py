@@ -24,7 +24,8 @@ from benchmark_microworld import action_pairs
 
 from zsvg.backbones.clip import load_backbone
 from zsvg.cli.terminal import table
-from zsvg.grounding.grounder import Grounder, load
+from zsvg.grounding.grounder import Grounder
+from zsvg.grounding.load import load
 from zsvg.microworld.world import plan_video
 from zsvg.video.finding import find_videos
 

@@ -72,7 +72,7 @@ def swap_scores(folder: Path, domain: str, seed: int, videos: int) -> dict[str, 
     path = folder / "verbs.json"
     if path.exists():
         return json.loads(path.read_text())
-    from zsvg.grounding.grounder import load
+    from zsvg.grounding.load import load
     from zsvg.grounding.prediction import predict_all
     from zsvg.video.finding import find_videos
 

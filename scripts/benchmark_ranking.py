@@ -39,7 +39,9 @@ from zsvg.backbones.clip import ClipBackbone, load_backbone
 from zsvg.cli.terminal import table
 from zsvg.experiments.quickstart import LABELS
 from zsvg.files import write_json
-from zsvg.grounding.grounder import EncodedVideo, Grounder, load
+from zsvg.grounding.answers import EncodedVideo
+from zsvg.grounding.grounder import Grounder
+from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.ranking import fit
 from zsvg.label.run import pseudo_label

@@ -50,7 +50,7 @@ def learned(out: Path, domain: str, seed: int) -> dict[str, float]:
 
 def studio_training_free(out: Path) -> float:
     """Return the training-free mIoU on `studio` test videos."""
-    from zsvg.grounding.grounder import load
+    from zsvg.grounding.load import load
     from zsvg.grounding.prediction import predict_all
     from zsvg.microworld.world import write_world
     from zsvg.records import read_annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zsvg.grounding.grounder import load
+from zsvg.grounding.load import load
 from zsvg.microworld.domains import PRETRAINING
 from zsvg.microworld.world import write_world
 from zsvg.moments import iou

@@ -40,7 +40,8 @@ from zsvg.evaluation import baselines
 from zsvg.evaluation.metrics import evaluate
 from zsvg.experiments.quickstart import supervised_recipe
 from zsvg.files import locked, write_json
-from zsvg.grounding.grounder import Grounder, load
+from zsvg.grounding.grounder import Grounder
+from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import ADAPTER_FILE, detach_adapters
 from zsvg.microworld.domains import DEVELOPMENT
 from zsvg.microworld.world import truth

@@ -34,7 +34,8 @@ from zsvg.cli.terminal import table
 from zsvg.evaluation.metrics import evaluate
 from zsvg.experiments.quickstart import LABELS
 from zsvg.files import write_json
-from zsvg.grounding.grounder import Grounder, load
+from zsvg.grounding.grounder import Grounder
+from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.prediction import predict_all
 from zsvg.label.run import default_options, pseudo_label

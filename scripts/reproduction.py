@@ -19,7 +19,8 @@ from zsvg.evaluation.metrics import as_percent
 from zsvg.evaluation.protocols.by_name import protocol
 from zsvg.experiments.quickstart import supervised_recipe
 from zsvg.files import write_json
-from zsvg.grounding.grounder import Grounder, load
+from zsvg.grounding.grounder import Grounder
+from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.prediction import predict_all
 from zsvg.label.run import pseudo_label

@@ -131,8 +131,8 @@ class ByPlace(Grounder):
 
     def ground(self, video, query, top_k=5):
         found = super().ground(video, query, top_k)
-        first = zsvg.grounding.grounder.Moment(start=0.0, end=2.0, score=1.0)
-        return zsvg.grounding.grounder.Grounding(
+        first = zsvg.Moment(start=0.0, end=2.0, score=1.0)
+        return zsvg.Grounding(
             query=query, vid=found.vid, moments=(first,), curve=found.curve, centres=found.centres
         )
 

@@ -554,7 +554,7 @@ def test_sentences_and_names_are_escaped(small_video: Path, tmp_path: Path):
         grounding=zsvg.Grounding(
             query=evil,
             vid="v",
-            moments=(zsvg.grounding.grounder.Moment(start=1.0, end=2.0, score=0.5),),
+            moments=(zsvg.Moment(start=1.0, end=2.0, score=0.5),),
             curve=np.ones(8, np.float32),
             centres=np.arange(8) / 2 + 0.25,
         ),
@@ -569,7 +569,7 @@ def test_sentences_and_names_are_escaped(small_video: Path, tmp_path: Path):
 
 
 def test_a_moment_that_may_not_be_there_is_shown_with_doubt():
-    moment = zsvg.grounding.grounder.Moment(start=1.0, end=2.0, score=0.1)
+    moment = zsvg.Moment(start=1.0, end=2.0, score=0.1)
     answer = zsvg.Grounding(
         query="a", vid="v", moments=(moment,), curve=np.ones(8, np.float32),
         centres=np.arange(8) / 2 + 0.25, absent=True,

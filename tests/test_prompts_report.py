@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from zsvg.backbones.clip import load_backbone
 from zsvg.cli.app import app
 from zsvg.errors import ZsvgError
-from zsvg.grounding.grounder import Grounder, load
+from zsvg.grounding.grounder import Grounder
+from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import FORMAT_VERSION
 from zsvg.heads.by_name import describe_head
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead

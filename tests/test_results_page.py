@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.conftest import run_python
 from tests.films import film
-from zsvg.grounding.grounder import Grounding
+from zsvg.grounding.answers import Grounding
 from zsvg.records import Prediction
 from zsvg.report.results_page import Curve, write_results
 

@@ -7,28 +7,33 @@ them. `import zsvg.tuners` registers the prompt tuner with PEFT.
 from __future__ import annotations
 
 import logging
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 logging.getLogger("zsvg").addHandler(logging.NullHandler())  # quiet unless a program listens
 
 __version__ = "0.1.0"
-__all__ = ["EncodedVideo", "Grounder", "Grounding", "ZsvgError", "load"]
+_HOMES = {
+    "EncodedVideo": "zsvg.grounding.answers",
+    "Grounder": "zsvg.grounding.grounder",
+    "Grounding": "zsvg.grounding.answers",
+    "Moment": "zsvg.grounding.answers",
+    "ZsvgError": "zsvg.errors",
+    "load": "zsvg.grounding.load",
+}
+__all__ = ["EncodedVideo", "Grounder", "Grounding", "Moment", "ZsvgError", "load"]
 
 if TYPE_CHECKING:
     from zsvg.errors import ZsvgError
-    from zsvg.grounding.grounder import EncodedVideo, Grounder, Grounding, load
+    from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
+    from zsvg.grounding.grounder import Grounder
+    from zsvg.grounding.load import load
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ZsvgError":
-        from zsvg.errors import ZsvgError
-
-        return ZsvgError
-    if name in __all__:
-        from zsvg.grounding import grounder
-
-        return getattr(grounder, name)
-    raise AttributeError(f"module 'zsvg' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'zsvg' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -174,7 +174,7 @@ def demo(
 def _models(names: list[str], device: str | None, allow_download: bool) -> Any:
     """Load one model, or two by their names, on one backbone where they have the same."""
     from zsvg.backbones.names import MANIFEST
-    from zsvg.grounding.grounder import load
+    from zsvg.grounding.load import load
     from zsvg.grounding.model_folder import read_manifest
     from zsvg.resources import demo_module
 

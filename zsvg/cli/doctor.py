@@ -217,7 +217,7 @@ def _try_out() -> Iterator[Check]:
 
 
 def _ask(folder: Path) -> str:
-    from zsvg.grounding.grounder import load
+    from zsvg.grounding.load import load
     from zsvg.microworld.world import plan_video, write_video_file
 
     scene, annotations = plan_video("studio", "train", 0, 0)

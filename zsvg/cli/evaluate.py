@@ -318,7 +318,7 @@ def probe(
     from zsvg.evaluation.metrics import as_percent
     from zsvg.evaluation.probe import SECONDS
     from zsvg.evaluation.probe import probe as measure
-    from zsvg.grounding.grounder import load
+    from zsvg.grounding.load import load
     from zsvg.records import read_annotations
     from zsvg.video.finding import find_videos
 

@@ -92,7 +92,7 @@ def ground(
     found = find_readable(video, *more, captions=model.startswith(PREFIX))
     check_fits(to.form, len(found))
     with loading(model):
-        from zsvg.grounding.grounder import load
+        from zsvg.grounding.load import load
         from zsvg.report.results_page import Curve, write_results
         from zsvg.training.recipes import load_templates
 

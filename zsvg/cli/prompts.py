@@ -37,7 +37,7 @@ def show_prompts(
     Near words are a hint at what was learned, not a reading of it.
     """
     from zsvg.backbones.names import MANIFEST
-    from zsvg.grounding.grounder import load
+    from zsvg.grounding.load import load
     from zsvg.grounding.model_folder import ADAPTER_FILE
     from zsvg.report.prompts import prompts_report
 

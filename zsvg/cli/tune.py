@@ -224,7 +224,7 @@ def predict(
     check_model(model)
     found = find_readable(*videos, captions=model.startswith(PREFIX))
     with loading(model):
-        from zsvg.grounding.grounder import load
+        from zsvg.grounding.load import load
         from zsvg.grounding.prediction import predict_all
         from zsvg.training.recipes import load_templates
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from zsvg.errors import ITEM_ERRORS, VideoError, ZsvgError, failure
 from zsvg.evaluation.metrics import evaluate
-from zsvg.grounding.grounder import EncodedVideo, Grounder
+from zsvg.grounding.answers import EncodedVideo
+from zsvg.grounding.grounder import Grounder
 from zsvg.moments import paired_iou
 from zsvg.records import Annotation, Prediction, called, check_query
 

@@ -19,7 +19,8 @@ from zsvg.errors import RecordError, ZsvgError, told
 from zsvg.evaluation.baselines import exchanged
 from zsvg.evaluation.metrics import evaluate
 from zsvg.files import sha256_json, write_json
-from zsvg.grounding.grounder import Grounder, load
+from zsvg.grounding.grounder import Grounder
+from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.prediction import predict_all
 from zsvg.records import Annotation

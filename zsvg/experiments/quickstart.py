@@ -21,7 +21,8 @@ from zsvg.errors import ZsvgError
 from zsvg.evaluation import baselines
 from zsvg.evaluation.metrics import as_percent, evaluate
 from zsvg.files import write_json
-from zsvg.grounding.grounder import Grounder, load
+from zsvg.grounding.grounder import Grounder
+from zsvg.grounding.load import load
 from zsvg.grounding.prediction import predict_all
 from zsvg.label.run import default_options, pseudo_label
 from zsvg.microworld.domains import look

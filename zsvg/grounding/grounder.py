@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,23 +16,14 @@ from numpy.typing import NDArray
 
 from zsvg.backbones.base import TextStates
 from zsvg.backbones.captions import (
-    CLIP_SECONDS,
     CaptionBackbone,
     encode_captions,
-    load_caption_backbone,
     read_captions,
 )
-from zsvg.backbones.clip import ClipBackbone, load_backbone
-from zsvg.backbones.names import MANIFEST, PREFIX, tuned_folder
-from zsvg.errors import ModelFolderError, ZsvgError
+from zsvg.backbones.clip import ClipBackbone
+from zsvg.errors import ZsvgError
 from zsvg.features.extract import FrameFeatures, extract
-from zsvg.grounding.model_folder import (
-    ADAPTER_FILE,
-    attach_adapter,
-    load_head,
-    load_named,
-    read_manifest,
-)
+from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
 from zsvg.grounding.ranking import EVERYDAY, fit
 from zsvg.heads.long_videos import look
 from zsvg.moments import Spans
@@ -53,74 +43,6 @@ _log = logging.getLogger(__name__)
 TEMPLATE = "a video of"
 BLIND_QUERY = "something"  # what a query-blind control reads instead of every sentence
 _SENTENCES = 256  # that are remembered encoded: 40 MB with 77 tokens of 512 numbers each
-
-
-@dataclass(frozen=True, kw_only=True)
-class Moment:
-    """One answer: seconds from the start of the video, and a score (higher is better)."""
-
-    start: float
-    end: float
-    score: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodedVideo:
-    """A video that is ready for questions; cheap to keep, safe to share between threads.
-
-    Attributes:
-        vid: The video's name.
-        frames: Its frame features.
-        encoder: Identity of what encoded it (backbone and visual prompts). Another model that sees
-            frames differently refuses it.
-    """
-
-    vid: str
-    frames: FrameFeatures
-    encoder: str
-
-    @property
-    def duration(self) -> float:
-        """Seconds."""
-        return self.frames.duration
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grounding:
-    """The answer to one sentence.
-
-    Attributes:
-        query: The sentence.
-        vid: The video's name.
-        moments: Answers, best first.
-        curve: (T,) float32 relevance of each clip to the sentence.
-        centres: (T,) middle of each clip, seconds.
-        fit: How well the video fits the sentence, the higher the better: sorts videos that one
-            model was asked the same sentence about, which scores do not. Between sentences or
-            models it does not compare. In [-1.5, 1.5], see `zsvg.grounding.ranking.fit`;
-            of trained models its mean with `presence`, which is better than either. Of captions
-            the highest relevance of a clip, which is 0 or more.
-        presence: How well the best answer fits; of one model, it compares across videos and
-            sentences, as scores do not. None without training.
-        absent: It fits so badly that the moment may not be in the video; the model folder says how
-            often that is said of moments that are (`zsvg.grounding.presence_threshold`). Always
-            False without training.
-    """
-
-    query: str
-    vid: str
-    moments: tuple[Moment, ...]
-    curve: NDArray[np.float32]
-    centres: NDArray[np.float64]
-    fit: float = 0.0
-    presence: float | None = None
-    absent: bool = False
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """What a written answer tells besides its moments: "presence", and "absent" if it is."""
-        told = {} if self.presence is None else {"presence": self.presence}
-        return told | ({"absent": True} if self.absent else {})
 
 
 class Grounder:
@@ -422,83 +344,3 @@ class _PromptedEncoder:
         """Encode as `ClipBackbone.encode_frames` does."""
         with self.grounder.active() as model:
             return self.grounder.backbone.encode_frames(frames, model=model)
-
-
-def load(
-    model_or_backbone: str | Path | None,
-    device: str | None = None,
-    *,
-    backbone: ClipBackbone | None = None,
-    domain: str | None = None,
-    templates: Sequence[str] = (),
-    allow_download: bool = False,
-) -> Grounder:
-    """Load a tuned model folder, or a bare backbone for training-free grounding.
-
-    Args:
-        model_or_backbone: A folder written by `zsvg tune`, or a backbone name such as `micro`
-            (a folder of that name is `./micro`).
-        device: "cpu", "cuda", ...; the best available by default.
-        backbone: An already loaded backbone to put the model's prompts on. Several models can
-            share one; each is switched to when it is asked.
-        domain: One of the domains that the model was tuned on; None takes the mean of them.
-        templates: Texts around `{query}` to ask a bare backbone with, all at once, such as
-            `zsvg.training.recipes.load_templates("video")`.
-        allow_download: Fetch the backbone that a model folder names, also where it is not of
-            open_clip's own list. What you name yourself is fetched in any case.
-
-    Raises:
-        BackboneError: The backbone cannot be loaded.
-        ZsvgError: The model does not know the domain.
-        ModelFolderError: The folder is incomplete, was made for another backbone, has sizes out
-            of range, or names a backbone that is neither here nor known.
-        ValueError: `templates` are given for a model that was tuned with its own, or for captions.
-    """
-    grounder = _load(model_or_backbone, device, backbone, allow_download)
-    if domain is not None and domain not in grounder.domains:
-        known = f"knows {', '.join(grounder.domains)}" if grounder.domains else "has no domains"
-        raise ZsvgError(f"unknown domain {domain!r}: this model {known}; or leave the domain out")
-    if templates and (grounder.head is not None or isinstance(grounder.backbone, CaptionBackbone)):
-        raise ValueError(
-            f"templates are for a bare CLIP; {model_or_backbone} has its own way to ask"
-        )
-    grounder.domain, grounder.templates = domain, tuple(templates)
-    return grounder
-
-
-def _load(
-    model_or_backbone: str | Path | None,
-    device: str | None,
-    backbone: ClipBackbone | None,
-    allow_download: bool,
-) -> Grounder:
-    folder = tuned_folder(model_or_backbone)
-    if model_or_backbone == "micro" and Path("micro", MANIFEST).is_file():
-        _log.warning("micro is the embedded backbone; the model folder here is ./micro")
-    if folder is None:
-        name = None if model_or_backbone is None else str(model_or_backbone)
-        if backbone is None and name is not None and name.startswith(PREFIX):
-            speaker = load_caption_backbone(name, device)
-            # Sentences need no template, and a captioner is slow: one frame per caption clip.
-            return Grounder(speaker, template="", fps=1 / CLIP_SECONDS)
-        return Grounder(backbone or load_backbone(name, device))
-    manifest = read_manifest(folder)
-    wanted = manifest["backbone"]
-    backbone = backbone or load_named(folder, wanted["name"], device, allow_download=allow_download)
-    if backbone.fingerprint != wanted["fingerprint"]:
-        raise ModelFolderError(
-            f"{folder}: made for {wanted['name']} ({wanted['fingerprint'][:12]}), but "
-            f"{backbone.name} is {backbone.fingerprint[:12]}; load it onto the backbone it names"
-        )
-    adapter = None
-    if (folder / ADAPTER_FILE).is_file():
-        adapter = attach_adapter(backbone, folder)
-    return Grounder(
-        backbone,
-        adapter=adapter,
-        head=load_head(folder, manifest["head"], backbone),
-        template=manifest["template"],
-        fps=manifest["sampling"]["fps"],
-        framing=manifest["sampling"]["framing"],
-        manifest=manifest,
-    )

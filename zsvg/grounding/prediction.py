@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from zsvg.errors import ITEM_ERRORS, VideoError, failure
-from zsvg.grounding.grounder import EncodedVideo, Grounder
+from zsvg.grounding.answers import EncodedVideo
+from zsvg.grounding.grounder import Grounder
 from zsvg.records import Annotation, Prediction, called, check_query, to_jsonl
 
 

@@ -1,7 +1,7 @@
 """Which video first: what `zsvg ground` answers to one sentence about many videos, in order.
 
 Scores order the moments of one video; between videos they say nothing, and `fit` does (see
-`zsvg.grounding.grounder.Grounding`). Here it is a key of the records, "fit".
+`zsvg.Grounding`). Here it is a key of the records, "fit".
 """
 
 from __future__ import annotations

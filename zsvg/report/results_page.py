@@ -28,7 +28,7 @@ from zsvg.report.svg import drawing, jpeg, line, scale, shorten, text, value_ran
 from zsvg.video.sampling import load_frames_at
 
 if TYPE_CHECKING:
-    from zsvg.grounding.grounder import Grounding
+    from zsvg.grounding.answers import Grounding
 
 Shown = tuple[Prediction, Window]
 """A moment, and the answer that it is of; in its `extra` are "fit" and "path"."""

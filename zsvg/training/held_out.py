@@ -14,7 +14,8 @@ from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ZsvgError
 from zsvg.evaluation.metrics import evaluate
 from zsvg.files import write_json
-from zsvg.grounding.grounder import Grounder, load
+from zsvg.grounding.grounder import Grounder
+from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.prediction import predict_all
 from zsvg.grounding.presence_threshold import calibrate, elsewhere

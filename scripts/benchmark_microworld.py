@@ -73,7 +73,7 @@ def swap_scores(folder: Path, domain: str, seed: int, videos: int) -> dict[str, 
     if path.exists():
         return json.loads(path.read_text())
     from zsvg.grounding.load import load
-    from zsvg.grounding.prediction import predict_all
+    from zsvg.grounding.prediction import predict
     from zsvg.video.finding import find_videos
 
     pairs = action_pairs(domain, seed, videos)
@@ -82,7 +82,7 @@ def swap_scores(folder: Path, domain: str, seed: int, videos: int) -> dict[str, 
     for name in MODELS:
         grounder = load("micro" if name == "training-free" else folder / name)
         scores[name] = [
-            evaluate(predict_all(grounder, side, clips, cache=folder / "features")[0], side)["mIoU"]
+            evaluate(predict(grounder, side, clips, cache=folder / "features")[0], side)["mIoU"]
             for side in ([a for a, _ in pairs], [b for _, b in pairs])
         ]
     write_json(path, scores)

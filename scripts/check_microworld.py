@@ -51,14 +51,14 @@ def learned(out: Path, domain: str, seed: int) -> dict[str, float]:
 def studio_training_free(out: Path) -> float:
     """Return the training-free mIoU on `studio` test videos."""
     from zsvg.grounding.load import load
-    from zsvg.grounding.prediction import predict_all
+    from zsvg.grounding.prediction import predict
     from zsvg.microworld.world import write_world
     from zsvg.records import read_annotations
     from zsvg.video.finding import find_videos
 
     folder = write_world(out / "studio-test", domain=PRETRAINING, videos=50, split="test")
     annotations = read_annotations(folder / "annotations.jsonl")
-    predictions, _ = predict_all(
+    predictions, _ = predict(
         load("micro"), annotations, find_videos(folder / "videos"), cache=out / "features"
     )
     return float(evaluate(predictions, annotations)["mIoU"])

@@ -37,7 +37,7 @@ from zsvg.files import write_json
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import detach_adapters
-from zsvg.grounding.prediction import predict_all
+from zsvg.grounding.prediction import predict
 from zsvg.label.run import default_options, pseudo_label
 from zsvg.label.tagging import load_tagger
 from zsvg.microworld.domains import DEVELOPMENT
@@ -85,7 +85,7 @@ class World:
         """Return the metrics of a grounder on the test queries."""
         clips = self.videos("test")
         asked = read_annotations(self.folder / "test" / "annotations.jsonl")
-        predictions, _ = predict_all(grounder, asked, clips, cache=self.folder / "features")
+        predictions, _ = predict(grounder, asked, clips, cache=self.folder / "features")
         return evaluate(predictions, asked)
 
 

@@ -22,7 +22,7 @@ from zsvg.files import write_json
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import detach_adapters
-from zsvg.grounding.prediction import predict_all
+from zsvg.grounding.prediction import predict
 from zsvg.label.run import pseudo_label
 from zsvg.records import (
     Annotation,
@@ -110,9 +110,7 @@ def reproduce(
                 grounder = _tuned(args, f"model-{number}", labels(), clips, backbone, cache,
                                   full=name == "full")  # fmt: skip
             with progress(f"answering: {name}", len(test)) as advance:
-                found, failures = predict_all(
-                    grounder, test, videos, cache=cache, on_progress=advance
-                )
+                found, failures = predict(grounder, test, videos, cache=cache, on_progress=advance)
             for failure in failures.values():
                 say(f"error: {failure}")
             write_predictions(path, found)

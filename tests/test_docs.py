@@ -20,10 +20,11 @@ import pytest
 import typer
 from conftest import HANG, environment
 
+import zsvg
 from zsvg.cli.app import app
 from zsvg.events.proposals import KINDS
 from zsvg.heads.by_name import HEADS
-from zsvg.microworld.world import plan_video, write_video_file
+from zsvg.microworld.world import plan_video, write_video_file, write_world
 from zsvg.scorers.scorers import SCORERS
 from zsvg.training.recipes import recipe_names
 
@@ -38,6 +39,7 @@ SMALLER = {
     "--videos 100 ": "--videos 2 ",
     "--videos 20 ": "--videos 1 ",
     "zsvg tune": "zsvg tune --steps 2",
+    "steps=50": "steps=2",
 }
 
 
@@ -147,6 +149,18 @@ def test_readme(tutorial: list[str], folder: Path, ran: set[str]):
     page = blocks(ROOT / "README.md")
     (python,) = [text for language, text in page if language == "python"]
     assert "Moment(start=" in run([sys.executable, "-c", python], folder)
+
+
+def test_the_whole_job_in_python(tmp_path: Path):
+    write_world(tmp_path, domain="studio", videos=3)
+    (python,) = [text for language, text in blocks(DOCS / "python.md") if language == "python"]
+    score, moment = run([sys.executable, "-c", python], tmp_path).strip().split("\n")
+    assert re.fullmatch(r"0\.\d+ \{\}", score)
+    assert moment.startswith("Moment(start=")
+    named = set(re.findall(r"zsvg\.(\w+)\(", python))
+    types = re.findall(r"`(?:zsvg\.)?(\w+)`", (DOCS / "python.md").read_text().split("\n## Ask")[0])
+    assert named | {name for name in types if name in zsvg.__all__} == set(zsvg.__all__)
+    assert all(getattr(zsvg, name) for name in zsvg.__all__)
 
 
 def test_every_command_of_the_readme_is_one(folder: Path):

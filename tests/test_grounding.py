@@ -22,7 +22,7 @@ from zsvg.features import extract as features
 from zsvg.features.extract import extract
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.model_folder import detach_adapters
-from zsvg.grounding.prediction import predict_all
+from zsvg.grounding.prediction import predict
 from zsvg.grounding.presence_threshold import calibrate, elsewhere
 from zsvg.grounding.ranking import EVERYDAY, fit
 from zsvg.microworld.world import truth, write_world
@@ -84,7 +84,7 @@ def test_a_tuned_folder_loads_and_answers_like_the_network_that_was_tuned(
     assert not (tmp_path / "model.checkpoint").exists()
     grounder = zsvg.load(tmp_path / "model", backbone=backbone)
     held = split_by_video(labels, 0.25, 0)[1]
-    predictions, failures = predict_all(grounder, held, videos)
+    predictions, failures = predict(grounder, held, videos)
     assert not failures
     assert evaluate(predictions, held)["mIoU"] == pytest.approx(outcome.held_out, abs=1e-5)
     best = max(score for _, score in outcome.history.validation)
@@ -294,7 +294,7 @@ def test_a_model_says_where_a_moment_may_not_be_and_how_often_it_is_wrong(
     make(world, backbone, tmp_path / "model", validation=held)
     manifest = json.loads((tmp_path / "model" / MANIFEST).read_text())
     grounder = zsvg.load(tmp_path / "model", backbone=backbone)
-    scores = [predict_all(grounder, asked, videos)[0] for asked in (held, elsewhere(held))]
+    scores = [predict(grounder, asked, videos)[0] for asked in (held, elsewhere(held))]
     present, absent = ([p.extra["presence"] for p in found] for found in scores)
     expected = calibrate(present, absent)
     stored = manifest["presence"]
@@ -306,7 +306,7 @@ def test_a_model_says_where_a_moment_may_not_be_and_how_often_it_is_wrong(
     manifest["presence"] = {"threshold": threshold, "lost": 0.5, "refused": 0.6, "labels": 9}
     (tmp_path / "model" / MANIFEST).write_text(json.dumps(manifest))
     strict = zsvg.load(tmp_path / "model", backbone=backbone)
-    found, _ = predict_all(strict, held, videos)
+    found, _ = predict(strict, held, videos)
     assert [p.extra for p in found] == [
         {"presence": fit} | ({"absent": True} if fit < threshold else {}) for fit in present
     ]
@@ -346,7 +346,7 @@ def test_pseudo_labels_and_annotations_may_be_numbered_alike(world, backbone, tm
     outcome = tune([*pseudo, *labels], videos, backbone, tmp_path / "model", recipe=recipe(),
                    options=OPTIONS, cache=tmp_path / "features")  # fmt: skip
     held = [a for a in labels if a.vid in {b.vid for b in split_by_video(labels, 0.25, 0)[1]}]
-    predictions, _ = predict_all(zsvg.load(tmp_path / "model", backbone=backbone), held, videos)
+    predictions, _ = predict(zsvg.load(tmp_path / "model", backbone=backbone), held, videos)
     assert outcome.held_out == pytest.approx(evaluate(predictions, held)["mIoU"], abs=1e-5)
 
 
@@ -503,9 +503,9 @@ def test_a_held_out_video_that_is_not_read_again_shifts_no_answer(
     monkeypatch.setattr(Grounder, "encode", failing)
     outcome = make(world, backbone, tmp_path / "model", validation=held)
     grounder = zsvg.load(tmp_path / "model", backbone=backbone)
-    own, _ = predict_all(grounder, held, videos)
+    own, _ = predict(grounder, held, videos)
     assert {p.vid for p in own} == set(others)
-    away, _ = predict_all(grounder, elsewhere(held), videos)
+    away, _ = predict(grounder, elsewhere(held), videos)
     (scores,) = seen
     assert scores == tuple([p.extra["presence"] for p in asked] for asked in (own, away))
     assert outcome.held_out == pytest.approx(evaluate(own, held)["mIoU"], abs=1e-5)

@@ -10,7 +10,7 @@ import zsvg
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import RecipeError, RecordError, ZsvgError
 from zsvg.grounding.model_folder import detach_adapters
-from zsvg.grounding.prediction import predict_all
+from zsvg.grounding.prediction import predict
 from zsvg.microworld.world import truth, write_world
 from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import Recipe, load_recipe, load_templates, recipe_names
@@ -113,7 +113,7 @@ def test_a_shipped_recipe_tunes_and_loads_again(world, backbone, tmp_path, name)
         again = zsvg.load(tmp_path / "model", backbone=backbone, domain="1")
         assert torch.equal(again.encode_query(query).pooled, texts[1])
         # Annotations that name a domain are answered in it.
-        asked, _ = predict_all(grounder, labels, videos)
+        asked, _ = predict(grounder, labels, videos)
         for label, answer in zip(labels, asked, strict=True):
             moments = grounder.ground(videos[label.vid], label.query,
                                       domain=label.extra["domain"]).moments  # fmt: skip

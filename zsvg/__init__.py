@@ -19,15 +19,40 @@ _HOMES = {
     "Grounding": "zsvg.grounding.answers",
     "Moment": "zsvg.grounding.answers",
     "ZsvgError": "zsvg.errors",
+    "evaluate": "zsvg.evaluation.metrics",
     "load": "zsvg.grounding.load",
+    "load_recipe": "zsvg.training.recipes",
+    "predict": "zsvg.grounding.prediction",
+    "pseudo_label": "zsvg.label.run",
+    "read_annotations": "zsvg.records",
+    "tune": "zsvg.training.tune",
 }
-__all__ = ["EncodedVideo", "Grounder", "Grounding", "Moment", "ZsvgError", "load"]
+__all__ = [
+    "EncodedVideo",
+    "Grounder",
+    "Grounding",
+    "Moment",
+    "ZsvgError",
+    "evaluate",
+    "load",
+    "load_recipe",
+    "predict",
+    "pseudo_label",
+    "read_annotations",
+    "tune",
+]
 
 if TYPE_CHECKING:
     from zsvg.errors import ZsvgError
+    from zsvg.evaluation.metrics import evaluate
     from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
     from zsvg.grounding.grounder import Grounder
     from zsvg.grounding.load import load
+    from zsvg.grounding.prediction import predict
+    from zsvg.label.run import pseudo_label
+    from zsvg.records import read_annotations
+    from zsvg.training.recipes import load_recipe
+    from zsvg.training.tune import tune
 
 
 def __getattr__(name: str) -> Any:

@@ -232,6 +232,11 @@ def _capture(text: Any) -> Iterator[list[torch.Tensor]]:
         handle.remove()
 
 
+def as_backbone(backbone: ClipBackbone | str) -> ClipBackbone:
+    """Return a backbone, loaded by `load_backbone` if it is a name."""
+    return load_backbone(backbone) if isinstance(backbone, str) else backbone
+
+
 def load_backbone(name: str | None, device: str | torch.device | None = None) -> ClipBackbone:
     """Load a CLIP model by name.
 

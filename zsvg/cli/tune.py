@@ -225,7 +225,7 @@ def predict(
     found = find_readable(*videos, captions=model.startswith(PREFIX))
     with loading(model):
         from zsvg.grounding.load import load
-        from zsvg.grounding.prediction import predict_all
+        from zsvg.grounding.prediction import predict as run
         from zsvg.training.recipes import load_templates
 
         texts = load_templates(templates) if templates else ()
@@ -234,7 +234,7 @@ def predict(
         )
     name_unusable(found)
     with progress("answering", len(records)) as advance:
-        predictions, unanswered = predict_all(
+        predictions, unanswered = run(
             grounder,
             records,
             found,

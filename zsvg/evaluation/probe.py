@@ -86,7 +86,7 @@ def probe(
         ones moved by that much (1: noise changes nothing); `stayed`, the same with its plain ones
         unmoved (high: it answers by place). An answer of no moment has no IoU with any (0). No row
         where no query can be answered. And why others are missing, as of
-        `zsvg.grounding.prediction.predict_all`.
+        `zsvg.grounding.prediction.predict`.
 
     Raises:
         ZsvgError: There is no query.

@@ -22,7 +22,7 @@ from zsvg.files import sha256_json, write_json
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import detach_adapters
-from zsvg.grounding.prediction import predict_all
+from zsvg.grounding.prediction import predict
 from zsvg.records import Annotation
 from zsvg.training.labels import shots
 from zsvg.training.options import TuneOptions
@@ -255,7 +255,7 @@ def measure(run: Run, material: Material, folder: Path) -> dict[str, Any]:
             videos = {a.vid for a in given}
             about = {"level": outcome.level, "labels": len(given), "labelled_videos": len(videos)}
             grounder = load(folder, backbone=backbone)
-        answers, failures = predict_all(
+        answers, failures = predict(
             grounder,
             material.annotations,
             material.test_videos,

@@ -23,7 +23,7 @@ from zsvg.evaluation.metrics import as_percent, evaluate
 from zsvg.files import write_json
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.load import load
-from zsvg.grounding.prediction import predict_all
+from zsvg.grounding.prediction import predict
 from zsvg.label.run import default_options, pseudo_label
 from zsvg.microworld.domains import look
 from zsvg.microworld.world import check_world, truth, write_world
@@ -194,7 +194,7 @@ def run(
     test_clips = find_videos(test)
     for name, grounder in grounders.items():
         with stage(f"answering: {name}", len(annotations)) as advance:
-            answers[name], _ = predict_all(
+            answers[name], _ = predict(
                 grounder, annotations, test_clips, cache=cache, on_progress=advance
             )
     methods = {}

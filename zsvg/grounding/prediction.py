@@ -8,13 +8,14 @@ from pathlib import Path
 from zsvg.errors import ITEM_ERRORS, VideoError, failure
 from zsvg.grounding.answers import EncodedVideo
 from zsvg.grounding.grounder import Grounder
+from zsvg.grounding.load import load
 from zsvg.records import Annotation, Prediction, called, check_query, to_jsonl
 
 
-def predict_all(
-    grounder: Grounder,
+def predict(
+    model: Grounder | str | Path,
     annotations: Iterable[Annotation],
-    videos: Mapping[str, Path],
+    videos: Mapping[str, Path] | str | Path,
     *,
     top_k: int = 5,
     cache: str | Path | None = None,
@@ -24,10 +25,10 @@ def predict_all(
     """Answer queries video by video; the true windows are not looked at.
 
     Args:
-        grounder: The model.
+        model: A loaded one, a model folder, or the name of a backbone.
         annotations: Queries; only qid, query and vid are read, and `domain` where the model has
             domains and the grounder is not set to one.
-        videos: vid -> file.
+        videos: vid -> file, or a folder of them.
         top_k: Most answers per query.
         cache: Folder of cached features; None keeps none.
         allow_truncated: Keep the readable part of damaged files.
@@ -38,6 +39,8 @@ def predict_all(
         others are missing, by the vid where a video cannot be used, or by the name of the record
         (`zsvg.records.called`).
     """
+    grounder = model if isinstance(model, Grounder) else load(model)
+    videos = videos if isinstance(videos, Mapping) else grounder.find(videos)
     records = list(annotations)
     by_video: dict[str, list[int]] = {}
     for index, record in enumerate(records):

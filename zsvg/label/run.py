@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zsvg.backbones.captioner import Captioner, CaptionOptions
-from zsvg.backbones.clip import ClipBackbone
+from zsvg.backbones.captioner import Captioner, CaptionOptions, load_captioner
+from zsvg.backbones.clip import ClipBackbone, as_backbone
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.events.proposals import ProposalOptions, propose
 from zsvg.features.extract import extract
@@ -30,6 +30,7 @@ from zsvg.label.sharding import Processes, ahead, gather
 from zsvg.label.tagging import Tagger
 from zsvg.label.views import caption_events, view_times
 from zsvg.records import FROM_FRAMES, Annotation
+from zsvg.video.finding import as_videos
 from zsvg.video.hashes import video_hash
 from zsvg.video.pictures import Framing
 from zsvg.video.sampling import load_frames_at
@@ -134,9 +135,9 @@ def label_settings(
 
 
 def pseudo_label(
-    videos: Mapping[str, Path],
-    backbone: ClipBackbone,
-    captioner: Captioner | None,
+    videos: Mapping[str, Path] | str | Path,
+    backbone: ClipBackbone | str,
+    captioner: Captioner | str | None,
     *,
     options: LabelOptions | None = None,
     tagger: Tagger | None = None,
@@ -153,9 +154,9 @@ def pseudo_label(
     """Write pseudo labels for videos that nobody annotated.
 
     Args:
-        videos: vid -> file, as `zsvg.video.finding.find_videos` gives it.
-        backbone: Frozen CLIP, for proposals and for the score of captions.
-        captioner: Frozen captioner. The form "features" does without, and calls none.
+        videos: vid -> file, as `zsvg.video.finding.find_videos` gives it, or a folder.
+        backbone: Frozen CLIP, for proposals and for the score of captions; or its name.
+        captioner: Frozen captioner, or its name. The form "features" does without, and calls none.
         options: What to propose and which sentences to keep.
         tagger: What tells nouns and verbs, for options that ask for them; see
             `zsvg.label.tagging`.
@@ -187,18 +188,22 @@ def pseudo_label(
     check_tagger(options.queries, tagger)
     if captioner is None and options.queries.speaks:
         raise ZsvgError(f"form {form!r} needs a captioner; only 'features' does without")
+    files, clip = as_videos(videos), as_backbone(backbone)
+    speaker = captioner
+    if isinstance(speaker, str):
+        speaker = load_captioner(speaker, str(clip.device))
     processes = processes or Processes()
     if processes.count > 1 and work_dir is None:
         raise ValueError("several processes need a work_dir, where they meet")
     settings = label_settings(
         options=options,
-        captions=captioner.options if captioner else CaptionOptions(),
+        captions=speaker.options if speaker else CaptionOptions(),
         seed=seed,
         framing=framing,
         fps=fps,
         allow_truncated=allow_truncated,
-        backbone=backbone.fingerprint,
-        captioner=captioner.fingerprint if captioner else None,
+        backbone=clip.fingerprint,
+        captioner=speaker.fingerprint if speaker else None,
         tagger=tagger.fingerprint if tagger else None,
     )
     if processes.main and work_dir is not None and (others := other_parts(work_dir, settings)):
@@ -208,20 +213,20 @@ def pseudo_label(
             others,
             work_dir,
         )
-    own = processes.share(videos)
-    contents = finished_contents(own, videos, work_dir, settings, cache)
+    own = processes.share(files)
+    contents = finished_contents(own, files, work_dir, settings, cache)
 
     def start(vid: str) -> tuple[Path | None, dict[str, Any] | _Halfway]:
         """Return a finished video's part, or one that only the captioner has not seen."""
-        path = Path(videos[vid])
+        path = Path(files[vid])
         content = contents.get(vid) or video_hash(path, cache)
         file = None if work_dir is None else part_file(work_dir, settings, content)
         if (part := read_part(file)) is not None:
             return file, part
         halfway = _label_video(
             path,
-            backbone,
-            captioner,
+            clip,
+            speaker,
             tagger,
             options=options,
             seed=int(sha256_json([seed, content])[:8], 16),
@@ -247,7 +252,7 @@ def pseudo_label(
                 if part is None:
                     part = _rest(found)
             except ITEM_ERRORS as error:
-                failures[vid] = failure(videos[vid], error)
+                failures[vid] = failure(files[vid], error)
             else:
                 # Outside the `try`: a full disk is no property of this video, and ends the run.
                 if fresh and file is not None:
@@ -268,9 +273,9 @@ def pseudo_label(
                 raise ZsvgError(f"{Path(work_dir) / finished[vid]}: is gone; run the command again")
             parts[vid] = part
         processes.wait()  # all have read: a caller may now remove the folder
-    source = {"proposals": options.proposals.kind, "backbone": backbone.name}
-    if captioner and options.queries.speaks:
-        source["captioner"] = captioner.name
+    source = {"proposals": options.proposals.kind, "backbone": clip.name}
+    if speaker and options.queries.speaks:
+        source["captioner"] = speaker.name
     if form in ("simplified", "features"):
         source["form"] = form
     return LabelReport(

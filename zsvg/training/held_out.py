@@ -17,7 +17,7 @@ from zsvg.files import write_json
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import detach_adapters
-from zsvg.grounding.prediction import predict_all
+from zsvg.grounding.prediction import predict
 from zsvg.grounding.presence_threshold import calibrate, elsewhere
 from zsvg.records import Annotation, Prediction
 from zsvg.training.options import TuneOptions
@@ -83,7 +83,7 @@ def held_out_scores(
     missing: dict[str, str] = {}
 
     def ask(grounder: Grounder, records: Sequence[Annotation]) -> list[Prediction]:
-        found, failures = predict_all(
+        found, failures = predict(
             grounder, records, videos, cache=cache, allow_truncated=options.allow_truncated
         )
         missing.update(failures)

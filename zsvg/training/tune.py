@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import zsvg
-from zsvg.backbones.clip import ClipBackbone
+from zsvg.backbones.clip import ClipBackbone, as_backbone
 from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ITEM_ERRORS, RecipeError, RecordError, ZsvgError, failure
 from zsvg.features.extract import FrameFeatures, extract
@@ -32,8 +32,9 @@ from zsvg.training.labels import is_pseudo
 from zsvg.training.loop import train
 from zsvg.training.options import History, TrainingOptions, TuneOptions
 from zsvg.training.output_folder import folder_of, only_run, replace_folder, staged
-from zsvg.training.recipes import Recipe
+from zsvg.training.recipes import Recipe, load_recipe
 from zsvg.training.supervision import hide, level_of, located
+from zsvg.video.finding import as_videos
 from zsvg.video.sampling import sample_frames
 
 
@@ -142,11 +143,11 @@ def plan(
 
 def tune(
     labels: Sequence[Annotation],
-    videos: Mapping[str, Path],
-    backbone: ClipBackbone,
+    videos: Mapping[str, Path] | str | Path,
+    backbone: ClipBackbone | str,
     output: str | Path,
     *,
-    recipe: Recipe,
+    recipe: Recipe | str = "coop",
     options: TuneOptions | None = None,
     validation: Sequence[Annotation] | None = None,
     cache: str | Path | None = None,
@@ -160,10 +161,10 @@ def tune(
 
     Args:
         labels: Pseudo labels or annotations, every one inside its video.
-        videos: vid -> file.
-        backbone: The frozen CLIP; it must not carry prompts, and is left without any.
+        videos: vid -> file, or a folder of them.
+        backbone: The frozen CLIP, or its name; it must not carry prompts, and is left without any.
         output: The model folder.
-        recipe: What to train and how.
+        recipe: What to train and how, or the name of a shipped recipe.
         options: Seed, sampling, precision.
         validation: Labels to select by; whole videos of `labels` are held out without it.
         cache: Folder of frame features.
@@ -176,6 +177,8 @@ def tune(
             run is writing it.
     """
     options = options or TuneOptions()
+    videos, backbone = as_videos(videos), as_backbone(backbone)
+    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
     processes = launched(backbone.device.type)
     if backbone.adapters is not None:
         raise ZsvgError(f"{backbone.name} already carries prompts; load it afresh to tune on it")

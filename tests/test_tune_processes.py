@@ -37,9 +37,7 @@ head: {hidden: 16, layers: 1, attention_heads: 2, dropout: 0.0, content_dropout:
 training: {steps: 30, batch_size: 4, warmup: 2, validate_every: 10}
 held_out: 0.3
 """
-OPTIONS = TrainingOptions(
-    steps=50, batch_size=8, warmup=5, validate_every=10, crop_rate=0.3, concatenate_rate=0.3
-)
+OPTIONS = TrainingOptions(steps=50, batch_size=8, warmup=5, validate_every=10, denoise="no")
 # name -> prompts, options
 CASES = {
     "coop": ("coop", OPTIONS),
@@ -90,13 +88,13 @@ import time
 from zsvg.cli import app as cli
 from zsvg.training import loop as training
 
-def draw(*args, share=training._share, **options):
+def draw(*args, share=training.share_of_batch, **options):
     if args[2] == 22:
         print("stuck", flush=True)
         time.sleep(3600)
     return share(*args, **options)
 
-training._share = draw
+training.share_of_batch = draw
 cli.main()
 """
 

@@ -32,7 +32,7 @@ def _answers(
     """
     network.eval()
     device = network.backbone.device
-    mine = [i for places in places(len(examples), options, accelerator) for i in places]
+    mine = range(accelerator.process_index, len(examples), accelerator.num_processes)
     shown = [examples[i] for i in mine]
     if visual:
         shown = encoded(network, shown)
@@ -53,13 +53,6 @@ def encoded(network: GroundingNetwork, examples: Sequence[Example]) -> list[Exam
                 features = network.encode_frames(example.load_frames().to(device))
             made[id(example.features)] = features.cpu().numpy()
     return [replace(example, features=made[id(example.features)]) for example in examples]
-
-
-def places(count: int, options: TrainingOptions, accelerator: Accelerator) -> Iterator[range]:
-    """Yield, batch by batch, which of `count` examples this process answers."""
-    mine = range(accelerator.process_index, count, accelerator.num_processes)
-    for start in range(0, len(mine), options.batch_size):
-        yield mine[start : start + options.batch_size]
 
 
 def validate(

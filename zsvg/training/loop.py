@@ -25,7 +25,7 @@ from torch import Tensor
 
 from zsvg.errors import ZsvgError
 from zsvg.heads.encoder import Truth
-from zsvg.training.answers import all_answers, encoded, places, validate
+from zsvg.training.answers import all_answers, encoded, validate
 from zsvg.training.averaging import RunningMean
 from zsvg.training.batches import drawn_at, share_of_batch
 from zsvg.training.checkpoint import identity_of, read_checkpoint, write_checkpoint
@@ -36,6 +36,8 @@ from zsvg.training.network import GroundingNetwork
 from zsvg.training.options import History, TrainingOptions
 
 _log = logging.getLogger(__name__)
+
+_TEXTS_PER_PASS = 64  # of those that stay as they are, encoded before the first step
 
 
 class TrainingError(ZsvgError):
@@ -127,9 +129,10 @@ def _train(
             "initial weights, and one folder of frame features"
         )
     texts = _token_ids(network, [*samples, *validation_examples])
-    if history.resumed_at:
-        _remember_texts(network, samples, validation_examples, texts, options, accelerator,
-                        history.resumed_at)  # fmt: skip
+    # All of them now, in one order: the last bit of a text depends on what else is in its pass, and
+    # a resumed run must not meet them in others.
+    for some in torch.stack([*texts.values()]).split(_TEXTS_PER_PASS):
+        network.remember_texts(some.to(device))
     # The network stays as it is: what is trained is small, and averaged by `average_gradients`.
     # torch's DDP would take along the frozen backbone, and stop at weights that a process does not
     # use in a step (`FrameQuery`) or uses only in the loss (`RunFit.scale`).
@@ -272,42 +275,6 @@ def _with_mean_weight_one(examples: Sequence[Example]) -> list[Example]:
     if mean <= 0:
         raise TrainingError("all training examples have weight 0")
     return [replace(example, weight=example.weight / mean) for example in examples]
-
-
-def _remember_texts(
-    network: GroundingNetwork,
-    samples: Sequence[Example],
-    validation: Sequence[Example],
-    texts: Mapping[str, Tensor],
-    options: TrainingOptions,
-    accelerator: Accelerator,
-    steps: int,
-) -> None:
-    """Encode frozen texts in the very batches in which the steps so far met them first.
-
-    The last bit of an embedding can depend on what else is in its batch, and it is kept for the
-    whole run; a resumed run that met them in other batches would end with other bytes.
-    """
-    missing = set(texts)
-
-    def meet(examples: Sequence[Example]) -> None:
-        ids = torch.stack([texts[example.query] for example in examples])
-        network.remember_texts(ids.to(network.backbone.device))
-        missing.difference_update(example.query for example in examples)
-
-    for index in range(steps * options.accumulation):
-        if not missing:
-            return
-        meet([example for example, _ in share_of_batch(samples, options, index, accelerator)])
-        done, part = divmod(index + 1, options.accumulation)
-        if part:
-            continue
-        visual = network.trains_vision
-        answered = [validation] if options.validates_after(done) else []
-        answered += [samples] if options.round_after(done, visual=visual) else []
-        for examples in answered:
-            for batch in places(len(examples), options, accelerator):
-                meet([examples[i] for i in batch])
 
 
 def _labels(samples: Sequence[Example], history: History) -> dict[str, list[list[float]]]:

@@ -74,7 +74,6 @@ def ground(
     left out of all but JSON and CSV.
     """
     from zsvg.backbones.names import PREFIX, check_model
-    from zsvg.grounding.ranking import best_moments, by_fit, distinct
     from zsvg.grounding.writers import check_fits, hms
     from zsvg.records import Prediction, to_jsonl
     from zsvg.report.links import file_url, near
@@ -93,6 +92,7 @@ def ground(
     check_fits(to.form, len(found))
     with loading(model):
         from zsvg.grounding.load import load
+        from zsvg.grounding.ranking import best_moments, by_fit, distinct
         from zsvg.report.results_page import Curve, write_results
         from zsvg.training.recipes import load_templates
 

@@ -151,7 +151,9 @@ def run(
     look(domain)  # an unknown domain should not cost a minute first
     out = Path(out)
     clip = load_backbone("micro")
-    recipe = load_recipe(recipe_name).with_training(steps=steps)
+    recipe = load_recipe(recipe_name)
+    if steps is not None:
+        recipe = recipe.with_training(steps=steps)
     _claim(
         out,
         {

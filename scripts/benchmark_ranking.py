@@ -1,8 +1,7 @@
 """Which video comes first when a folder is asked: the old order beside the new one.
 
-    OMP_NUM_THREADS=1 python scripts/benchmark_ranking.py --out runs/ranking --seeds 0 1 2
-    OMP_NUM_THREADS=1 python scripts/benchmark_ranking.py --out runs/ranking --domains paper \\
-        --seeds 0 1 2
+    OMP_NUM_THREADS=1 python scripts/benchmark_ranking.py --out runs --seeds 0 1 2
+    OMP_NUM_THREADS=1 python scripts/benchmark_ranking.py --out runs --domains paper --seeds 0 1 2
 
 Every domain and seed has 100 test videos. They are one folder of 100, three of 30 (ten are left
 over) and sixteen of 6 (four are), and the sentences of a folder's own videos are asked of it: six

@@ -24,7 +24,7 @@ from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.prediction import predict
 from zsvg.grounding.presence_threshold import calibrate, elsewhere
-from zsvg.grounding.ranking import EVERYDAY, fit
+from zsvg.grounding.ranking import USUAL, fit
 from zsvg.microworld.world import truth, write_world
 from zsvg.training.from_recipe import build_network
 from zsvg.training.held_out import split_by_video
@@ -328,8 +328,7 @@ def test_what_sorts_videos_is_half_presence_and_half_the_best_clip(
     queries = [a.query for a in labels[:3]]
     texts = bench.together([grounder.encode_query(query, video) for query in queries])
     # What all sentences share is asked of the frozen backbone, whatever the prompts are.
-    everyday = [Grounder(backbone).encode_query(text).pooled[0].numpy() for text in EVERYDAY]
-    usual = np.mean(everyday, axis=0)
+    usual = Grounder(backbone, template="").encode_query(USUAL).pooled[0].numpy()
     said = bench.ask(grounder, video, texts)  # many at once, as the benchmark does
     for number, query in enumerate(queries):
         found = grounder.ground(video, query)
@@ -437,7 +436,7 @@ def test_a_sentence_is_encoded_once_unless_its_prompts_depend_on_the_video(
         backbone, "encode_tokens", lambda *a, **k: [calls.append(1), encode(*a, **k)][1]
     )
     found = [grounder.ground(video, "a red circle") for video in encoded]
-    passes += 1  # everyday sentences, all at once
+    passes += 1  # the usual sentence
     assert len(calls) == passes
     for one, other in zip(found, expected, strict=True):
         assert one.moments == other.moments

@@ -24,7 +24,7 @@ from zsvg.backbones.clip import ClipBackbone
 from zsvg.errors import ZsvgError
 from zsvg.features.extract import FrameFeatures, extract
 from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
-from zsvg.grounding.ranking import EVERYDAY, fit
+from zsvg.grounding.ranking import USUAL, fit
 from zsvg.heads.long_videos import look
 from zsvg.moments import Spans
 from zsvg.scorers.find import find_moments
@@ -307,13 +307,9 @@ class Grounder:
 
     @cached_property
     def usual(self) -> NDArray[np.float32]:
-        """(D,) mean of everyday sentences, as the frozen backbone encodes them."""
-        texts = [f"{TEMPLATE} {sentence}" for sentence in EVERYDAY]
-        with torch.no_grad():
-            mean: NDArray[np.float32] = (
-                self.backbone.encode_text(texts).pooled.mean(0).cpu().numpy()
-            )
-        return mean
+        """(D,) the sentence that `fit` compares others with, as the frozen backbone encodes it."""
+        vector: NDArray[np.float32] = self.backbone.encode_text([USUAL]).pooled[0].cpu().numpy()
+        return vector
 
 
 def _moments(spans: Spans, scores: NDArray[np.float64], top_k: int) -> tuple[Moment, ...]:

@@ -15,7 +15,7 @@ from zsvg.heads.span_arithmetic import generalised_iou
 
 
 def span_loss(moments: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-    """SmoothL1 on start plus SmoothL1 on end (PSVL, LGI; METHODS: "regression loss").
+    """SmoothL1 on start plus SmoothL1 on end (PSVL, LGI).
 
     The published form has its knee at 1, where it is quadratic for every possible error of a time
     in [0, 1] and nearly blind to errors of a few per cent. The knee here is at 0.1.
@@ -107,7 +107,7 @@ def distribution_loss(
 
 
 def alignment_loss(fit: Tensor, same: Tensor, *, weight: Tensor | None = None) -> Tensor:
-    """A sentence belongs to its own clip and to no other (CTRL; METHODS: "CTRL").
+    """A sentence belongs to its own clip and to no other (CTRL: Gao et al., TALL, ICCV 2017).
 
     Args:
         fit: (B, M) logits of sentence i and clip j; clip i is that of sentence i, M >= B.

@@ -1,7 +1,7 @@
 """Two-dimensional map: every start and end of a video at once, each moment judged beside others.
 
 2D-TAN (Zhang et al., "Learning 2D Temporal Adjacent Networks for Moment Localization with Natural
-Language", AAAI 2020; METHODS 4.8), with several resolutions as in its multi-scale form (TPAMI 2021)
+Language", AAAI 2020), with several resolutions as in its multi-scale form (TPAMI 2021)
 where `scales` has more than one.
 """
 

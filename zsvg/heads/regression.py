@@ -68,7 +68,7 @@ class RegressionOutput(HeadOutput):
 
 
 class AttentionRegressionHead(Encoder):
-    """Predicts moments from frozen or prompted CLIP features (METHODS 4.3).
+    """Predicts moments from frozen or prompted CLIP features.
 
     Before training the moment is the uniform density with the mean and deviation of the best run,
     uncorrected.

@@ -1,7 +1,7 @@
 """Training on labels that may be wrong: doubtful ones count less, nearly right ones move.
 
 The network that is being trained judges its own labels (SPL: Zheng et al., "Generating Structured
-Pseudo Labels for Noise-resistant Zero-shot Video Sentence Localization", ACL 2023; METHODS 4.5).
+Pseudo Labels for Noise-resistant Zero-shot Video Sentence Localization", ACL 2023).
 SPL does so in every batch of the second half of the training; here it happens in rounds over all
 labels, between which nothing changes, so that a run can be continued from any step.
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-import re
 import shutil
 import sys
 import tempfile
@@ -15,6 +14,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 import zsvg
 
 REINSTALL = "reinstall with `python -m pip install --force-reinstall zsvg`"
@@ -23,7 +25,6 @@ _MODULES = {
     **{"open-clip-torch": "open_clip", "scikit-learn": "sklearn", "pillow": "PIL"},
     "pyyaml": "yaml",
 }
-_BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,38 +84,22 @@ def _packages() -> Iterator[Check]:
     except metadata.PackageNotFoundError:
         wanted = []  # run from a checkout that is not installed: imports will tell
     for line in wanted:
-        requirement, _, condition = line.partition(";")
-        name = re.split(r"[<>=!~ \[]", requirement, maxsplit=1)[0]
-        key = name.lower().replace("_", "-")
-        if "extra ==" in condition:
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate():
             continue
+        name = canonicalize_name(requirement.name)
         try:
             found = metadata.version(name)
-            if misfit := unmet(requirement, found):
-                found, remedy = f"{found}, but zsvg needs {misfit}", REINSTALL
-            else:
-                importlib.import_module(_MODULES.get(key, key))
+            if requirement.specifier.contains(found, prereleases=True):
+                importlib.import_module(_MODULES.get(name, name.replace("-", "_")))
                 remedy = ""
+            else:
+                found, remedy = f"{found}, but zsvg needs {requirement.specifier}", REINSTALL
         except metadata.PackageNotFoundError:
-            found, remedy = "missing", f'`python -m pip install "{requirement.strip()}"`'
+            found, remedy = "missing", f'`python -m pip install "{requirement}"`'
         except Exception as error:  # whatever an import of a broken package raises
             found, remedy = f"{found}, but: {_line(error)}", f"{REINSTALL}, or its package alone"
-        yield Check(group="packages", name=name, found=found, remedy=remedy)
-
-
-def unmet(requirement: str, version: str) -> str:
-    """Return the bounds of a requirement that a version does not keep, such as "<4"."""
-    # Our own bounds are all of the forms >= and <, so that this needs no package of its own.
-    return ", ".join(
-        sign + bound
-        for sign, bound in _BOUND.findall(requirement)
-        if (_numbers(version) >= _numbers(bound)) != (sign == ">=")
-    )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    numbers = re.match(r"[\d.]*", version)
-    return tuple(int(part) for part in (numbers[0] if numbers else "").split(".") if part)
+        yield Check(group="packages", name=requirement.name, found=found, remedy=remedy)
 
 
 def _devices() -> Iterator[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -188,57 +189,28 @@ def locked(path: str | Path) -> Iterator[bool]:
     The system frees the lock when its process ends, however it ends. The file is removed at the
     end unless somebody keeps something in it; one that a killed process left locks nobody out.
     """
+    from filelock import FileLock, Timeout
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = _open_locked(path)
+    lock = FileLock(path)
     try:
-        yield handle is not None
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        # A file system without locks: better unprotected than unusable.
+    try:
+        yield True
     finally:
-        if handle is not None:
-            _remove_locked(path, handle)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _open_locked(path: Path) -> int | None:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT)
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            os.close(handle)
-            return None
-        return handle
-
-    def _remove_locked(path: Path, handle: int) -> None:
-        empty = not os.fstat(handle).st_size
-        os.close(handle)
-        with suppress(OSError):  # somebody has it open by now, and keeps it
-            if empty:
+        # While it is held, so that it is not another holder's; Windows removes it by itself.
+        with suppress(OSError):
+            if not path.stat().st_size:
                 path.unlink()
-
-else:
-    import fcntl
-
-    def _open_locked(path: Path) -> int | None:
-        while True:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-                return None
-            except OSError:
-                pass  # a file system without locks: better unprotected than unusable
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), path.stat()):
-                    return handle
-            os.close(handle)  # its holder removed it after we had opened it: it locks nothing
-
-    def _remove_locked(path: Path, handle: int) -> None:
-        if not os.fstat(handle).st_size and not path.is_symlink():
-            path.unlink(missing_ok=True)
-        os.close(handle)
+        lock.release()
 
 
 def file_stem(name: str, most: int = 100) -> str:

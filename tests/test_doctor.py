@@ -40,6 +40,7 @@ def hub(tmp_path: Path) -> Path:
     repository(folder, "some/bert", {**blip, "config.json": '{"model_type": "bert"}'})
     repository(folder, "sentence-transformers/all-MiniLM-L6-v2", {**blip, "modules.json": "[]"})
     (folder / "models--broken--one").mkdir()
+    repository(folder, "no/such/name", blip)
     return folder
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,19 +46,16 @@ def offline_models(hub: Path | None = None) -> OfflineModels:
     Args:
         hub: Folder of downloads; by default that of Hugging Face's libraries.
     """
-    hub = hub or hub_folder()
-    repositories = {
-        folder.name.removeprefix("models--").replace("--", "/"): _newest(folder)
-        for folder in sorted(hub.glob("models--*--*"))
-    }
-    present = {name: files for name, files in repositories.items() if _has(files, WEIGHTS)}
-    backbones, captioners, encoders = ["micro", *_tags(repositories)], ["micro"], ["tfidf"]
-    for name, files in present.items():
-        if _is_backbone(files):
+    backbones, captioners, encoders = ["micro", *_tags(hub)], ["micro"], ["tfidf"]
+    for folder in sorted((hub or hub_folder()).glob("models--*--*")):
+        name = folder.name.removeprefix("models--").replace("--", "/")
+        if not _stored(name, WEIGHTS, hub):
+            continue
+        if _is_backbone(name, hub):
             backbones.append(f"{_HUB}{name}")
-        if "modules.json" in files:
+        if _stored(name, ("modules.json",), hub):
             encoders.append(name)
-        elif _is_captioner(files.get("config.json")):
+        elif _is_captioner(_stored(name, ("config.json",), hub)):
             captioners.append(name)
     return OfflineModels(
         backbones=tuple(backbones), captioners=tuple(captioners), encoders=tuple(encoders)
@@ -92,27 +89,17 @@ class Missing:
         return None if size is None else round(size / 1e6)
 
 
-def missing(name: str, hub: Path | None = None) -> Missing | None:
+def missing(name: str) -> Missing | None:
     """Return what a backbone's name would download; None: nothing, or it is no such name.
 
     Args:
         name: As of `load_backbone`.
-        hub: As of `offline_models`.
     """
-    hub = hub or hub_folder()
-
-    def stored(repository: str) -> dict[str, Path]:
-        return _newest(hub / f"models--{repository.replace('/', '--')}")
-
     if name.startswith(_HUB):
         repository = name.removeprefix(_HUB)
-        return (
-            None
-            if _is_backbone(stored(repository))
-            else Missing(repository=repository, listed=False)
-        )
+        return None if _is_backbone(repository) else Missing(repository=repository, listed=False)
     repository, files = _place(*name.partition("/")[::2])
-    if not repository or _has(stored(repository), files):
+    if not repository or _stored(repository, files):
         return None
     return Missing(repository=repository, listed=True, files=files)
 
@@ -130,33 +117,29 @@ def nothing_fetched() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _newest(repository: Path) -> dict[str, Path]:
-    """Return name -> file of the snapshot that the main branch pointed to at the last download."""
+def _stored(repository: str, files: Iterable[str], hub: Path | None = None) -> str | None:
+    """Return the first of the files that the last download of the main branch has left here."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
     try:
-        snapshot = repository / "snapshots" / (repository / "refs" / "main").read_text().strip()
-        return {file.name: file for file in snapshot.iterdir() if file.exists()}
-    except OSError:
-        return {}
+        paths = [try_to_load_from_cache(repository, file, cache_dir=hub) for file in files]
+    except (HFValidationError, OSError):  # no repository can have such a name, or be read here
+        return None
+    return next((path for path in paths if isinstance(path, str)), None)
 
 
-def _has(files: dict[str, Path], wanted: tuple[str, ...]) -> bool:
-    return any(name in files for name in wanted)
+def _is_backbone(repository: str, hub: Path | None = None) -> bool:
+    config = _stored(repository, ("open_clip_config.json",), hub)
+    return bool(config and _stored(repository, _OPEN_CLIP, hub))
 
 
-def _is_backbone(files: dict[str, Path]) -> bool:
-    return _has(files, _OPEN_CLIP) and "open_clip_config.json" in files
-
-
-def _tags(repositories: dict[str, dict[str, Path]]) -> list[str]:
+def _tags(hub: Path | None) -> list[str]:
     """Return the ARCH/TAG names of open_clip whose weights are there."""
     import open_clip
 
-    found = []
-    for architecture, tag in open_clip.list_pretrained():
-        repository, files = _place(architecture, tag)
-        if _has(repositories.get(repository, {}), files):
-            found.append(f"{architecture}/{tag}")
-    return found
+    tags = open_clip.list_pretrained()
+    return ["/".join(names) for names in tags if _stored(*_place(*names), hub)]
 
 
 def _place(architecture: str, tag: str) -> tuple[str, tuple[str, ...]]:
@@ -169,13 +152,13 @@ def _place(architecture: str, tag: str) -> tuple[str, tuple[str, ...]]:
     return repository, (*own, *_OPEN_CLIP)
 
 
-def _is_captioner(config: Path | None) -> bool:
+def _is_captioner(config: str | None) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
     if config is None:
         return False
     try:
-        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+        kind = json.loads(Path(config).read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError):
         return False
     return kind == "blip" or kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import sys
 import zipfile
+from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 import typer
 from conftest import CHECKOUT, environment, run_python
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from typer.testing import CliRunner
 
 import zsvg
@@ -39,6 +45,31 @@ def test_import_is_lazy(statement: str, tmp_path: Path):
     code = f"import sys, json; {statement}; print(json.dumps(sorted(sys.modules)))"
     loaded = set(json.loads(elsewhere("-c", code, path=CHECKOUT, cwd=tmp_path).stdout))
     assert not loaded & set(HEAVY)
+
+
+def test_what_is_imported_is_declared():
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11 and newer
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    asked = project["dependencies"] + project["optional-dependencies"]["captions"]
+    declared = {canonicalize_name(Requirement(line).name) for line in asked}
+    distributions, undeclared = metadata.packages_distributions(), {}
+    for path in chain.from_iterable((CHECKOUT / room).rglob("*.py") for room in ("zsvg", "demo")):
+        for package in imported(path) - {"zsvg", *sys.stdlib_module_names}:
+            owners = {canonicalize_name(name) for name in distributions.get(package, [package])}
+            if not owners & declared:
+                undeclared[path.relative_to(CHECKOUT).as_posix()] = package
+    assert undeclared == {}
+
+
+def imported(path: Path) -> set[str]:
+    """Return the packages that a module imports anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names}
 
 
 def test_public_names_resolve():

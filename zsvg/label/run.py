@@ -2,7 +2,7 @@
 
 No annotation is read. Nothing that is computed for one video depends on another one, so neither
 the order of the videos nor the number of processes that share the work changes a label. While one
-video is captioned, a second thread already looks at the next one (`zsvg.label.sharding`).
+video is captioned, a second thread already looks at the next one (`zsvg.features.ahead`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from zsvg.backbones.captioner import Captioner, CaptionOptions, load_captioner
 from zsvg.backbones.clip import ClipBackbone, as_backbone
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.events.proposals import ProposalOptions, propose
+from zsvg.features.ahead import ahead
 from zsvg.features.extract import extract
 from zsvg.files import sha256_json, write_json
 from zsvg.label.forms import check_tagger, phrase, well_said
 from zsvg.label.parts import finished_contents, other_parts, part_file, read_part
 from zsvg.label.queries import PseudoQuery, QueryOptions, choose_events
-from zsvg.label.sharding import Processes, ahead, gather
+from zsvg.label.sharding import Processes, gather
 from zsvg.label.tagging import Tagger
 from zsvg.label.views import caption_events, view_times
 from zsvg.records import FROM_FRAMES, Annotation

@@ -70,9 +70,6 @@ def quickstart(
     """
     from zsvg.experiments.quickstart import run
 
-    def stage(name: str, total: int) -> Any:
-        return progress(name, total)
-
     result = run(
         output,
         domain=domain,
@@ -80,7 +77,7 @@ def quickstart(
         videos=videos,
         test_videos=test_videos,
         steps=steps,
-        stage=stage,
+        stage=progress,
     )
     table(*result.table(), title=f"{domain}, seed {seed}: {result.queries} test queries")
     table(*result.kinds(), title="mIoU by kind of query")

@@ -499,7 +499,7 @@ def test_a_held_out_video_that_is_not_read_again_shifts_no_answer(
             raise OSError(5, "Input/output error", str(video))
         return encode(self, video, **options)
 
-    monkeypatch.setattr("zsvg.training.tune.calibrate", recorded)
+    monkeypatch.setattr("zsvg.training.held_out.calibrate", recorded)
     monkeypatch.setattr(Grounder, "encode", failing)
     outcome = make(world, backbone, tmp_path / "model", validation=held)
     grounder = zsvg.load(tmp_path / "model", backbone=backbone)

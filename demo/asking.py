@@ -9,7 +9,6 @@ from typing import Any
 from zsvg import EncodedVideo, Grounder, ZsvgError
 from zsvg.files import file_stem, write_json
 from zsvg.grounding.writers import write_moments
-from zsvg.records import Prediction
 from zsvg.video.writing import cut
 
 from .previews import Clip, open_clip
@@ -109,14 +108,7 @@ def write_files(site: Site, visit: Visit) -> list[Path]:
     folder, last = site.home(visit) / "answers", visit.answers[-1].model
     vid = visit.answers[-1].grounding.vid
     predictions = [
-        Prediction(
-            qid=f"{vid}-{number}",
-            query=answer.grounding.query,
-            vid=vid,
-            pred_relevant_windows=tuple(
-                (m.start, m.end, m.score) for m in answer.grounding.moments
-            ),
-        )
+        answer.grounding.prediction(f"{vid}-{number}", vid)
         for number, answer in enumerate(visit.answers)
         if answer.model == last
     ]

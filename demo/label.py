@@ -9,7 +9,7 @@ import gradio as gr
 from .label_view import choices, label_lanes, names, similarity, tally
 from .labelling import FOLDER, SAMPLES, UPLOADS, begin, bench_of, export, finish, sources
 from .previews import Clip, open_clip
-from .runs import bar
+from .runs import bar, buttons
 from .timeline import component, timeline
 from .visit import Site, Visit, short
 
@@ -43,17 +43,7 @@ def label_tab(site: Site, visit: gr.State) -> None:
                 elem_id="label-uploads",
             )
         with gr.Column(scale=5, min_width=320):
-            with gr.Row(elem_classes="ask"):
-                start = gr.Button(
-                    "Write labels",
-                    variant="primary",
-                    size="md",
-                    min_width=90,
-                    elem_id="label-start",
-                )
-                stop = gr.Button(
-                    "Stop", size="md", min_width=90, interactive=False, elem_id="label-stop"
-                )
+            start, stop = buttons("label", "Write labels")
             said = gr.HTML("", elem_id="label-said", apply_default_css=False)
     clock = gr.Timer(1, active=False)
     with gr.Row(elem_classes="stage", visible=False) as work:

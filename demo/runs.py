@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+import gradio as gr
+
 from .jobs import Job
 from .visit import Site
 
@@ -53,3 +55,12 @@ def facts(job: Job | None) -> Mapping[str, Any]:
     if progress.losses:
         found["loss"] = progress.losses[max(progress.losses)]
     return found
+
+
+def buttons(tab: str, words: str) -> tuple[gr.Button, gr.Button]:
+    """Lay out the buttons that start and stop a run of a tab."""
+    common: dict[str, Any] = {"size": "md", "min_width": 90}
+    with gr.Row(elem_classes="ask"):
+        start = gr.Button(words, variant="primary", elem_id=f"{tab}-start", **common)
+        stop = gr.Button("Stop", interactive=False, elem_id=f"{tab}-stop", **common)
+    return start, stop

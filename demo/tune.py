@@ -13,7 +13,7 @@ from zsvg.training.labels import is_pseudo
 from zsvg.training.recipes import load_recipe
 
 from .jobs import Job
-from .runs import bar
+from .runs import bar, buttons
 from .tuning import ALL, TRUE, begin, heads, history, packed, recipes, take
 from .visit import Site, Visit
 
@@ -63,13 +63,7 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
             weight = gr.Slider(
                 1, 20, value=5, step=1, label="One of your labels counts as this many pseudo labels"
             )
-            with gr.Row(elem_classes="ask"):
-                start = gr.Button(
-                    "Tune", variant="primary", size="md", min_width=90, elem_id="tune-start"
-                )
-                stop = gr.Button(
-                    "Stop", size="md", min_width=90, interactive=False, elem_id="tune-stop"
-                )
+            start, stop = buttons("tune", "Tune")
         with gr.Column(scale=7, min_width=320):
             said = gr.HTML(BEFORE, elem_id="tune-said", apply_default_css=False)
             curves = gr.HTML("", elem_id="tune-curves", apply_default_css=False)

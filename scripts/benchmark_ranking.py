@@ -7,7 +7,7 @@ Every domain and seed has 100 test videos. They are one folder of 100, three of 
 over) and sixteen of 6 (four are), and the sentences of a folder's own videos are asked of it: six
 of each video. In the second kind of folder half of the videos are of other domains, in turn of all
 others but `studio`; their own sentences are not asked. Right is every video in whose script the
-sentence is true (`zsvg.microworld.meaning`), whatever domain it is of.
+sentence is true (`microworld_meaning`), whatever domain it is of.
 
 Models are the bare `micro` (training-free), and the same tuned as `zsvg quickstart` tunes
 `zero-labels`, on 90 unlabelled videos of the domain. Orders are by the score of the best moment,
@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from microworld_meaning import holds, read
 from numpy.typing import NDArray
 
 from zsvg.backbones.base import TextStates
@@ -47,7 +48,6 @@ from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.ranking import fit
 from zsvg.label.run import pseudo_label
 from zsvg.microworld.domains import DEVELOPMENT, LOOKS
-from zsvg.microworld.meaning import holds, read
 from zsvg.microworld.script import Scene
 from zsvg.microworld.world import plan_video, write_world
 from zsvg.records import Annotation

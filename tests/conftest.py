@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 CHECKOUT = Path(__file__).parent.parent
+sys.path.append(str(CHECKOUT / "scripts"))  # parts of them have tests of their own
 HANG = 540.0
 """Seconds after which a process has hung, below the limit of a whole test. No test measures time:
 beside other programs an import of torch alone may take a minute."""

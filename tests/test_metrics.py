@@ -146,7 +146,7 @@ true_windows = st.lists(
 
 @given(st.lists(st.tuples(windows, true_windows), min_size=1, max_size=5), st.integers(1, 5))
 def test_vectorised_overlaps_equal_those_of_single_spans(cases: list, depth: int) -> None:
-    overlaps, invalid = best_overlaps([c[0] for c in cases], [c[1] for c in cases], depth)
+    overlaps, invalid, _ = best_overlaps([c[0] for c in cases], [c[1] for c in cases], depth)
     assert overlaps.shape == (len(cases), depth)
     for (answers, true), row, bad in zip(cases, overlaps, invalid, strict=True):
         valid = [np.isfinite(w).all() and 0 <= w[0] < w[1] for w in answers]

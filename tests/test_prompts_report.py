@@ -176,13 +176,14 @@ def test_the_command_prints_a_table_or_json_of_a_folder(tiny_clip_folder, tmp_pa
         "head": describe_head(head),
     }
     (tmp_path / "model" / "zsvg.json").write_text(json.dumps(manifest))
-    shown = CliRunner().invoke(app, ["prompts", "show", str(tmp_path / "model"), "--json"])
+    line = ["prompts", "show", str(tmp_path / "model")]
+    shown = CliRunner().invoke(app, [*line, "--format", "json"])
     assert shown.exit_code == 0, shown.output
     report = prompts_report(load(tmp_path / "model", backbone=backbone))
     printed = json.loads(shown.stdout)
     assert printed["vocabulary_norm"] == report.vocabulary_norm
     assert [t["start"] for t in printed["tokens"]] == ["a", "video", "of"]
-    shown = CliRunner().invoke(app, ["prompts", "show", str(tmp_path / "model")])
+    shown = CliRunner().invoke(app, line)
     assert "video 1.00" in shown.stdout
     assert "vision 1" in shown.stdout
     (tmp_path / "model" / "adapter_model.safetensors").unlink()

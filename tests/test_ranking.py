@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from microworld_meaning import Meaning, Noun, holds, read
 from PIL import Image
 
 import zsvg
 from zsvg.grounding.ranking import best_moments, by_fit, distinct, fit
 from zsvg.grounding.writers import hms
 from zsvg.microworld.domains import LOOKS
-from zsvg.microworld.meaning import Meaning, Noun, holds, read
 from zsvg.microworld.script import Distractor, Event, Scene, Thing
 from zsvg.microworld.world import plan_video, truth, write_world
 from zsvg.records import Prediction

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pretraining.captions import event_caption
 from pretraining.data import (
     BLIP_IMAGE,
     MILD,
@@ -34,7 +35,7 @@ from pretraining.data import (
 from pretraining.data import WIDTH as BLIP_WIDTH
 from pretraining.fit import fit
 from pretraining.trunk import GRID, trunk_weights
-from zsvg.microworld.language import event_caption, vocabulary
+from zsvg.microworld.language import vocabulary
 from zsvg.microworld.render import Renderer
 from zsvg.microworld.script import ACTIONS, COLOURS, SHAPES
 

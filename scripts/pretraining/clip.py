@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from pretraining.captions import event_caption, frame_caption
 from pretraining.data import (
     CLIP_IMAGE,
     MILD,
@@ -39,7 +40,7 @@ from pretraining.data import (
 from pretraining.fit import fit
 from pretraining.trunk import EMBED, GRID, look, trunk_weights
 from zsvg.files import atomic_path, write_json
-from zsvg.microworld.language import event_caption, frame_caption, vocabulary
+from zsvg.microworld.language import vocabulary
 from zsvg.microworld.render import Renderer
 from zsvg.microworld.script import ACTIONS, COLOURS, SHAPES, Event, Scene
 

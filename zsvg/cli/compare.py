@@ -10,21 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from zsvg.cli import completion
-from zsvg.cli.options import (
-    Backbone,
-    Cache,
-    Device,
-    Fps,
-    Framing,
-    Rehash,
-    Truncated,
-    VideoFolders,
-    cache_folder,
-    check_sampling,
-    finish,
-    name_unusable,
-    one_stdin,
-)
+from zsvg.cli import options as opts
+from zsvg.cli.options import cache_folder, check_sampling, finish, name_unusable, one_stdin
 from zsvg.cli.results import AsNumbers, Table, leave, show
 from zsvg.cli.terminal import progress, say
 from zsvg.errors import ZsvgError
@@ -35,11 +22,11 @@ def compare(
         Path, typer.Argument(help="Annotations or pseudo labels to train on; `-` is stdin.")
     ],
     annotations: Annotated[Path, typer.Argument(help="Annotations to test on; `-` is stdin.")],
-    videos: VideoFolders,
+    videos: opts.VideoFolders,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of results, table and plot.")
     ] = Path("comparison"),
-    backbone: Backbone = None,
+    backbone: opts.Backbone = None,
     test_videos: Annotated[
         list[str] | None,
         typer.Option(help="Folder of the tested videos (default: that of --videos)."),
@@ -79,14 +66,14 @@ def compare(
             "videos) (default: none)."
         ),
     ] = None,
-    fps: Fps = 2.0,
-    framing: Framing = "crop",
-    cache: Cache = None,
-    rehash: Rehash = False,
-    allow_truncated: Truncated = False,
+    fps: opts.Fps = 2.0,
+    framing: opts.Framing = "crop",
+    cache: opts.Cache = None,
+    rehash: opts.Rehash = False,
+    allow_truncated: opts.Truncated = False,
     dry_run: Annotated[bool, typer.Option(help="List the runs, and stop.")] = False,
     form: AsNumbers = "table",
-    device: Device = None,
+    device: opts.Device = None,
 ) -> None:
     """Train and test combinations of prompts, heads and supervision, beside trivial answers.
 

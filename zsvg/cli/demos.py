@@ -60,7 +60,6 @@ def quickstart(
     ] = "paper",
     seed: Seed = 0,
     output: Output = Path("quickstart"),
-    out: Annotated[Path | None, typer.Option(hidden=True)] = None,  # its name in version 0.1
     videos: Annotated[int, typer.Option(min=4, help="Unlabelled videos.")] = 180,
     test_videos: Annotated[int, typer.Option(min=4, help="Test videos.")] = 50,
     steps: Steps = None,
@@ -71,10 +70,6 @@ def quickstart(
     """
     from zsvg.experiments.quickstart import run
 
-    def stage(name: str, total: int) -> Any:
-        return progress(name, total)
-
-    output = out or output
     result = run(
         output,
         domain=domain,
@@ -82,7 +77,7 @@ def quickstart(
         videos=videos,
         test_videos=test_videos,
         steps=steps,
-        stage=stage,
+        stage=progress,
     )
     table(*result.table(), title=f"{domain}, seed {seed}: {result.queries} test queries")
     table(*result.kinds(), title="mIoU by kind of query")

@@ -10,22 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from zsvg.cli import completion
-from zsvg.cli.options import (
-    AllowDownload,
-    Cache,
-    Device,
-    Model,
-    Output,
-    Pseudo,
-    Rehash,
-    Seed,
-    Truth,
-    VideoFolders,
-    cache_folder,
-    finish,
-    name_unusable,
-    one_stdin,
-)
+from zsvg.cli import options as opts
+from zsvg.cli.options import cache_folder, finish, name_unusable, one_stdin
 from zsvg.cli.results import (
     AsFigures,
     AsMoments,
@@ -123,7 +109,7 @@ def convert(
 
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Predictions (JSONL); `-` is stdin.")],
-    annotations: Truth,
+    annotations: opts.Truth,
     protocol: Annotated[
         str,
         typer.Option(
@@ -182,7 +168,7 @@ def baseline(
             autocompletion=completion.offer("whole", "window", "uniform", "random"),
         ),
     ],
-    annotations: Truth,
+    annotations: opts.Truth,
     output: MomentsOutput = None,
     form: AsMoments = None,
     window: Annotated[
@@ -192,7 +178,7 @@ def baseline(
         Path | None, typer.Option(help="Labels to choose the best window on, instead.")
     ] = None,
     parts: Annotated[int, typer.Option(help="Equal parts of a uniform answer.")] = 3,
-    seed: Seed = 0,
+    seed: opts.Seed = 0,
 ) -> None:
     """Answer queries without looking at video or sentence: what every method must beat.
 
@@ -223,11 +209,11 @@ def baseline(
 
 
 def audit(
-    pseudo: Pseudo,
-    annotations: Truth,
+    pseudo: opts.Pseudo,
+    annotations: opts.Truth,
     output: NumbersOutput = None,
     form: AsFigures = "table",
-    seed: Seed = 0,
+    seed: opts.Seed = 0,
 ) -> None:
     """Measure pseudo labels against the truth, and against the labels of other videos.
 
@@ -254,16 +240,16 @@ def audit(
 
 
 def inspect(
-    pseudo: Pseudo,
+    pseudo: opts.Pseudo,
     videos: Annotated[
         list[str] | None, typer.Option(help="Folder of the videos, to show pictures of them.")
     ] = None,
     truth: Annotated[
         Path | None, typer.Option(help="Annotations (JSONL) to compare the labels with.")
     ] = None,
-    output: Output = Path("inspect.html"),
+    output: opts.Output = Path("inspect.html"),
     most: Annotated[int, typer.Option(min=0, help="Most videos to draw, chosen at random.")] = 30,
-    seed: Seed = 0,
+    seed: opts.Seed = 0,
 ) -> None:
     """Show what pseudo-labelling made as one HTML page: numbers, and timelines of some videos.
 
@@ -297,19 +283,19 @@ def inspect(
 
 
 def probe(
-    annotations: Truth,
-    videos: VideoFolders,
-    model: Model,
+    annotations: opts.Truth,
+    videos: opts.VideoFolders,
+    model: opts.Model,
     seconds: Annotated[
         list[float] | None, typer.Option(help="Noise in front (default: 10 and 15).")
     ] = None,
     output: NumbersOutput = None,
     form: AsNumbers = "table",
-    seed: Seed = 0,
-    cache: Cache = None,
-    rehash: Rehash = False,
-    allow_download: AllowDownload = False,
-    device: Device = None,
+    seed: opts.Seed = 0,
+    cache: opts.Cache = None,
+    rehash: opts.Rehash = False,
+    allow_download: opts.AllowDownload = False,
+    device: opts.Device = None,
 ) -> None:
     """Put noise in front of videos and see whether a model's answers follow their content.
 

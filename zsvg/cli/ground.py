@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zsvg.cli.options import (
-    AllowDownload,
-    Cache,
-    Device,
-    Domain,
-    Model,
-    Rehash,
-    Templates,
-    Truncated,
-    cache_folder,
-    finish,
-    split_sentences,
-)
+from zsvg.cli import options as opts
+from zsvg.cli.options import cache_folder, finish, load_grounder, split_sentences
 from zsvg.cli.results import AnswersOutput, AsMoments, Table, destination
 from zsvg.cli.terminal import loading, progress, say
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.files import file_stem
+
+if TYPE_CHECKING:
+    from zsvg.grounding.answers import EncodedVideo
+    from zsvg.grounding.grounder import Grounder
+    from zsvg.records import Prediction
+    from zsvg.report.results_page import Curve, Shown
 
 
 def ground(
@@ -37,7 +34,7 @@ def ground(
             metavar="[VIDEO]... SENTENCE...", help="More of them, then one or more sentences."
         ),
     ],
-    model: Model,
+    model: opts.Model,
     top_k: Annotated[
         int, typer.Option(min=1, help="Most answers per sentence: in the table, or of a video.")
     ] = 5,
@@ -52,13 +49,13 @@ def ground(
             "by half or more (IoU 0.5).",
         ),
     ] = False,
-    templates: Templates = None,
-    cache: Cache = None,
-    rehash: Rehash = False,
-    allow_truncated: Truncated = False,
-    domain: Domain = None,
-    allow_download: AllowDownload = False,
-    device: Device = None,
+    templates: opts.Templates = None,
+    cache: opts.Cache = None,
+    rehash: opts.Rehash = False,
+    allow_truncated: opts.Truncated = False,
+    domain: opts.Domain = None,
+    allow_download: opts.AllowDownload = False,
+    device: opts.Device = None,
 ) -> None:
     """Find the moments that sentences describe, in one video or across a folder.
 
@@ -74,15 +71,13 @@ def ground(
     left out of all but JSON and CSV.
     """
     from zsvg.backbones.names import PREFIX, check_model
-    from zsvg.grounding.writers import check_fits, hms
-    from zsvg.records import Prediction, to_jsonl
-    from zsvg.report.links import file_url, near
+    from zsvg.grounding.writers import check_fits
     from zsvg.video.finding import find_readable
 
     to = destination(output, form, page=True)
     more, queries = split_sentences(queries)
     wrong = {number: _wrong(query) for number, query in enumerate(queries, 1)}
-    asked = [(number, query) for number, query in enumerate(queries, 1) if not wrong[number]]
+    asked = [_Asked(n, query) for n, query in enumerate(queries, 1) if not wrong[n]]
     if not asked:
         raise ZsvgError(f"the sentence {wrong[1]}")
     if cut is not None and cut.exists() and not cut.is_dir():
@@ -91,69 +86,38 @@ def ground(
     found = find_readable(video, *more, captions=model.startswith(PREFIX))
     check_fits(to.form, len(found))
     with loading(model):
-        from zsvg.grounding.load import load
         from zsvg.grounding.ranking import best_moments, by_fit, distinct
-        from zsvg.report.results_page import Curve, write_results
-        from zsvg.training.recipes import load_templates
+        from zsvg.report.results_page import write_results
 
-        texts = load_templates(templates) if templates else ()
-        grounder = load(
-            model, device, domain=domain, templates=texts, allow_download=allow_download
-        )
-    folder = cache_folder(cache, rehash)
-    answers: dict[int, list[Prediction]] = {number: [] for number, _ in asked}
-    curves: dict[int, dict[str, Curve]] = {number: {} for number, _ in asked}
-    somewhere: set[str] = set()
+        grounder = load_grounder(model, device, domain, templates, allow_download)
     failures = [
         *getattr(found, "unusable", ()),
         *(f"sentence {number} {why}" for number, why in wrong.items() if why),
     ]
+    encode = partial(
+        grounder.encode, cache=cache_folder(cache, rehash), allow_truncated=allow_truncated
+    )
     with progress("grounding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
             try:
-                encoded = grounder.encode(path, cache=folder, allow_truncated=allow_truncated)
+                encoded = encode(path)
             except ITEM_ERRORS as error:
                 failures.append(failure(path, error))
-                advance(done)
-                continue
-            for number, query in asked:
-                try:
-                    answer = grounder.ground(encoded, query, top_k=top_k)
-                    windows = tuple((m.start, m.end, m.score) for m in answer.moments)
-                    prediction = Prediction(
-                        qid=f"{vid}-{number - 1}",
-                        query=query,
-                        vid=vid,
-                        pred_relevant_windows=windows,
-                        extra={**answer.extra, "fit": answer.fit, "path": str(path)},
-                    )
-                    to_jsonl((prediction,))  # what cannot be written should not take the others
-                except ITEM_ERRORS as error:
-                    failures.append(failure(f"{path}: {query!r}", error))
-                    continue
-                answers[number].append(prediction)
-                if to.page:
-                    curves[number][vid] = Curve.of(answer, encoded.duration)
-                somewhere |= set() if answer.absent else {query}
+            else:
+                failures += _ask(grounder, encoded, vid, path, asked, top_k, to.page)
             advance(done)
     predictions: list[Prediction] = []
     read: list[Prediction] = []  # what people read: without near duplicates
     tables, clips, seen = [], [], []
-    for number, query in asked:
-        predictions += (ranked := by_fit(answers[number]))
+    for one in asked:
+        predictions += (ranked := by_fit(one.answers))
         shown = ranked if everything else [distinct(answer) for answer in ranked]
         read += shown
         best = best_moments(shown, top_k)
-        seen.append((query, best, curves[number]))
-        files = [a.extra["path"] for a, _ in best]
-        rows = [
-            (near(file), f"{a.extra['fit']:.3f}", hms(start), hms(end), f"{score:.3f}")
-            for file, (a, (start, end, score)) in zip(files, best, strict=True)
-        ]
-        header, links = ("video", "fit", "start", "end", "score"), [*map(file_url, files)]
-        tables.append(Table(header=header, rows=rows, title=query, links=links))
+        seen.append((one.query, best, one.curves))
+        tables.append(_table(one.query, best))
         clips += [
-            (f"{number:02d}-{rank}-{file_stem(a.vid)}.mp4", found[a.vid], start, end)
+            (f"{one.number:02d}-{rank}-{file_stem(a.vid)}.mp4", found[a.vid], start, end)
             for rank, (a, (start, end, _)) in enumerate(best, 1)
         ]
 
@@ -169,7 +133,8 @@ def ground(
         failed=not predictions,
         failures=failures,
     )
-    for query in dict.fromkeys(query for _, query in asked):
+    somewhere = {one.query for one in asked if one.somewhere}
+    for query in dict.fromkeys(one.query for one in asked):
         if predictions and query not in somewhere:
             say(f"{query!r}: perhaps no such moment, every score is low for this model")
     if to.file is not None and places:
@@ -177,6 +142,62 @@ def ground(
     if cut is not None:  # last: answers do not wait for clips, nor fail with them
         failures += _cut(cut, clips)
     finish(failures)
+
+
+@dataclass
+class _Asked:
+    """A sentence, its number on the command line, and what videos answered to it."""
+
+    number: int
+    query: str
+    answers: list[Prediction] = field(default_factory=list)
+    curves: dict[str, Curve] = field(default_factory=dict)
+    somewhere: bool = False
+
+
+def _ask(
+    grounder: Grounder,
+    encoded: EncodedVideo,
+    vid: str,
+    path: Path,
+    asked: Sequence[_Asked],
+    top_k: int,
+    page: bool,
+) -> list[str]:
+    """Ask one video all sentences; return why some of them have no answer."""
+    from zsvg.records import to_jsonl
+    from zsvg.report.results_page import Curve
+
+    failures = []
+    for one in asked:
+        try:
+            answer = grounder.ground(encoded, one.query, top_k=top_k)
+            found = answer.prediction(
+                f"{vid}-{one.number - 1}", vid, fit=answer.fit, path=str(path)
+            )
+            to_jsonl((found,))  # what cannot be written should not take the others
+        except ITEM_ERRORS as error:
+            failures.append(failure(f"{path}: {one.query!r}", error))
+            continue
+        one.answers.append(found)
+        if page:
+            one.curves[vid] = Curve.of(answer, encoded.duration)
+        one.somewhere |= not answer.absent
+    return failures
+
+
+def _table(query: str, best: Sequence[Shown]) -> Table:
+    """Return the moments that are shown of a sentence, each with a link to its video."""
+    from zsvg.grounding.writers import hms
+    from zsvg.report.links import file_url, near
+
+    files = [answer.extra["path"] for answer, _ in best]
+    rows = [
+        (near(file), f"{a.extra['fit']:.3f}", hms(start), hms(end), f"{score:.3f}")
+        for file, (a, (start, end, score)) in zip(files, best, strict=True)
+    ]
+    header, links = ("video", "fit", "start", "end", "score"), [*map(file_url, files)]
+    return Table(header=header, rows=rows, title=query, links=links)
 
 
 def _wrong(sentence: str) -> str:

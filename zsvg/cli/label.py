@@ -9,21 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from zsvg.cli import completion
-from zsvg.cli.options import (
-    Backbone,
-    Cache,
-    Device,
-    Fps,
-    Framing,
-    Rehash,
-    Seed,
-    Truncated,
-    Videos,
-    cache_folder,
-    check_sampling,
-    finish,
-    write_labels,
-)
+from zsvg.cli import options as opts
+from zsvg.cli.options import cache_folder, check_sampling, finish, write_labels
 from zsvg.cli.results import AsNumbers, Table, show
 from zsvg.cli.terminal import loading, progress, say
 from zsvg.errors import ITEM_ERRORS, failure
@@ -33,15 +20,15 @@ PSEUDO = Path("pseudo.jsonl")
 
 
 def features(
-    videos: Videos,
-    backbone: Backbone = None,
-    fps: Fps = 2.0,
-    framing: Framing = "crop",
-    cache: Cache = None,
-    rehash: Rehash = False,
-    allow_truncated: Truncated = False,
+    videos: opts.Videos,
+    backbone: opts.Backbone = None,
+    fps: opts.Fps = 2.0,
+    framing: opts.Framing = "crop",
+    cache: opts.Cache = None,
+    rehash: opts.Rehash = False,
+    allow_truncated: opts.Truncated = False,
     form: AsNumbers = "table",
-    device: Device = None,
+    device: opts.Device = None,
 ) -> None:
     """Encode the frames of videos once and keep the features.
 
@@ -101,11 +88,11 @@ def features(
 
 
 def pseudo_label(
-    videos: Videos,
+    videos: opts.Videos,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where to write the labels; `-` is stdout.")
     ] = PSEUDO,
-    backbone: Backbone = None,
+    backbone: opts.Backbone = None,
     captioner: Annotated[
         str | None,
         typer.Option(
@@ -155,14 +142,14 @@ def pseudo_label(
         float | None,
         typer.Option(help="Cosine above which one of two sentences of a video is dropped."),
     ] = None,
-    seed: Seed = 0,
-    fps: Fps = 2.0,
-    framing: Framing = "crop",
-    cache: Cache = None,
-    rehash: Rehash = False,
-    allow_truncated: Truncated = False,
+    seed: opts.Seed = 0,
+    fps: opts.Fps = 2.0,
+    framing: opts.Framing = "crop",
+    cache: opts.Cache = None,
+    rehash: opts.Rehash = False,
+    allow_truncated: opts.Truncated = False,
     dry_run: Annotated[bool, typer.Option(help="Say what there is to do, and stop.")] = False,
-    device: Device = None,
+    device: opts.Device = None,
 ) -> None:
     """Watch unlabelled videos and write down what happens when.
 

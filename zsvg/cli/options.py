@@ -17,6 +17,7 @@ from zsvg.files import STANDARD
 from zsvg.video.finding import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
+    from zsvg.grounding.grounder import Grounder
     from zsvg.label.run import LabelReport
 
 Videos = Annotated[
@@ -129,6 +130,17 @@ def cache_folder(chosen: Path | None, rehash: bool) -> Path:
     if rehash:
         forget(folder)
     return folder
+
+
+def load_grounder(
+    model: str, device: str | None, domain: str | None, templates: str | None, download: bool
+) -> Grounder:
+    """Load what `--model` names, with the options that go with it."""
+    from zsvg.grounding.load import load
+    from zsvg.training.recipes import load_templates
+
+    texts = load_templates(templates) if templates else ()
+    return load(model, device, domain=domain, templates=texts, allow_download=download)
 
 
 def split_sentences(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

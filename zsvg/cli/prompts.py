@@ -26,7 +26,6 @@ def show_prompts(
     model: Annotated[Path, typer.Argument(help="A tuned model folder.")],
     nearest: Annotated[int, typer.Option(min=1, help="Words to name per token.")] = 3,
     form: AsFigures = "table",
-    as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,  # older than --format
     allow_download: AllowDownload = False,
     device: Device = None,
 ) -> None:
@@ -46,7 +45,7 @@ def show_prompts(
     if not (model / ADAPTER_FILE).is_file():
         raise ZsvgError(f"{model}: this model has no prompts, it was tuned with a head alone")
     report = prompts_report(load(model, device, allow_download=allow_download), nearest)
-    show("json" if as_json else form, asdict(report), *_tables(report))
+    show(form, asdict(report), *_tables(report))
 
 
 @prompts.command("list")

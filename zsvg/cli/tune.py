@@ -8,25 +8,12 @@ from typing import Annotated
 import typer
 
 from zsvg.cli import completion
+from zsvg.cli import options as opts
 from zsvg.cli.options import (
-    AllowDownload,
-    Backbone,
-    Cache,
-    Device,
-    Domain,
-    Fps,
-    Framing,
-    Model,
-    Output,
-    Rehash,
-    Seed,
-    Steps,
-    Templates,
-    Truncated,
-    VideoFolders,
     cache_folder,
     check_sampling,
     finish,
+    load_grounder,
     name_unusable,
     one_stdin,
 )
@@ -39,9 +26,9 @@ def tune(
     labels: Annotated[
         Path, typer.Argument(help="Pseudo labels or annotations (JSONL); `-` is stdin.")
     ],
-    videos: VideoFolders,
-    output: Output = Path("model"),
-    backbone: Backbone = None,
+    videos: opts.VideoFolders,
+    output: opts.Output = Path("model"),
+    backbone: opts.Backbone = None,
     recipe: Annotated[
         str,
         typer.Option(help="A shipped recipe, or a .yaml file.", autocompletion=completion.recipes),
@@ -76,18 +63,18 @@ def tune(
             autocompletion=completion.offer("full", "glance", "weak"),
         ),
     ] = "full",
-    steps: Steps = None,
-    seed: Seed = 0,
-    fps: Fps = 2.0,
-    framing: Framing = "crop",
-    cache: Cache = None,
-    rehash: Rehash = False,
-    allow_truncated: Truncated = False,
+    steps: opts.Steps = None,
+    seed: opts.Seed = 0,
+    fps: opts.Fps = 2.0,
+    framing: opts.Framing = "crop",
+    cache: opts.Cache = None,
+    rehash: opts.Rehash = False,
+    allow_truncated: opts.Truncated = False,
     mixed_precision: Annotated[
         str, typer.Option(help="no or bf16.", autocompletion=completion.offer("no", "bf16"))
     ] = "no",
     dry_run: Annotated[bool, typer.Option(help="Say what would be done, and stop.")] = False,
-    device: Device = None,
+    device: opts.Device = None,
 ) -> None:
     """Tune prompts and a small head on labelled or pseudo-labelled videos.
 
@@ -193,18 +180,18 @@ def tune(
 
 def predict(
     annotations: Annotated[Path, typer.Argument(help="Queries to answer (JSONL); `-` is stdin.")],
-    videos: VideoFolders,
-    model: Model,
+    videos: opts.VideoFolders,
+    model: opts.Model,
     output: MomentsOutput = None,
     form: AsMoments = None,
     top_k: Annotated[int, typer.Option(min=1, help="Most answers per query.")] = 5,
-    templates: Templates = None,
-    cache: Cache = None,
-    rehash: Rehash = False,
-    allow_truncated: Truncated = False,
-    domain: Domain = None,
-    allow_download: AllowDownload = False,
-    device: Device = None,
+    templates: opts.Templates = None,
+    cache: opts.Cache = None,
+    rehash: opts.Rehash = False,
+    allow_truncated: opts.Truncated = False,
+    domain: opts.Domain = None,
+    allow_download: opts.AllowDownload = False,
+    device: opts.Device = None,
 ) -> None:
     """Answer every query of an annotation file; the answers in it are not looked at.
 
@@ -224,14 +211,9 @@ def predict(
     check_model(model)
     found = find_readable(*videos, captions=model.startswith(PREFIX))
     with loading(model):
-        from zsvg.grounding.load import load
         from zsvg.grounding.prediction import predict as run
-        from zsvg.training.recipes import load_templates
 
-        texts = load_templates(templates) if templates else ()
-        grounder = load(
-            model, device, domain=domain, templates=texts, allow_download=allow_download
-        )
+        grounder = load_grounder(model, device, domain, templates, allow_download)
     name_unusable(found)
     with progress("answering", len(records)) as advance:
         predictions, unanswered = run(

@@ -66,7 +66,7 @@ def evaluate(
     truth = [record for record, _ in pairs]
     ranked = [(found and found.pred_relevant_windows) or () for _, found in pairs]
     windows = [record.relevant_windows for record in truth]
-    overlaps, invalid, errors = _compare(ranked, windows, max(top), epsilon)
+    overlaps, invalid, errors = best_overlaps(ranked, windows, max(top), epsilon)
     sizes = np.array([len(windows) for windows in ranked])
     several = bool((sizes > 1).any())
     # The next number below, so that reaching it means exceeding the threshold before it.
@@ -99,31 +99,14 @@ def best_overlaps(
     ranked: Sequence[Sequence[Sequence[float]]],
     truth: Sequence[Sequence[Sequence[float]]],
     depth: int,
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Best IoU over a query's true windows, for each of its first answers.
-
-    Args:
-        ranked: Per query its answers, best first: sequences that begin with start and end.
-        truth: Per query its true (start, end) windows, at least one.
-        depth: How many answers to look at.
-
-    Returns:
-        (Q, depth) float64 IoU, 0 where there is no such answer or it is invalid; and (Q,) the
-        number of invalid windows among all answers of each query.
-    """
-    overlaps, invalid, _ = _compare(ranked, truth, depth)
-    return overlaps, invalid
-
-
-def _compare(
-    ranked: Sequence[Sequence[Sequence[float]]],
-    truth: Sequence[Sequence[Sequence[float]]],
-    depth: int,
     epsilon: float = 0.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return what `best_overlaps` does, and the errors of start and end in seconds.
+    """Compare each query's first answers with its true windows.
 
-    The errors are (Q, depth, 2), to the true window that overlaps most.
+    Returns:
+        (Q, depth) float64 best IoU over the true windows, 0 where there is no such answer or it is
+        invalid; (Q,) the number of invalid windows among all answers; and (Q, depth, 2) the errors
+        of start and end in seconds, to the true window that overlaps most.
     """
     width = max(depth, max(len(windows) for windows in ranked))
     answers = pad_windows(ranked, width)

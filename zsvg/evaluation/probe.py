@@ -147,13 +147,7 @@ def probe(
 
 
 def _answer(grounder: Grounder, video: EncodedVideo, record: Annotation) -> Prediction:
-    moments = grounder.ground(video, record.query).moments
-    return Prediction(
-        qid=record.qid,
-        query=record.query,
-        vid=record.vid,
-        pred_relevant_windows=tuple((m.start, m.end, m.score) for m in moments),
-    )
+    return grounder.ground(video, record.query).prediction(record.qid, record.vid)
 
 
 def _first(answers: Sequence[Prediction]) -> Any:

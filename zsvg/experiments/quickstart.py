@@ -35,7 +35,7 @@ from zsvg.records import (
     write_predictions,
 )
 from zsvg.report.run import REAL_GAP
-from zsvg.training.options import TuneOptions
+from zsvg.training.options import History, TuneOptions
 from zsvg.training.recipes import Recipe, load_recipe
 from zsvg.training.tune import tune
 from zsvg.video.finding import find_videos
@@ -166,22 +166,32 @@ def run(
         },
     )
     cache = out / "features"
-    options = TuneOptions(seed=seed)
+
+    def tuned(name: str, labels: Sequence[Annotation], recipe: Recipe) -> History:
+        with stage(f"tuning: {name}", recipe.training.steps) as advance:
+            outcome = tune(
+                labels,
+                clips,
+                clip,
+                out / name,
+                recipe=recipe,
+                options=TuneOptions(seed=seed),
+                cache=cache,
+                query_blind=name == "query-blind",
+                on_step=lambda step, _loss: advance(step),
+            )
+        return outcome.history
 
     clips = find_videos(_render(out / "unlabelled", stage, domain, "train", seed, videos, False))
     labels = _label(out, clips, clip, stage, seed, cache)
-    histories = {
-        "zero-labels": _tune(out, "zero-labels", labels, clips, clip, recipe, options, stage, cache)
-    }
+    histories = {"zero-labels": tuned("zero-labels", labels, recipe)}
 
     test = _render(out / "test", stage, domain, "test", seed, test_videos, True)
     annotations = read_annotations(test.parent / "annotations.jsonl")
     true_labels = truth(domain, "train", seed, videos)
-    for name, blind in (("supervised", False), ("query-blind", True)):
-        full = supervised_recipe(recipe, query_blind=blind)
-        histories[name] = _tune(
-            out, name, true_labels, clips, clip, full, options, stage, cache, query_blind=blind
-        )
+    for name in ("supervised", "query-blind"):
+        full = supervised_recipe(recipe, query_blind=name == "query-blind")
+        histories[name] = tuned(name, true_labels, full)
 
     start, end = baselines.fit_fixed_window(labels)
     answers: dict[str, list[Prediction]] = {
@@ -309,30 +319,3 @@ def _label(
         )
     write_annotations(out / "pseudo.jsonl", report.labels)
     return report.labels
-
-
-def _tune(
-    out: Path,
-    name: str,
-    labels: Sequence[Annotation],
-    clips: Mapping[str, Path],
-    clip: ClipBackbone,
-    recipe: Recipe,
-    options: TuneOptions,
-    stage: Stage,
-    cache: Path,
-    query_blind: bool = False,
-) -> Any:
-    with stage(f"tuning: {name}", recipe.training.steps) as advance:
-        outcome = tune(
-            labels,
-            clips,
-            clip,
-            out / name,
-            recipe=recipe,
-            options=options,
-            cache=cache,
-            query_blind=query_blind,
-            on_step=lambda step, _loss: advance(step),
-        )
-    return outcome.history

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from zsvg.errors import VideoError, ZsvgError
+from zsvg.features.ahead import ahead
 from zsvg.features.encoder import FrameEncoder
 from zsvg.features.strangers import note
 from zsvg.files import atomic_path, sha256_json
@@ -254,55 +255,35 @@ def _batches(
 ) -> Iterator[tuple[list[float], list[int], NDArray[np.uint8]]]:
     """Yield (times, clips that each lasts, (B, size, size, 3) uint8) of frames that differ.
 
-    A thread decodes ahead, two batches at most: FFmpeg releases the interpreter while it decodes,
-    and so does torch while it computes.
+    A thread decodes two batches ahead: FFmpeg releases the interpreter while it decodes, and so
+    does torch while it computes.
     """
-    ready: queue.Queue[Any] = queue.Queue(maxsize=2)
-    stopped = threading.Event()
-
-    def put(item: Any) -> None:
-        while not stopped.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def decode() -> None:
-        times: list[float] = []
-        clips: list[int] = []
-        frames: list[NDArray[np.uint8]] = []
-        try:
-            for time, pixels in sampler:
+    times: list[float] = []
+    clips: list[int] = []
+    frames: list[NDArray[np.uint8]] = []
+    try:
+        with closing(ahead(repeat(sampler), _next, 2 * batch_size, wait=True)) as decoded:
+            for _, coming in decoded:
+                shown = coming.result()
+                if shown is None:
+                    break
+                time, pixels = shown
                 if frames and pixels is frames[-1]:
                     clips[-1] += 1
                     continue
                 if len(frames) == batch_size:
-                    put((times, clips, np.stack(frames)))
+                    yield times, clips, np.stack(frames)
                     times, clips, frames = [], [], []
                 times.append(time)
                 clips.append(1)
                 frames.append(pixels)
-                if stopped.is_set():
-                    return
-            if frames:
-                put((times, clips, np.stack(frames)))
-            put(None)
-        except BaseException as error:  # handed to the caller's thread, which raises it
-            put(error)
-        finally:
-            sampler.close()
-
-    thread = threading.Thread(target=decode, name="zsvg-decode", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
     finally:
-        stopped.set()
-        thread.join()
+        sampler.close()
+    yield times, clips, np.stack(frames)
+
+
+def _next(sampler: FrameSampler) -> tuple[float, NDArray[np.uint8]] | None:
+    return next(sampler, None)
 
 
 @lru_cache

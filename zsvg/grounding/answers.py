@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsvg.features.extract import FrameFeatures
+from zsvg.records import Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,3 +78,13 @@ class Grounding:
         """What a written answer tells besides its moments: "presence", and "absent" if it is."""
         told = {} if self.presence is None else {"presence": self.presence}
         return told | ({"absent": True} if self.absent else {})
+
+    def prediction(self, qid: str | int, vid: str, **more: Any) -> Prediction:
+        """Return it as a record of the video of that name; `more` are further keys of it."""
+        return Prediction(
+            qid=qid,
+            query=self.query,
+            vid=vid,
+            pred_relevant_windows=tuple((m.start, m.end, m.score) for m in self.moments),
+            extra={**self.extra, **more},
+        )

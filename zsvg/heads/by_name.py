@@ -24,7 +24,6 @@ HEADS: dict[str, tuple[type[HeadConfig], type[Encoder]]] = {
     "windows": (WindowsConfig, WindowsHead),
     "pointing": (PointingConfig, PointingHead),
 }
-_FORMER = {"attention-regression": "regression"}  # names in older model folders
 
 
 def head_config(kind: str, values: Mapping[str, Any]) -> HeadConfig:
@@ -37,7 +36,6 @@ def head_config(kind: str, values: Mapping[str, Any]) -> HeadConfig:
     Raises:
         ValueError: An unknown kind or key, or a value of the wrong type or out of range.
     """
-    kind = _FORMER.get(kind, kind)
     if kind not in HEADS:
         raise ValueError(f"unknown head {kind!r}; choose one of {', '.join(HEADS)}")
     config_type, _ = HEADS[kind]
@@ -56,7 +54,7 @@ def head_config(kind: str, values: Mapping[str, Any]) -> HeadConfig:
 def make_head(kind: str, values: Mapping[str, Any]) -> Encoder:
     """Return a head with random weights; arguments and errors are those of `head_config`."""
     config = head_config(kind, values)
-    return HEADS[_FORMER.get(kind, kind)][1](config)
+    return HEADS[kind][1](config)
 
 
 def describe_head(head: Encoder) -> dict[str, Any]:

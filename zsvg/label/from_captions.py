@@ -18,7 +18,7 @@ from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.events.proposals import propose
 from zsvg.files import sha256_json
 from zsvg.label.forms import check_tagger, phrase, well_said
-from zsvg.label.run import LabelOptions, LabelReport, as_annotations, as_json
+from zsvg.label.run import LabelOptions, LabelReport, as_json, report_of
 from zsvg.label.tagging import Tagger
 from zsvg.label.views import clean
 from zsvg.moments import Spans, spans_to_mask
@@ -76,13 +76,7 @@ def label_captions(
             failures[vid] = failure(tracks[vid], error)
         if on_progress is not None:
             on_progress(done, len(tracks), vid)
-    return LabelReport(
-        labels=tuple(
-            label for vid in sorted(parts) for label in as_annotations(vid, parts[vid], source)
-        ),
-        failures=dict(sorted(failures.items())),
-        silent=tuple(vid for vid in sorted(parts) if not parts[vid]["labels"]),
-    )
+    return report_of(parts, failures, source)
 
 
 def _label_track(

@@ -2,13 +2,13 @@
 
 No annotation is read. Nothing that is computed for one video depends on another one, so neither
 the order of the videos nor the number of processes that share the work changes a label. While one
-video is captioned, a second thread already looks at the next one (`zsvg.label.sharding`).
+video is captioned, a second thread already looks at the next one (`zsvg.features.ahead`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -21,14 +21,16 @@ from zsvg.backbones.captioner import Captioner, CaptionOptions, load_captioner
 from zsvg.backbones.clip import ClipBackbone, as_backbone
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.events.proposals import ProposalOptions, propose
-from zsvg.features.extract import extract
+from zsvg.features.ahead import ahead
+from zsvg.features.extract import FrameFeatures, extract
 from zsvg.files import sha256_json, write_json
 from zsvg.label.forms import check_tagger, phrase, well_said
 from zsvg.label.parts import finished_contents, other_parts, part_file, read_part
 from zsvg.label.queries import PseudoQuery, QueryOptions, choose_events
-from zsvg.label.sharding import Processes, ahead, gather
+from zsvg.label.sharding import Processes, gather
 from zsvg.label.tagging import Tagger
 from zsvg.label.views import caption_events, view_times
+from zsvg.moments import Spans
 from zsvg.records import FROM_FRAMES, Annotation
 from zsvg.video.finding import as_videos
 from zsvg.video.hashes import video_hash
@@ -36,9 +38,6 @@ from zsvg.video.pictures import Framing
 from zsvg.video.sampling import load_frames_at
 
 _log = logging.getLogger(__name__)
-
-# One video's labelling, paused where its frames are at hand and nothing has been said yet.
-_Halfway = Generator[None, None, dict[str, Any]]
 
 # Raise it when the same options begin to give other labels; old parts are then left alone.
 _FORMAT = 4
@@ -216,27 +215,17 @@ def pseudo_label(
     own = processes.share(files)
     contents = finished_contents(own, files, work_dir, settings, cache)
 
-    def start(vid: str) -> tuple[Path | None, dict[str, Any] | _Halfway]:
+    sampling = {"framing": framing, "fps": fps, "allow_truncated": allow_truncated}
+
+    def start(vid: str) -> tuple[Path | None, dict[str, Any] | _Seen]:
         """Return a finished video's part, or one that only the captioner has not seen."""
         path = Path(files[vid])
         content = contents.get(vid) or video_hash(path, cache)
         file = None if work_dir is None else part_file(work_dir, settings, content)
         if (part := read_part(file)) is not None:
             return file, part
-        halfway = _label_video(
-            path,
-            clip,
-            speaker,
-            tagger,
-            options=options,
-            seed=int(sha256_json([seed, content])[:8], 16),
-            cache=cache,
-            framing=framing,
-            fps=fps,
-            allow_truncated=allow_truncated,
-        )
-        next(halfway)
-        return file, halfway
+        own_seed = int(sha256_json([seed, content])[:8], 16)
+        return file, _look(path, clip, speaker, options, own_seed, cache=cache, **sampling)
 
     parts: dict[str, dict[str, Any]] = {}
     finished: dict[str, str] = {}
@@ -246,11 +235,13 @@ def pseudo_label(
         for done, (vid, started) in enumerate(looked, start=1):
             try:
                 file, found = started.result()
-                # A copy of this video may have been finished since the look ahead.
-                part = found if isinstance(found, dict) else read_part(file)
-                fresh = part is None
-                if part is None:
-                    part = _rest(found)
+                if isinstance(found, _Seen):
+                    # A copy of this video may have been finished since the look ahead.
+                    known = read_part(file)
+                    part = known or _say(found, clip, speaker, tagger, options.queries)
+                    fresh = known is None
+                else:
+                    part, fresh = found, False
             except ITEM_ERRORS as error:
                 failures[vid] = failure(files[vid], error)
             else:
@@ -268,16 +259,91 @@ def pseudo_label(
     if processes.count > 1 and work_dir is not None:
         finished, failures = gather(processes, Path(work_dir), finished, failures)
         for vid in finished.keys() - parts.keys():
-            part = read_part(Path(work_dir) / finished[vid])
-            if part is None:
-                raise ZsvgError(f"{Path(work_dir) / finished[vid]}: is gone; run the command again")
-            parts[vid] = part
+            file = Path(work_dir) / finished[vid]
+            if (theirs := read_part(file)) is None:
+                raise ZsvgError(f"{file}: is gone; run the command again")
+            parts[vid] = theirs
         processes.wait()  # all have read: a caller may now remove the folder
     source = {"proposals": options.proposals.kind, "backbone": clip.name}
     if speaker and options.queries.speaks:
         source["captioner"] = speaker.name
     if form in ("simplified", "features"):
         source["form"] = form
+    return report_of(parts, failures, source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """One video, of which nothing has been said yet; `views` are for the captioner, if it is asked.
+
+    The name of the video is not part of it.
+    """
+
+    frames: FrameFeatures
+    events: Spans
+    views: NDArray[np.uint8] | None
+    seed: int
+
+
+def _look(
+    path: Path,
+    backbone: ClipBackbone,
+    captioner: Captioner | None,
+    options: LabelOptions,
+    seed: int,
+    **sampling: Any,
+) -> _Seen:
+    """Find the events of a video; it may run ahead in another thread."""
+    frames = extract(path, backbone, **sampling)
+    events, _ = propose(frames.features, frames.edges, options=options.proposals, seed=seed)
+    views = None
+    if captioner is not None and options.queries.speaks:
+        times = view_times(events, options.queries.view)
+        # Two frames side by side then fill the captioner's square without another resize.
+        halves = options.queries.view == "strip"
+        size = captioner.image_size // 2 if halves else captioner.image_size
+        pictures = load_frames_at(path, times.ravel(), size, sampling["framing"],
+                                  allow_truncated=sampling["allow_truncated"])  # fmt: skip
+        views = pictures.reshape(*times.shape, *pictures.shape[1:])
+    return _Seen(frames=frames, events=events, views=views, seed=seed)
+
+
+def _say(
+    seen: _Seen,
+    backbone: ClipBackbone,
+    captioner: Captioner | None,
+    tagger: Tagger | None,
+    queries: QueryOptions,
+) -> dict[str, Any]:
+    """Return the labels of a video and what else is kept of it, as JSON."""
+    rows = seen.frames.features
+    place: dict[str, Any] = {"events": seen.events, "centres": seen.frames.centres}
+    if captioner is None or seen.views is None:
+        chosen = choose_events(rows, **place, options=queries)
+    else:
+        raw = caption_events(
+            seen.views,
+            captioner,
+            samples=queries.samples,
+            seed=seen.seed,
+            keep=lambda caption: well_said(caption, queries),
+        )
+
+        def encode(texts: list[str]) -> NDArray[np.float32]:
+            return backbone.encode_text(texts).pooled.float().cpu().numpy()
+
+        chosen = phrase(raw, encode, rows, **place, options=queries, tagger=tagger)
+    return {
+        "duration": float(seen.frames.duration),
+        "events": seen.events.tolist(),
+        "labels": [as_json(query, queries) for query in chosen],
+    }
+
+
+def report_of(
+    parts: Mapping[str, Mapping[str, Any]], failures: Mapping[str, str], source: Mapping[str, str]
+) -> LabelReport:
+    """Return what finished videos (by vid) make together, sorted."""
     return LabelReport(
         labels=tuple(
             label for vid in sorted(parts) for label in as_annotations(vid, parts[vid], source)
@@ -285,68 +351,6 @@ def pseudo_label(
         failures=dict(sorted(failures.items())),
         silent=tuple(vid for vid in sorted(parts) if not parts[vid]["labels"]),
     )
-
-
-def _label_video(
-    path: Path,
-    backbone: ClipBackbone,
-    captioner: Captioner | None,
-    tagger: Tagger | None,
-    *,
-    options: LabelOptions,
-    seed: int,
-    cache: Path | None,
-    framing: Framing,
-    fps: float,
-    allow_truncated: bool,
-) -> _Halfway:
-    """Return what is known of one video, as JSON. The name of the video is not part of it.
-
-    It yields once, where the captioner comes in: up to there it may run ahead in another thread.
-    """
-    video = extract(
-        path, backbone, fps=fps, framing=framing, cache=cache, allow_truncated=allow_truncated
-    )
-    queries = options.queries
-    events, _ = propose(video.features, video.edges, options=options.proposals, seed=seed)
-    place: dict[str, Any] = {"events": events, "centres": video.centres, "options": queries}
-    if captioner is None or not queries.speaks:
-        yield
-        chosen = choose_events(video.features, **place)
-    else:
-        times = view_times(events, queries.view)
-        # Two frames side by side then fill the captioner's square without another resize.
-        size = captioner.image_size // 2 if queries.view == "strip" else captioner.image_size
-        frames = load_frames_at(path, times.ravel(), size, framing, allow_truncated=allow_truncated)
-        views = frames.reshape(*times.shape, *frames.shape[1:])
-        yield
-        raw = caption_events(
-            views,
-            captioner,
-            samples=queries.samples,
-            seed=seed,
-            keep=lambda caption: well_said(caption, queries),
-        )
-
-        def encode(texts: list[str]) -> NDArray[np.float32]:
-            return backbone.encode_text(texts).pooled.float().cpu().numpy()
-
-        chosen = phrase(raw, encode, video.features, **place, tagger=tagger)
-    return {
-        "duration": float(video.duration),
-        "events": events.tolist(),
-        "labels": [as_json(query, queries) for query in chosen],
-    }
-
-
-def _rest(halfway: Any) -> dict[str, Any]:
-    """Return what `_label_video` returns, once it has yielded."""
-    try:
-        next(halfway)
-    except StopIteration as end:
-        part: dict[str, Any] = end.value
-        return part
-    raise RuntimeError("labelling one video has exactly one pause")
 
 
 def as_annotations(

@@ -1,4 +1,4 @@
-"""How the work on many videos is spread: over processes, and over two threads of each.
+"""How the work on many videos is spread over processes.
 
 Processes take disjoint shares and meet in the folder of finished videos. What they tell each other
 are small JSON files there, one per process, written anew by every run: no tensor and no pickle
@@ -10,19 +10,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from zsvg.errors import ZsvgError
 from zsvg.files import write_json
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 # Shares of equal numbers of videos can take hours more or less; torch's own limit is 30 minutes.
 _PATIENCE = timedelta(days=30)
@@ -145,40 +140,3 @@ def gather(
 
 def _list_name(index: int, count: int) -> str:
     return f"process-{index + 1}-of-{count}.json"
-
-
-def ahead(
-    items: Iterable[_Item], work: Callable[[_Item], _Result], depth: int = 2
-) -> Generator[tuple[_Item, Future[_Result]], None, None]:
-    """Yield each item with the future of `work(item)`, while a thread works on the next ones.
-
-    One thread, so the items are worked on in their order, and at most `depth` results wait beside
-    the one in use: memory does not grow with the number of items. What `work` raises comes out of
-    the item's own future. Close it after stopping early; the
-    item being worked on is still finished.
-
-    Args:
-        items: Any number.
-        work: Called in the other thread.
-        depth: At least 1.
-    """
-    pool = ThreadPoolExecutor(1, "zsvg-ahead", *_same_gpu())
-    waiting: deque[tuple[_Item, Future[_Result]]] = deque()
-    try:
-        for item in items:
-            waiting.append((item, pool.submit(work, item)))
-            if len(waiting) > depth:
-                yield waiting.popleft()
-        while waiting:
-            yield waiting.popleft()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _same_gpu() -> tuple[Any, ...]:
-    """Return what makes "cuda" mean the same GPU in a new thread: each has its own current one."""
-    import torch
-
-    if not torch.cuda.is_initialized():
-        return ()
-    return torch.cuda.set_device, (torch.cuda.current_device(),)

@@ -17,16 +17,6 @@ from zsvg.files import write_text
 from zsvg.report import page
 from zsvg.report.figures import CurveFigure, LearningFigure, SimilarityFigure, TimelineFigure
 
-__all__ = [
-    "CurveFigure",
-    "LearningFigure",
-    "ReportData",
-    "ResultRow",
-    "SimilarityFigure",
-    "TimelineFigure",
-    "write_report",
-]
-
 _COUNTS = ("queries", "missing", "invalid", "unknown", "kinds")
 REAL_GAP = 0.05
 """A smaller distance between floor and ceiling is noise, and a share of it means nothing."""

@@ -59,7 +59,6 @@ def write_checkpoint(
     for name, parameter in weights.items():
         state = optimizer.state.get(parameter, {})
         tensors |= {f"{key}/{name}": state[key] for key in _STATE if key in state}
-    tensors["random/torch"] = torch.get_rng_state()
     name = f"step-{step:08d}.safetensors"
     with atomic_path(folder / name) as temporary:
         # As bytes: safetensors' own error would not tell a full disk from a damaged file.
@@ -115,7 +114,6 @@ def read_checkpoint(
                     mean[name] = tensors[f"mean/{name}"].to(parameter)
                 if f"exp_avg/{name}" in tensors:
                     optimizer.state[parameter] = _adam_state(tensors, name, parameter, optimizer)
-        torch.set_rng_state(tensors["random/torch"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ModelFolderError(

@@ -22,6 +22,7 @@ from zsvg.grounding.grounder import BLIND_QUERY
 from zsvg.grounding.model_card import CARD, write_model_card
 from zsvg.grounding.model_folder import FORMAT_VERSION, HISTORY
 from zsvg.heads.by_name import describe_head
+from zsvg.heads.encoder import Encoder
 from zsvg.label.sharding import Processes, launched
 from zsvg.records import FROM_FRAMES, Annotation, check_trainable
 from zsvg.training.checkpoint import remove_checkpoint
@@ -86,6 +87,39 @@ class TuneOutcome:
         return lines
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What a run is made of; its labels tell no more than `options.supervision` lets them."""
+
+    labels: Sequence[Annotation]
+    videos: Mapping[str, Path]
+    backbone: ClipBackbone
+    recipe: Recipe
+    options: TuneOptions
+    validation: Sequence[Annotation] | None = None
+    cache: str | Path | None = None
+    query_blind: bool = False
+    on_step: Callable[[int, float], None] | None = None
+
+    @property
+    def training(self) -> TrainingOptions:
+        """How to train, as the recipe has it."""
+        options = self.options
+        return self.recipe.training_options(
+            seed=options.seed, mixed_precision=options.mixed_precision
+        )
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How frames of videos are chosen."""
+        options = self.options
+        return {
+            "fps": options.fps,
+            "framing": options.framing,
+            "allow_truncated": options.allow_truncated,
+        }
+
+
 def plan(
     labels: Sequence[Annotation],
     videos: Mapping[str, Path],
@@ -102,25 +136,34 @@ def plan(
         RecipeError: Values of the recipe contradict each other.
         ZsvgError: Nothing to train on, or nothing to hold out.
     """
+    labels = hide(labels, options.supervision, options.seed)
+    return _check(
+        _Run(labels=labels, videos=videos, backbone=backbone, recipe=recipe, options=options,
+             validation=validation)
+    )  # fmt: skip
+
+
+def _check(run: _Run) -> list[str]:
+    """Do what `plan` says."""
+    labels, recipe, options = run.labels, run.recipe, run.options
     if not labels:
         raise ZsvgError("there are no labels to tune on")
-    labels = hide(labels, options.supervision, options.seed)
     if options.supervision != "full" and all(map(is_pseudo, labels)):
         raise ZsvgError(
             f"--supervision {options.supervision} hides times of annotations, but all labels are "
             "pseudo labels; leave it out"
         )
-    _training_options(recipe, options)  # raises
+    _ = run.training  # raises
     check_trainable(labels, timed=options.supervision == "full")
-    known = [*labels, *(validation or ())]
-    lost = sorted({a.vid for a in known if a.vid not in videos})
+    known = [*labels, *(run.validation or ())]
+    lost = sorted({a.vid for a in known if a.vid not in run.videos})
     if lost:
         raise RecordError(
             f"{lost[0]}: its labels are given but the video is not in the folder"
             + (f" (nor are {len(lost) - 1} others)" if len(lost) > 1 else "")
         )
-    training, held = hold_out(labels, validation, recipe, options)
-    network = build_network(backbone, recipe, options.seed, labels)
+    training, held = hold_out(labels, run.validation, recipe, options)
+    network = build_network(run.backbone, recipe, options.seed, labels)
     if recipe.training.visual_share < 1 and not network.trains_vision:
         raise RecipeError(
             f"recipe {recipe.name}: visual_share is for prompts in the image tower; it has none"
@@ -128,7 +171,7 @@ def plan(
     prompts, head = network.parameter_counts()
     domains = Counter(a.extra.get("domain") or "no domain" for a in training)
     return [
-        f"{recipe.name} on {backbone.name}: {prompts} prompt and {head} head parameters train",
+        f"{recipe.name} on {run.backbone.name}: {prompts} prompt and {head} head parameters train",
         level_of(labels, options.supervision),
         f"{len(training)} labels of {len({a.vid for a in training})} videos to train on, "
         f"{len(held)} of {len({a.vid for a in held})} to select by",
@@ -177,88 +220,54 @@ def tune(
             run is writing it.
     """
     options = options or TuneOptions()
-    videos, backbone = as_videos(videos), as_backbone(backbone)
-    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    backbone = as_backbone(backbone)
+    run = _Run(
+        labels=hide(labels, options.supervision, options.seed),
+        videos=as_videos(videos),
+        backbone=backbone,
+        recipe=load_recipe(recipe) if isinstance(recipe, str) else recipe,
+        options=options,
+        validation=validation,
+        cache=cache,
+        query_blind=query_blind,
+        on_step=on_step,
+    )
     processes = launched(backbone.device.type)
     if backbone.adapters is not None:
         raise ZsvgError(f"{backbone.name} already carries prompts; load it afresh to tune on it")
-    labels = hide(labels, options.supervision, options.seed)
-    plan(labels, videos, backbone, recipe, options, validation=validation)
+    _check(run)
     folder = folder_of(output)
     with only_run(folder, processes):
-        outcome = _tune(labels, videos, backbone, folder, recipe, options, validation, cache,
-                        query_blind, on_step, processes)  # fmt: skip
+        outcome = _tune(run, folder, processes)
     return replace(outcome, folder=Path(output))
 
 
-def _tune(
-    labels: Sequence[Annotation],
-    videos: Mapping[str, Path],
-    backbone: ClipBackbone,
-    output: Path,
-    recipe: Recipe,
-    options: TuneOptions,
-    validation: Sequence[Annotation] | None,
-    cache: str | Path | None,
-    query_blind: bool,
-    on_step: Callable[[int, float], None] | None,
-    processes: Processes,
-) -> TuneOutcome:
-    vids = {a.vid for a in [*labels, *(validation or ())]}
-    if processes.count > 1 and cache is not None:
-        _encode(processes.share(vids), videos, backbone, options, cache)  # the cache is for all
+def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
+    backbone, recipe, options = run.backbone, run.recipe, run.options
+    vids = {a.vid for a in [*run.labels, *(run.validation or ())]}
+    if processes.count > 1 and run.cache is not None:
+        _encode(run, processes.share(vids))  # the cache is for all
         processes.wait()
-    encoded, failures = _encode(sorted(vids), videos, backbone, options, cache)
+    encoded, failures = _encode(run, sorted(vids))
     if not encoded:
         raise ZsvgError("none of the labelled videos can be read: " + next(iter(failures.values())))
-    usable = [a for a in labels if a.vid in encoded]
-    known = validation and [a for a in validation if a.vid in encoded]
+    usable = [a for a in run.labels if a.vid in encoded]
+    known = run.validation and [a for a in run.validation if a.vid in encoded]
     training, held = hold_out(usable, known, recipe, options)
     training = located(training, encoded, backbone, recipe.template)
     network = build_network(backbone, recipe, options.seed, usable)
-    needs_frames = network.trains_vision
-
-    def examples(records: Sequence[Annotation]) -> list[Example]:
-        return [
-            _example(record, encoded[record.vid], videos[record.vid], recipe, backbone, options,
-                     needs_frames, query_blind)
-            for record in records
-        ]  # fmt: skip
-
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     try:
         history = train(
             network,
-            examples(training),
-            examples(held),
-            _training_options(recipe, options),
+            [_example(run, a, encoded[a.vid], network.trains_vision) for a in training],
+            [_example(run, a, encoded[a.vid], network.trains_vision) for a in held],
+            run.training,
             checkpoint,
-            on_step=on_step,
+            on_step=run.on_step,
         )
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
-            "template": recipe.template,
-            "query_blind": query_blind,
-            "sampling": {"fps": options.fps, "framing": options.framing},
-            "head": describe_head(network.head),
-            "recipe": recipe.model_dump(),
-            "options": asdict(options),
-            "labels": {
-                "level": level_of(usable, options.supervision),
-                "count": len(usable),
-                "true": sum(not is_pseudo(a) for a in usable),
-                "selected_by": selected_by(validation, held),
-                "sha256": _labels_hash(usable),
-            },
-            "versions": {"zsvg": zsvg.__version__, "torch": torch.__version__.split("+")[0]},
-            "threads": torch.get_num_threads(),
-            "processes": processes.count,
-        }
-        captioners = sorted({str(a.extra["source"]["captioner"]) for a in usable
-                             if "captioner" in a.extra.get("source", {})})  # fmt: skip
-        if captioners:
-            manifest["captioner"] = captioners[0]
+        manifest = _manifest(run, usable, selected_by(run.validation, held), network.head)
+        manifest["processes"] = processes.count
         made = staged(output)
         prompts, head = network.parameter_counts()
         if processes.main:
@@ -270,7 +279,7 @@ def _tune(
         # Pseudo labels and annotations of one video may be numbered alike.
         asked = [replace(a, qid=i) for i, a in enumerate(held) if a.query != FROM_FRAMES]
         manifest["held_out"], manifest["presence"], missing = (
-            held_out_scores(made, manifest, backbone, asked, videos, options, cache)
+            held_out_scores(made, manifest, backbone, asked, run.videos, options, run.cache)
             if asked
             else ({}, None, {})
         )
@@ -292,68 +301,67 @@ def _tune(
     )
 
 
-def _training_options(recipe: Recipe, options: TuneOptions) -> TrainingOptions:
-    return recipe.training_options(seed=options.seed, mixed_precision=options.mixed_precision)
+def _manifest(
+    run: _Run, labels: Sequence[Annotation], selected: str, head: Encoder
+) -> dict[str, Any]:
+    """Return what the model folder tells of a run, before it is measured."""
+    backbone, options = run.backbone, run.options
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
+        "template": run.recipe.template,
+        "query_blind": run.query_blind,
+        "sampling": {"fps": options.fps, "framing": options.framing},
+        "head": describe_head(head),
+        "recipe": run.recipe.model_dump(),
+        "options": asdict(options),
+        "labels": {
+            "level": level_of(labels, options.supervision),
+            "count": len(labels),
+            "true": sum(not is_pseudo(a) for a in labels),
+            "selected_by": selected,
+            "sha256": _labels_hash(labels),
+        },
+        "versions": {"zsvg": zsvg.__version__, "torch": torch.__version__.split("+")[0]},
+        "threads": torch.get_num_threads(),
+    }
+    captioners = sorted({str(a.extra["source"]["captioner"]) for a in labels
+                         if "captioner" in a.extra.get("source", {})})  # fmt: skip
+    return manifest | ({"captioner": captioners[0]} if captioners else {})
 
 
-def _encode(
-    vids: Sequence[str],
-    videos: Mapping[str, Path],
-    backbone: ClipBackbone,
-    options: TuneOptions,
-    cache: str | Path | None,
-) -> tuple[dict[str, FrameFeatures], dict[str, str]]:
+def _encode(run: _Run, vids: Sequence[str]) -> tuple[dict[str, FrameFeatures], dict[str, str]]:
     """Load or compute frame features; videos that cannot be read are left out and reported."""
     encoded, failures = {}, {}
     for vid in vids:
         try:
-            encoded[vid] = extract(
-                videos[vid],
-                backbone,
-                fps=options.fps,
-                framing=options.framing,
-                cache=cache,
-                allow_truncated=options.allow_truncated,
-            )
+            encoded[vid] = extract(run.videos[vid], run.backbone, cache=run.cache, **run.sampling)
         except ITEM_ERRORS as error:
-            failures[vid] = failure(videos[vid], error)
+            failures[vid] = failure(run.videos[vid], error)
     return encoded, failures
 
 
-def _example(
-    record: Annotation,
-    video: FrameFeatures,
-    path: Path,
-    recipe: Recipe,
-    backbone: ClipBackbone,
-    options: TuneOptions,
-    needs_frames: bool,
-    query_blind: bool,
-) -> Example:
+def _example(run: _Run, record: Annotation, video: FrameFeatures, needs_frames: bool) -> Example:
     def frames() -> np.ndarray[Any, np.dtype[np.uint8]]:
-        sampled = sample_frames(
-            path,
-            fps=options.fps,
-            size=backbone.image_size,
-            framing=options.framing,
-            allow_truncated=options.allow_truncated,
-        )
+        size = run.backbone.image_size
+        sampled = sample_frames(run.videos[record.vid], size=size, **run.sampling)
         return np.stack([frame for _, frame in sampled])
 
-    query = BLIND_QUERY if query_blind else record.query
+    supervision = run.options.supervision
+    query = BLIND_QUERY if run.query_blind else record.query
     return Example(
         wordless=query == FROM_FRAMES,
-        doubtful=is_pseudo(record) or options.supervision != "full",
-        glance=record.extra.get("glance") if options.supervision == "glance" else None,
+        doubtful=is_pseudo(record) or supervision != "full",
+        glance=record.extra.get("glance") if supervision == "glance" else None,
         vid=record.vid,
         features=video.features,
         centres=video.centres / video.duration,
         duration=video.duration,
-        query=f"{recipe.template} {query}".strip(),
+        query=f"{run.recipe.template} {query}".strip(),
         windows=np.asarray(record.relevant_windows, dtype=np.float64),
         weight=float(record.extra.get("weight", 1.0)),
         frames=frames if needs_frames else None,
-        domain=record.extra.get("domain") if recipe.prompts.domain_tokens else None,
+        domain=record.extra.get("domain") if run.recipe.prompts.domain_tokens else None,
     )
 
 

@@ -12,7 +12,7 @@ from zsvg.grounding.writers import write_moments
 from zsvg.video.writing import cut
 
 from .previews import Clip, open_clip
-from .samples import draw
+from .samples import render_sample
 from .timeline import Answer
 from .visit import Site, Visit
 
@@ -40,7 +40,7 @@ def open_sample(site: Site, visit: Visit, name: str) -> tuple[Clip, list[str]]:
     Raises:
         ZsvgError: There is no such sample.
     """
-    file, sentences = draw(site, name)
+    file, sentences = render_sample(site, name)
     return open_video(site, visit, file), sentences
 
 

@@ -25,7 +25,7 @@ SAMPLES = {
 }
 
 
-def draw(site: Site, name: str) -> tuple[Path, list[str]]:
+def render_sample(site: Site, name: str) -> tuple[Path, list[str]]:
     """Return a sample's file, and sentences that are true of it.
 
     Raises:

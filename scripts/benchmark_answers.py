@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 from zsvg.backbones.base import TextStates
 from zsvg.cli.terminal import table
 from zsvg.heads.by_name import HEADS, make_head
-from zsvg.heads.long_videos import look
+from zsvg.heads.long_videos import answer_video
 from zsvg.scorers.find import find_moments
 from zsvg.scorers.options import ScorerOptions
 from zsvg.scorers.scorers import SCORERS
@@ -84,7 +84,9 @@ def main() -> None:
         row(name or "the default", "scorer", taken)
     for name in HEADS:
         head = make_head(name, {"dim": WIDTH}).eval()
-        taken = milliseconds(lambda head=head: look(head, features, edges, text), args.rounds)
+        taken = milliseconds(
+            lambda head=head: answer_video(head, features, edges, text), args.rounds
+        )
         row(name, "head", taken)
     table(
         ("", "kind", "milliseconds", "target", ""),

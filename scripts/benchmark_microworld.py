@@ -19,7 +19,7 @@ import numpy as np
 
 from zsvg.evaluation.metrics import evaluate
 from zsvg.files import write_json
-from zsvg.microworld.domains import DEVELOPMENT, REPORTED, look
+from zsvg.microworld.domains import DEVELOPMENT, REPORTED, look_of
 from zsvg.microworld.language import ACTION_WORDS, WORDINGS, action_sentence, noun_phrase
 from zsvg.microworld.world import plan_video
 from zsvg.records import Annotation
@@ -48,7 +48,7 @@ def action_pairs(domain: str, seed: int, videos: int) -> list[tuple[Annotation, 
     Both sentences are worded from scratch in the same way, so that they differ in the verb alone.
     The other verb is one that the same thing does not do in that video.
     """
-    wording = WORDINGS[look(domain).wording]
+    wording = WORDINGS[look_of(domain).wording]
     pairs = []
     for index in range(videos):
         scene, annotations = plan_video(domain, "test", seed, index)

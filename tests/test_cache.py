@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from zsvg.backbones.clip import load_backbone
 from zsvg.cli.app import app
-from zsvg.features.cache import look, prune
+from zsvg.features.cache import cache_content, prune
 from zsvg.features.extract import cache_file, extract
 from zsvg.video.hashes import video_hash
 
@@ -70,7 +70,7 @@ def cache(made: dict[str, bytes], tmp_path: Path) -> Path:
 
 
 def test_every_file_is_told_apart(cache: Path, made: dict[str, bytes]):
-    content = look(cache)
+    content = cache_content(cache)
     states = [file.state for file in content.files]
     assert {state: states.count(state) for state in set(states)} == {
         "features": 3,
@@ -85,7 +85,7 @@ def test_every_file_is_told_apart(cache: Path, made: dict[str, bytes]):
     assert [file.used for file in content.files] == sorted(file.used for file in content.files)
     rates = sorted(f.details["fps"] for f in content.files if f.path.name in made)
     assert rates == [2.0, 2.0, 4.0]
-    assert look(cache / "nowhere").files == ()
+    assert cache_content(cache / "nowhere").files == ()
 
 
 def test_pruning_by_age_and_by_use(cache: Path):
@@ -94,12 +94,12 @@ def test_pruning_by_age_and_by_use(cache: Path):
     assert set(cache.iterdir()) == everything
     assert len(prune(cache, older_than=15 * DAY)) == 2
     assert {file.state for file in prune(cache, unused=True)} == {"damaged", "old", "left behind"}
-    left = look(cache)
+    left = cache_content(cache)
     assert sorted(file.state for file in left.files) == ["features", "hashes", "in work"]
     assert left.foreign == 5
     assert prune(cache, older_than=15 * DAY, unused=True) == []
     assert len(prune(cache, older_than=0)) == 2
-    assert {file.state for file in look(cache).files} == {"in work"}
+    assert {file.state for file in cache_content(cache).files} == {"in work"}
 
 
 def test_a_read_counts_as_use(tiny_clip_folder: Path, tmp_path: Path, small_video: Path):
@@ -110,7 +110,7 @@ def test_a_read_counts_as_use(tiny_clip_folder: Path, tmp_path: Path, small_vide
     extract(small_video, backbone, cache=tmp_path)
     assert prune(tmp_path, older_than=DAY) == []
     os.utime(file, (0, 0))
-    look(tmp_path)  # looking does not
+    cache_content(tmp_path)  # looking does not
     assert len(prune(tmp_path, older_than=DAY)) == 1
 
 
@@ -121,7 +121,7 @@ def test_the_commands(cache: Path):
         return done.stdout
 
     size = json.loads(zsvg("size", "--format", "json"))
-    assert (size["files"], size["foreign"], size["bytes"]) == (10, 5, look(cache).size)
+    assert (size["files"], size["foreign"], size["bytes"]) == (10, 5, cache_content(cache).size)
     listed = [json.loads(line) for line in zsvg("list", "--format", "jsonl").splitlines()]
     assert len(listed) == 10
     assert [file["videos"] for file in listed if file["state"] == "hashes"] == [1]
@@ -130,6 +130,6 @@ def test_the_commands(cache: Path):
     assert "together" in zsvg("size")
     assert len(json.loads(zsvg("prune", "--older-than", "4w", "--format", "json"))) == 1
     assert "damaged" in zsvg("prune", "--unused", "--dry-run")
-    assert len(look(cache).files) == 9
+    assert len(cache_content(cache).files) == 9
     for wrong in (["prune"], ["prune", "--older-than", "soon"]):
         assert CliRunner().invoke(app, ["cache", *wrong]).exit_code == 2

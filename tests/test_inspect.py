@@ -18,7 +18,7 @@ from PIL import Image
 from zsvg.cli import app
 from zsvg.errors import ZsvgError
 from zsvg.records import Annotation, write_annotations
-from zsvg.report.inspect import draw, write_inspection
+from zsvg.report.inspect import draw_videos, write_inspection
 from zsvg.report.svg import histogram
 
 HOSTILE = 'a <script>alert("1")</script> & "quotes" </title></style> \u2028'
@@ -166,13 +166,13 @@ def test_equal_seeds_give_equal_bytes_and_others_other_videos(files: Path, run) 
     assert pages[0] == pages[1] != pages[2]
     read = Reader(pages[0].decode())
     assert "2 of 6 videos are shown, drawn with seed 0; 4 are not." in read.text
-    chosen = draw(labels(), 2, 0)
+    chosen = draw_videos(labels(), 2, 0)
     assert chosen == sorted(chosen)
     assert [vid for vid in VIDS if f"Pseudo labels of {vid}" in pages[0].decode()] == chosen
-    assert draw(labels()[::-1], 2, 0) == chosen
-    assert draw(labels(), 99, 0) == VIDS
+    assert draw_videos(labels()[::-1], 2, 0) == chosen
+    assert draw_videos(labels(), 99, 0) == VIDS
     with pytest.raises(ValueError, match="most -1"):
-        draw(labels(), -1, 0)
+        draw_videos(labels(), -1, 0)
 
 
 def test_a_video_that_is_missing_is_named(files: Path, run) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsvg.backbones.base import TextStates
-from zsvg.heads.long_videos import WINDOW, look
+from zsvg.heads.long_videos import WINDOW, answer_video
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
 from zsvg.moments import mask_to_spans
 
@@ -82,7 +82,7 @@ def test_a_video_that_fits_is_answered_as_by_one_call(clips):
         pooled=text.pooled,
     )
     for window in (max(2, clips), WINDOW):
-        seen = look(head, features, edges, text, window=window)
+        seen = answer_video(head, features, edges, text, window=window)
         count = len(seen.moments)
         assert count >= 1
         np.testing.assert_allclose(seen.relevance, output.relevance[0], atol=1e-6)
@@ -105,7 +105,7 @@ def test_moments_come_out_whole_wherever_windows_end(clips, window, walls):
     if not (features[:, 0] > 0).any():
         features[: (clips + 1) // 2, 0] = 1.0
     edges = np.arange(clips + 1) * 0.5
-    seen = look(Reader(), features, edges, a_sentence(4), window=window)
+    seen = answer_video(Reader(), features, edges, a_sentence(4), window=window)
     np.testing.assert_array_equal(seen.relevance, features[:, 0] > 0)
     expected = mask_to_spans(features[:, 0] > 0, edges)
     found = seen.moments[np.argsort(seen.moments[:, 0])]
@@ -125,11 +125,11 @@ def test_a_sentence_is_in_the_video_as_surely_as_in_its_best_window():
         features[first : first + 4] += 0.5 * number * text.pooled.numpy()
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     alone = [
-        look(head, features[start : start + 16], edges[: 16 + 1], text).presence
+        answer_video(head, features[start : start + 16], edges[: 16 + 1], text).presence
         for start in (0, 8, 16)
     ]
-    alone.append(look(head, features[24:], edges[24:] - edges[24], text).presence)
-    seen = look(head, features, edges, text, window=16)
+    alone.append(answer_video(head, features[24:], edges[24:] - edges[24], text).presence)
+    seen = answer_video(head, features, edges, text, window=16)
     assert seen.presence == pytest.approx(max(alone), abs=1e-4)
     assert np.diff(np.sort(alone)).min() > 1e-3  # or it could be that of any window
 
@@ -137,11 +137,11 @@ def test_a_sentence_is_in_the_video_as_surely_as_in_its_best_window():
 def test_an_hour_is_seen_in_windows_of_one_size():
     features, edges = a_video(7200)
     reader = Reader()
-    look(reader, features, edges, a_sentence())
+    answer_video(reader, features, edges, a_sentence())
     assert {clips for _, clips in reader.sizes} == {WINDOW}
     assert max(count for count, _ in reader.sizes) <= 4
     assert sum(count for count, _ in reader.sizes) == 28  # one begins every 256 clips, and the last
-    seen = look(a_head(), features, edges, a_sentence())
+    seen = answer_video(a_head(), features, edges, a_sentence())
     assert seen.relevance.shape == (7200,)
     assert 1 <= len(seen.moments) <= 5
     assert (seen.moments[:, 0] < seen.moments[:, 1]).all()

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from zsvg.errors import RecordError
 from zsvg.files import read_pieces, write_text
-from zsvg.strict_json import decoded, escaped, json_records, show
+from zsvg.strict_json import decoded, escaped, json_records, quoted
 
 FROM_FRAMES = "(frames)"
 """The query of a label without a sentence: training makes one up from the frames of the event."""
@@ -265,21 +265,21 @@ def _prediction(record: dict[str, Any]) -> Prediction:
 
 def _required(record: dict[str, Any], key: str) -> Any:
     if key not in record:
-        raise RecordError(f'no "{key}" in this record; its keys are {show(sorted(record))}')
+        raise RecordError(f'no "{key}" in this record; its keys are {quoted(sorted(record))}')
     return record[key]
 
 
 def _qid(record: dict[str, Any]) -> int | str:
     value = _required(record, "qid")
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise RecordError(f"qid {show(value)} must be a whole number or a string")
+        raise RecordError(f"qid {quoted(value)} must be a whole number or a string")
     return value
 
 
 def _text(record: dict[str, Any], key: str) -> str:
     value = _required(record, key)
     if not isinstance(value, str):
-        raise RecordError(f"{key} {show(value)} must be a string")
+        raise RecordError(f"{key} {quoted(value)} must be a string")
     return value
 
 
@@ -289,22 +289,22 @@ def _is_number(value: Any) -> bool:
 
 def _number(value: Any, key: str) -> float:
     if not _is_number(value):
-        raise RecordError(f"{key} {show(value)} must be a number of seconds")
+        raise RecordError(f"{key} {quoted(value)} must be a number of seconds")
     try:
         return float(value)
     except OverflowError:
-        raise RecordError(f"{key} {show(value)} is too large for a number of seconds") from None
+        raise RecordError(f"{key} {quoted(value)} is too large for a number of seconds") from None
 
 
 def _windows(value: Any, size: int, key: str) -> tuple[Any, ...]:
     form = "[start, end, score]" if size == 3 else "[start, end]"
     if not isinstance(value, list):
-        raise RecordError(f"{key} {show(value)} must be a list of {form}")
+        raise RecordError(f"{key} {quoted(value)} must be a list of {form}")
     if len(value) > MOST_WINDOWS:
         raise RecordError(f"{len(value):,} {key}; give the best {MOST_WINDOWS:,} at most")
     for window in value:
         if not isinstance(window, list) or len(window) != size:
-            raise RecordError(f"{key} holds {show(window)}; each window is {form} with numbers")
+            raise RecordError(f"{key} holds {quoted(window)}; each window is {form} with numbers")
     return tuple(tuple(_number(number, key) for number in window) for window in value)
 
 

@@ -26,7 +26,7 @@ _LATE_CONTROLS = re.compile(r"[\x7f-\x9f]")  # a terminal takes \x9b for ESC [
 _HALF = 16  # characters at the end of a piece that can be half of a number, word or escape
 
 
-def show(value: Any) -> str:
+def quoted(value: Any) -> str:
     """Return a JSON value for a message, cut to a readable length."""
     try:
         text = json.dumps(value, ensure_ascii=True)
@@ -75,7 +75,7 @@ def json_records(
     for where, value in text.items() if text.enter_list(keys) else text.lines():
         if not isinstance(value, dict):
             raise RecordError(
-                f"{where}: {show(value)} is not a JSON object; write one record per line (JSONL)"
+                f"{where}: {quoted(value)} is not a JSON object; write one record per line (JSONL)"
             )
         yield where, value
 
@@ -279,7 +279,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {show(twice)} is there twice in one object")
+        raise ValueError(f"the key {quoted(twice)} is there twice in one object")
     return value
 
 

@@ -12,7 +12,7 @@ import typer
 from zsvg.cli import completion
 from zsvg.cli import options as opts
 from zsvg.cli.options import cache_folder, check_sampling, finish, name_unusable, one_stdin
-from zsvg.cli.results import AsNumbers, Table, leave, show
+from zsvg.cli.results import AsNumbers, Table, leave, show_result
 from zsvg.cli.terminal import progress, say
 from zsvg.errors import ZsvgError
 
@@ -168,7 +168,7 @@ def compare(
         finish(reasons)
     rows = rows_of(results, truth, permuted="permuted" in wanted)
     shown = Table(header=HEADER, rows=[row.cells() for row in rows])
-    show(form, [asdict(row) for row in rows], shown)
+    show_result(form, [asdict(row) for row in rows], shown)
     notes = [
         f"{len(truth)} queries of {len({a.vid for a in truth})} videos; {material.backbone.name}; "
         "percent, mean ± standard deviation over runs.",

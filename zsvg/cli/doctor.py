@@ -61,8 +61,8 @@ def diagnose(cache: str | Path | None = None) -> list[Check]:
     from zsvg.features.extract import default_cache
 
     folder = Path(cache).expanduser() if cache is not None else default_cache()
-    for look in (_devices, _codecs, lambda: _folders(folder), _models, _try_out):
-        checks += look()
+    for check in (_devices, _codecs, lambda: _folders(folder), _models, _try_out):
+        checks += check()
     return checks
 
 
@@ -143,13 +143,13 @@ def _codecs() -> Iterator[Check]:
 
 def _folders(cache: Path) -> Iterator[Check]:
     from zsvg.backbones.offline import hub_folder
-    from zsvg.features.cache import look
+    from zsvg.features.cache import cache_content
     from zsvg.files import in_bytes
 
     hub, temporary = hub_folder(), Path(tempfile.gettempdir())
 
     def cached() -> str:
-        content = look(cache)
+        content = cache_content(cache)
         return f", {len(content.files)} files, {in_bytes(content.size)}"
 
     def loaded() -> str:

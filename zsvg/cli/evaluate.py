@@ -256,14 +256,14 @@ def inspect(
     Example: zsvg inspect pseudo.jsonl --videos videos/ --truth train.jsonl -o inspect.html
     """
     from zsvg.records import read_annotations
-    from zsvg.report.inspect import draw, write_inspection
+    from zsvg.report.inspect import draw_videos, write_inspection
     from zsvg.video.finding import find_videos
 
     one_stdin(pseudo, truth)
     labels = read_annotations(pseudo)
     true = None if truth is None else read_annotations(truth)
     files = find_videos(*videos) if videos else None
-    shown = len(draw(labels, most, seed))
+    shown = len(draw_videos(labels, most, seed))
     with progress("drawing", shown) as advance:
         failures = write_inspection(
             output,

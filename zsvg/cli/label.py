@@ -11,7 +11,7 @@ import typer
 from zsvg.cli import completion
 from zsvg.cli import options as opts
 from zsvg.cli.options import cache_folder, check_sampling, finish, write_labels
-from zsvg.cli.results import AsNumbers, Table, show
+from zsvg.cli.results import AsNumbers, Table, show_result
 from zsvg.cli.terminal import loading, progress, say
 from zsvg.errors import ITEM_ERRORS, failure
 from zsvg.files import check_output, is_stream
@@ -80,7 +80,9 @@ def features(
         (vid, f"{seconds:.2f}", str(frames), f"{first:.3f} to {last:.3f}")
         for vid, seconds, frames, first, last in (video.values() for video in done_videos)
     ]
-    show(form, done_videos, Table(header=("video", "seconds", "frames", "frame times"), rows=rows))
+    show_result(
+        form, done_videos, Table(header=("video", "seconds", "frames", "frame times"), rows=rows)
+    )
     say(f"features of {kept} of {len(found)} videos are in {folder}")
     if kept < len(rows):  # elsewhere the cache may fail; here it is what was asked for
         failures.append(f"{folder}: the features of {len(rows) - kept} videos could not be kept")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from zsvg.cli.options import Cache, finish
-from zsvg.cli.results import AsNumbers, Table, show
+from zsvg.cli.results import AsNumbers, Table, show_result
 from zsvg.cli.terminal import say
 
 caches = typer.Typer(
@@ -37,7 +37,7 @@ def doctor(form: AsNumbers = "table", cache: Cache = None) -> None:
         "ok": all(c.ok for c in checks),
         "checks": [{**asdict(check), "ok": check.ok} for check in checks],
     }
-    show(form, value, Table(header=("", "what", "found", ""), rows=rows))
+    show_result(form, value, Table(header=("", "what", "found", ""), rows=rows))
     finish([f"{c.name}: {c.found}; {c.remedy}" for c in checks if not c.ok])
 
 
@@ -47,11 +47,11 @@ def cache_size(form: AsNumbers = "table", cache: Cache = None) -> None:
 
     Example: zsvg cache size
     """
-    from zsvg.features.cache import look
+    from zsvg.features.cache import cache_content
     from zsvg.features.extract import default_cache
     from zsvg.files import in_bytes
 
-    content = look(cache or default_cache())
+    content = cache_content(cache or default_cache())
     counts: dict[str, list[int]] = {}
     for file in content.files:
         counts.setdefault(file.state, []).append(file.size)
@@ -64,7 +64,7 @@ def cache_size(form: AsNumbers = "table", cache: Cache = None) -> None:
     }
     rows = [(state, str(len(sizes)), in_bytes(sum(sizes))) for state, sizes in counts.items()]
     rows.append(("together", str(len(content.files)), in_bytes(content.size)))
-    show(form, value, Table(header=(str(content.folder), "files", "size"), rows=rows))
+    show_result(form, value, Table(header=(str(content.folder), "files", "size"), rows=rows))
     if content.foreign:
         say(f"{content.foreign} files there are not zsvg's; they are left alone")
 
@@ -75,10 +75,10 @@ def cache_list(form: AsNumbers = "table", cache: Cache = None) -> None:
 
     Example: zsvg cache list --format csv
     """
-    from zsvg.features.cache import look
+    from zsvg.features.cache import cache_content
     from zsvg.features.extract import default_cache
 
-    _list(form, look(cache or default_cache()).files)
+    _list(form, cache_content(cache or default_cache()).files)
 
 
 @caches.command("prune")
@@ -142,7 +142,7 @@ def _list(form: str, files: Any) -> None:
         for file in files
     ]  # fmt: skip
     header = ("file", "seconds", "frames", "backbone", "size", "used", "state")
-    show(form, value, Table(header=header, rows=rows))
+    show_result(form, value, Table(header=header, rows=rows))
 
 
 def _seconds(age: str) -> float:

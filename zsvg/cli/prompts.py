@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zsvg.cli.options import AllowDownload, Device
-from zsvg.cli.results import AsFigures, AsNumbers, Table, show
+from zsvg.cli.results import AsFigures, AsNumbers, Table, show_result
 from zsvg.errors import ZsvgError, visible
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def show_prompts(
     if not (model / ADAPTER_FILE).is_file():
         raise ZsvgError(f"{model}: this model has no prompts, it was tuned with a head alone")
     report = prompts_report(load(model, device, allow_download=allow_download), nearest)
-    show(form, asdict(report), *_tables(report))
+    show_result(form, asdict(report), *_tables(report))
 
 
 @prompts.command("list")
@@ -62,7 +62,7 @@ def list_recipes(form: AsNumbers = "table") -> None:
             typer.echo(visible(f"{name}: {source}"))
         return
     listed = [{"recipe": name, "source": source} for name, source in sources.items()]
-    show(form, listed, Table(header=("recipe", "source"), rows=list(sources.items())))
+    show_result(form, listed, Table(header=("recipe", "source"), rows=list(sources.items())))
 
 
 def _tables(report: PromptsReport) -> list[Table]:

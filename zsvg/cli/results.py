@@ -67,7 +67,7 @@ class Table:
     links: Sequence[str] = ()
 
 
-def show(form: str, value: Any, *tables: Table) -> None:
+def show_result(form: str, value: Any, *tables: Table) -> None:
     """Show numbers on stdout.
 
     Args:
@@ -90,9 +90,9 @@ def show(form: str, value: Any, *tables: Table) -> None:
 def give_numbers(form: str, value: Any, output: Path | None, *tables: Table) -> None:
     """Show numbers as `--format` says, and write them where `-o` says."""
     if str(output) == STANDARD:
-        show("json" if form == "table" else form, value, *tables)
+        show_result("json" if form == "table" else form, value, *tables)
         return
-    show(form, value, *tables)
+    show_result(form, value, *tables)
     if output is not None:
         write_json(output, value)
         say(f"wrote {output}")
@@ -141,7 +141,7 @@ class Destination:
         if failed and self.form == "table":
             pass  # there is nothing to show
         elif self.form == "table" and tables is not None:
-            show(self.form, None, *tables)
+            show_result(self.form, None, *tables)
         elif self.form == "table":
             rows = [
                 (str(record.qid), record.vid, *_times(moment), moment[3])

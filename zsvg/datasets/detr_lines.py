@@ -15,7 +15,7 @@ from zsvg.datasets.reading import listed, number, pair, records_of, required, st
 from zsvg.datasets.rules import Row
 from zsvg.errors import RecordError
 from zsvg.records import MOST_WINDOWS, SALIENCY, WINDOWS
-from zsvg.strict_json import show
+from zsvg.strict_json import quoted
 
 _FIELDS = ("qid", "query", "vid", "duration", "relevant_windows")
 _NAMES_OF_TVR = {"desc_id": "qid", "desc": "query", "vid_name": "vid"}
@@ -39,7 +39,7 @@ def detr(text: str, path: str | Path) -> Iterator[Row]:
             raise RecordError(f"{where}: this is a prediction; give a file of annotations")
         qid = required(record, "qid", where)
         if isinstance(qid, bool) or not isinstance(qid, (int, str)):
-            raise RecordError(f"{where}: qid {show(qid)} must be a whole number or a string")
+            raise RecordError(f"{where}: qid {quoted(qid)} must be a whole number or a string")
         duration = number(record["duration"], "duration", where) if "duration" in record else None
         windows = _windows(record, where)
         yield Row(

@@ -18,7 +18,7 @@ from zsvg.datasets.reading import (
     written_number,
 )
 from zsvg.errors import RecordError
-from zsvg.strict_json import parse_json, show
+from zsvg.strict_json import parse_json, quoted
 
 
 def read_durations(path: str | Path) -> dict[str, float]:
@@ -39,7 +39,7 @@ def read_durations(path: str | Path) -> dict[str, float]:
     for where, vid, seconds in _entries(read_text(path), path):
         if found.setdefault(vid, seconds) != seconds:
             raise RecordError(
-                f"{where}: video {show(vid)} has two durations, {found[vid]:g} and {seconds:g} s"
+                f"{where}: video {quoted(vid)} has two durations, {found[vid]:g} and {seconds:g} s"
             )
     return found
 
@@ -90,7 +90,7 @@ def _lists_records(text: str, path: str | Path) -> bool:
 
 def _map_entries(value: dict[str, Any], path: str | Path) -> Iterator[tuple[str, str, float]]:
     for vid, entry in value.items():
-        where = f"{path}: video {show(vid)}"
+        where = f"{path}: video {quoted(vid)}"
         if not isinstance(entry, dict):
             yield where, vid, number(entry, "duration", where)
             continue
@@ -102,5 +102,5 @@ def _map_entries(value: dict[str, Any], path: str | Path) -> Iterator[tuple[str,
         else:
             raise RecordError(
                 f"{where}: no duration, video_duration, or num_frames and fps; "
-                f"the keys are {show(sorted(entry))}"
+                f"the keys are {quoted(sorted(entry))}"
             )

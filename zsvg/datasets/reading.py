@@ -13,7 +13,7 @@ from typing import Any
 from zsvg.errors import RecordError
 from zsvg.files import read_bytes
 from zsvg.records import LISTS_OF_ANNOTATIONS
-from zsvg.strict_json import json_records, show
+from zsvg.strict_json import json_records, quoted
 
 # `float` also takes "1_000", "nan" and digits of other scripts.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -75,7 +75,7 @@ def csv_rows(
         header = list(reader.fieldnames or ())
         if not set(columns) <= set(header) or len(set(header)) < len(header):
             raise RecordError(
-                f"{path}:1: the header {show(header)} must have {', '.join(columns)}, each once"
+                f"{path}:1: the header {quoted(header)} must have {', '.join(columns)}, each once"
             )
         for row in reader:
             where = f"{path}:{reader.line_num}"
@@ -93,58 +93,58 @@ def fields(value: Any, where: str | Path) -> dict[str, Any]:
         RecordError: it is something else; so for all the functions below.
     """
     if not isinstance(value, dict):
-        raise RecordError(f"{where}: {show(value)} must be a JSON object")
+        raise RecordError(f"{where}: {quoted(value)} must be a JSON object")
     return value
 
 
 def required(record: dict[str, Any], key: str, where: str | Path) -> Any:
     """Return the value of a key that must be there."""
     if key not in record:
-        raise RecordError(f'{where}: no "{key}"; the keys are {show(sorted(record))}')
+        raise RecordError(f'{where}: no "{key}"; the keys are {quoted(sorted(record))}')
     return record[key]
 
 
 def listed(value: Any, key: str, where: str | Path) -> list[Any]:
     """Return a JSON list."""
     if not isinstance(value, list):
-        raise RecordError(f"{where}: {key} {show(value)} must be a list")
+        raise RecordError(f"{where}: {key} {quoted(value)} must be a list")
     return value
 
 
 def string(value: Any, key: str, where: str | Path) -> str:
     """Return a JSON string."""
     if not isinstance(value, str):
-        raise RecordError(f"{where}: {key} {show(value)} must be a string")
+        raise RecordError(f"{where}: {key} {quoted(value)} must be a string")
     return value
 
 
 def whole(value: Any, key: str, where: str | Path) -> int:
     """Return a JSON number that is whole and not written as a fraction."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise RecordError(f"{where}: {key} {show(value)} must be a whole number")
+        raise RecordError(f"{where}: {key} {quoted(value)} must be a whole number")
     return value
 
 
 def number(value: Any, key: str, where: str | Path) -> float:
     """Return a JSON number as a finite float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RecordError(f"{where}: {key} {show(value)} must be a number")
+        raise RecordError(f"{where}: {key} {quoted(value)} must be a number")
     try:
         return float(value)
     except OverflowError:
-        raise RecordError(f"{where}: {key} {show(value)} is too large") from None
+        raise RecordError(f"{where}: {key} {quoted(value)} is too large") from None
 
 
 def written_number(text: str, key: str, where: str | Path) -> float:
     """Return a number of a text file as a finite float."""
     value = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(value):
-        raise RecordError(f"{where}: {key} {show(text)} must be a finite number")
+        raise RecordError(f"{where}: {key} {quoted(text)} must be a finite number")
     return value
 
 
 def pair(value: Any, key: str, where: str | Path) -> tuple[float, float]:
     """Return a [start, end] of two numbers."""
     if not isinstance(value, list) or len(value) != 2:
-        raise RecordError(f"{where}: {key} {show(value)} must be [start, end]")
+        raise RecordError(f"{where}: {key} {quoted(value)} must be [start, end]")
     return number(value[0], key, where), number(value[1], key, where)

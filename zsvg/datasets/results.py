@@ -7,7 +7,7 @@ from pathlib import Path
 from zsvg.datasets.reading import fields, listed, number, pair, read_text, required
 from zsvg.errors import RecordError
 from zsvg.records import Prediction
-from zsvg.strict_json import parse_json, show
+from zsvg.strict_json import parse_json, quoted
 
 
 def read_results(path: str | Path) -> list[Prediction]:
@@ -24,7 +24,7 @@ def read_results(path: str | Path) -> list[Prediction]:
                      path)  # fmt: skip
     predictions = []
     for qid, answers in results.items():
-        where = f"{path}: query {show(qid)}"
+        where = f"{path}: query {quoted(qid)}"
         vid, mark, index = qid.rpartition("-")
         if not mark or not index.isdecimal():
             raise RecordError(f'{where}: must be "VID-N", N counting the video\'s queries from 0')

@@ -22,7 +22,7 @@ from typing import Any
 
 from zsvg.errors import RecordError
 from zsvg.records import Annotation
-from zsvg.strict_json import show
+from zsvg.strict_json import quoted
 
 DROPPED = "dropped: "
 NOTICED = "noticed: "
@@ -123,7 +123,7 @@ def settle(
         rows_of_video[row.vid] += 1
         if str(qid) in owners:
             raise RecordError(
-                f"{row.where}: the identifier {show(qid)} is used before, at {owners[str(qid)]}; "
+                f"{row.where}: the identifier {quoted(qid)} is used before, at {owners[str(qid)]}; "
                 "identifiers must differ"
             )
         owners[str(qid)] = row.where
@@ -222,11 +222,11 @@ def _duration(
         )
     if duration is None:
         raise RecordError(
-            f"{row.where}: video {show(row.vid)} is not in the durations file; add its seconds"
+            f"{row.where}: video {quoted(row.vid)} is not in the durations file; add its seconds"
         )
     if not duration > 0:
         raise RecordError(
-            f"{row.where}: duration {duration:g} of video {show(row.vid)} must be more than 0"
+            f"{row.where}: duration {duration:g} of video {quoted(row.vid)} must be more than 0"
         )
     if known is None or row.duration is None or abs(known - row.duration) <= ROUNDING:
         return duration, ()
@@ -245,4 +245,4 @@ def _single_spaces(sentence: str) -> str:
 
 
 def _plain(name: str) -> str:
-    return name if name.isprintable() else show(name)
+    return name if name.isprintable() else quoted(name)

@@ -11,7 +11,7 @@ from zsvg.datasets.reading import numbered_lines, written_number
 from zsvg.datasets.rules import Row
 from zsvg.datasets.video_maps import frame_map
 from zsvg.errors import RecordError
-from zsvg.strict_json import show
+from zsvg.strict_json import quoted
 
 FPS = 29.4
 """Frames per second of all 127 videos, which the text files leave out."""
@@ -35,7 +35,9 @@ def _segments(text: str, path: str | Path) -> Iterator[Row]:
     for where, line in numbered_lines(text, path):
         match = _SEGMENT.fullmatch(line)
         if match is None:
-            raise RecordError(f'{where}: {show(line)} is not "VIDEO_start_end:sentence#sentence#"')
+            raise RecordError(
+                f'{where}: {quoted(line)} is not "VIDEO_start_end:sentence#sentence#"'
+            )
         name, start, end, rest = match.groups()
         window = (
             written_number(start, "start", where) / FPS,

@@ -12,7 +12,7 @@ from pathlib import Path
 from zsvg.datasets.reading import numbered_lines, written_number
 from zsvg.datasets.rules import Row
 from zsvg.errors import RecordError
-from zsvg.strict_json import show
+from zsvg.strict_json import quoted
 
 _GLANCE = re.compile(r"\s*[0-9.]+\s*##")
 
@@ -25,7 +25,9 @@ def charades_sta(text: str, path: str | Path) -> Iterator[Row]:
     """
     for where, vid, window, sentence in _lines(text, path):
         if _GLANCE.match(sentence):
-            raise RecordError(f"{where}: {show(sentence)} begins with a glance; use the form viga")
+            raise RecordError(
+                f"{where}: {quoted(sentence)} begins with a glance; use the form viga"
+            )
         yield Row(where=where, vid=vid, query=sentence, windows=(window,))
 
 
@@ -38,7 +40,7 @@ def viga(text: str, path: str | Path) -> Iterator[Row]:
     for where, vid, window, rest in _lines(text, path):
         glance, mark, sentence = rest.partition("##")
         if not mark:
-            raise RecordError(f"{where}: {show(rest)} has no glance; use the form charades-sta")
+            raise RecordError(f"{where}: {quoted(rest)} has no glance; use the form charades-sta")
         extra = {"glance": written_number(glance.strip(), "glance", where)}
         yield Row(where=where, vid=vid, query=sentence, windows=(window,), extra=extra)
 
@@ -59,7 +61,7 @@ def _lines(text: str, path: str | Path) -> Iterator[tuple[str, str, tuple[float,
         head, mark, rest = line.partition("##")
         parts = head.split()
         if not mark or len(parts) != 3:
-            raise RecordError(f'{where}: {show(line)} is not "VID start end##sentence"')
+            raise RecordError(f'{where}: {quoted(line)} is not "VID start end##sentence"')
         vid, start, end = parts
         window = (written_number(start, "start", where), written_number(end, "end", where))
         yield where, vid, window, rest

@@ -20,7 +20,7 @@ from zsvg.datasets.reading import (
 )
 from zsvg.datasets.rules import Row
 from zsvg.errors import RecordError, ZsvgError
-from zsvg.strict_json import parse_json, show
+from zsvg.strict_json import parse_json, quoted
 
 
 def video_map(text: str, path: str | Path) -> Iterator[Row]:
@@ -65,17 +65,17 @@ def nextgqa(text: str, path: str | Path, questions: str | Path | None) -> Iterat
         key = row.pop("video_id"), row.pop("qid")
         if key in asked:
             raise RecordError(
-                f"{where}: question {show(key[1])} of video {show(key[0])} is there twice"
+                f"{where}: question {quoted(key[1])} of video {quoted(key[0])} is there twice"
             )
         asked[key] = row
     for where, vid, entry in _videos(text, path):
         others = {k: v for k, v in entry.items() if k not in ("duration", "location")}
         for question, windows in fields(required(entry, "location", where), where).items():
             if (vid, question) not in asked:
-                raise RecordError(f"{where}: no question {show(question)} in {questions}")
+                raise RecordError(f"{where}: no question {quoted(question)} in {questions}")
             columns = dict(asked[vid, question])
             yield Row(
-                where=f"{where}, question {show(question)}",
+                where=f"{where}, question {quoted(question)}",
                 vid=vid,
                 qid=f"{vid}-{question}",
                 query=columns.pop("question"),
@@ -89,7 +89,7 @@ def nextgqa(text: str, path: str | Path, questions: str | Path | None) -> Iterat
 
 def _videos(text: str, path: str | Path) -> list[tuple[str, str, dict[str, Any]]]:
     videos = fields(parse_json(text, path), path)
-    named = ((f"{path}: video {show(vid)}", vid, entry) for vid, entry in videos.items())
+    named = ((f"{path}: video {quoted(vid)}", vid, entry) for vid, entry in videos.items())
     return [(where, vid, fields(entry, where)) for where, vid, entry in named]
 
 

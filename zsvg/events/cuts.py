@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-Rows = NDArray[np.float64]
+Points = NDArray[np.float64]
 Parts = NDArray[np.int64]
 
 # A centred frame shorter than this is float16 rounding of the mean frame, not content; scaling it
@@ -63,7 +63,7 @@ class Cutting:
             raise ValueError(f"temporal_weight must not be negative, got {self.temporal_weight}")
 
 
-def unit_rows(frames: ArrayLike, *, centre: bool = False) -> Rows:
+def unit_rows(frames: ArrayLike, *, centre: bool = False) -> Points:
     """Scale frames (T, D) to length one; with `centre`, after subtracting their mean.
 
     Frames that equal the mean become 0.
@@ -92,13 +92,13 @@ def self_similarity(features: ArrayLike, *, centre: bool = False) -> NDArray[np.
     return np.clip(rows @ rows.T, -1.0, 1.0)
 
 
-def uniform(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+def uniform(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
     """Equal parts, whatever the video shows."""
     k = min(options.clusters, len(rows))
     return _parts(np.round(np.arange(1, k) * len(rows) / k).astype(np.int64), len(rows))
 
 
-def psvl(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+def psvl(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
     """PSVL's atomic events: k-means over contextual features; runs are parts.
 
     The contextual feature of a frame is its column of the self-similarity matrix. A run that is too
@@ -110,7 +110,7 @@ def psvl(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
     return _runs(_absorb_short_runs(labels, rows, options.least * len(rows)))
 
 
-def spl(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+def spl(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
     """SPL's reading of the same: a part reaches from the first to the last frame of a cluster.
 
     Clusters that are too small are dissolved: their frames go to the nearest other centre. A scene
@@ -130,7 +130,7 @@ def spl(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
     return np.array(sorted((int(p[0]), int(p[-1]) + 1) for p in places), dtype=np.int64)
 
 
-def frames(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+def frames(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
     """k-means over the frame features themselves; runs are parts."""
     if len(rows) < options.clusters:
         return _parts([], len(rows))
@@ -138,7 +138,7 @@ def frames(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
     return _runs(_absorb_short_runs(labels, rows, options.least * len(rows)))
 
 
-def coherent(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+def coherent(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
     """Temporally coherent k-means (TAG): a frame joins a cluster that is near in time.
 
     Frames get their time as another feature and are averaged over a short window. A cluster
@@ -169,7 +169,7 @@ def coherent(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
     return _runs(_absorb_short_runs(labels, rows, options.least * n))
 
 
-def changes(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+def changes(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
     """Kernel change points: the cuts that leave the least scatter within parts.
 
     Dynamic programming finds the best cuts for every number of parts up to `clusters`; the number
@@ -204,7 +204,7 @@ def changes(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
     return _parts(sorted(borders), n)
 
 
-def steps(rows: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+def steps(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
     """Cut where the frames change most (the boundaries of ActionBytes, Jain et al., CVPR 2020).
 
     The change is between the means of the frames shortly before and after; peaks are taken from
@@ -238,7 +238,7 @@ def _context(similarity: NDArray[np.float64], options: Cutting) -> NDArray[np.fl
     return context
 
 
-def _clusters(points: Rows, options: Cutting, draw: np.random.Generator) -> Parts:
+def _clusters(points: Points, options: Cutting, draw: np.random.Generator) -> Parts:
     """Return the k-means cluster of each point; fewer than k clusters where points coincide."""
     state = int(draw.integers(2**32))
     means = KMeans(options.clusters, n_init=options.restarts, random_state=state)
@@ -248,7 +248,7 @@ def _clusters(points: Rows, options: Cutting, draw: np.random.Generator) -> Part
         return np.asarray(means.fit_predict(points.round(_DIGITS)), dtype=np.int64)
 
 
-def _absorb_short_runs(labels: Parts, rows: Rows, least: float) -> Parts:
+def _absorb_short_runs(labels: Parts, rows: Points, least: float) -> Parts:
     """Give each run shorter than `least` points the label of its more similar neighbour.
 
     Shortest first, and runs are counted anew after each, so that A b A becomes one run of A.
@@ -267,7 +267,7 @@ def _absorb_short_runs(labels: Parts, rows: Rows, least: float) -> Parts:
         labels[starts[run] : starts[run + 1]] = labels[starts[closest]]
 
 
-def _mean_over(points: Rows, reach: int) -> Rows:
+def _mean_over(points: Points, reach: int) -> Points:
     """Average each point with those up to `reach` before and after it."""
     n = len(points)
     prefix = np.concatenate((np.zeros((1, points.shape[1])), points.cumsum(axis=0)))
@@ -285,7 +285,7 @@ def _parts(borders: ArrayLike, points: int) -> Parts:
     return np.column_stack((walls[:-1], walls[1:]))
 
 
-Method = Callable[[Rows, Cutting, np.random.Generator], Parts]
+Method = Callable[[Points, Cutting, np.random.Generator], Parts]
 METHODS: Mapping[str, Method] = {
     "uniform": uniform,
     "psvl": psvl,

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zsvg.events import cuts
-from zsvg.events.cuts import Cutting, Rows, unit_rows
+from zsvg.events.cuts import Cutting, Points, unit_rows
 from zsvg.moments import Spans, nms, peaks
 
 Places = NDArray[np.int64]
@@ -134,7 +134,7 @@ def grid(frames: int, points: int) -> tuple[Places, Places]:
     return np.concatenate(([0], inner, [frames])), index
 
 
-def fits(rows: Rows, places: Places) -> NDArray[np.float64]:
+def fits(rows: Points, places: Places) -> NDArray[np.float64]:
     """Return how well each span explains where the video looks like it.
 
     The curve of a span is the mean similarity of every frame with the frames of the span; its fit
@@ -171,7 +171,7 @@ def _sums(matrix: NDArray[np.float64], places: Places) -> tuple[NDArray[np.float
     return block, total[stop, -1] - total[first, -1]
 
 
-def _likeness(rows: Rows, places: Places) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _likeness(rows: Points, places: Places) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean similarity within each span, and across its border (0 for the whole video)."""
     within, whole = _sums(rows @ rows.T, places)
     length = (places[:, 1] - places[:, 0]).astype(np.float64)
@@ -180,12 +180,12 @@ def _likeness(rows: Rows, places: Places) -> tuple[NDArray[np.float64], NDArray[
     return within / length**2, np.where(outside > 0, across, 0.0)
 
 
-def _blocks(rows: Rows, options: ProposalOptions, draw: np.random.Generator) -> Places:
+def _blocks(rows: Points, options: ProposalOptions, draw: np.random.Generator) -> Places:
     first, last = np.triu_indices(len(rows))
     return np.column_stack((first, last + 1)).astype(np.int64)
 
 
-def _windows(rows: Rows, options: ProposalOptions, draw: np.random.Generator) -> Places:
+def _windows(rows: Points, options: ProposalOptions, draw: np.random.Generator) -> Places:
     n, found = len(rows), []
     length = max(1, round(options.shortest * n))
     longest = max(length, options.longest * n)  # of few frames, rounding passes it at once
@@ -197,7 +197,7 @@ def _windows(rows: Rows, options: ProposalOptions, draw: np.random.Generator) ->
     return np.concatenate(found)
 
 
-def _random(rows: Rows, options: ProposalOptions, draw: np.random.Generator) -> Places:
+def _random(rows: Points, options: ProposalOptions, draw: np.random.Generator) -> Places:
     n = len(rows)
     low, high = max(1, round(options.shortest * n)), max(1, round(options.longest * n))
     length = draw.integers(low, high + 1, size=20 * options.count)
@@ -213,18 +213,18 @@ def _unions(parts: Places) -> Places:
 
 
 def _cut_by(method: cuts.Method) -> Generator:
-    def generate(rows: Rows, options: ProposalOptions, draw: np.random.Generator) -> Places:
+    def generate(rows: Points, options: ProposalOptions, draw: np.random.Generator) -> Places:
         return _unions(method(rows, options, draw))
 
     return generate
 
 
-def _by_chance(rows: Rows, places: Places, draw: np.random.Generator) -> NDArray[np.float64]:
+def _by_chance(rows: Points, places: Places, draw: np.random.Generator) -> NDArray[np.float64]:
     return draw.random(len(places))
 
 
-Generator = Callable[[Rows, "ProposalOptions", np.random.Generator], Places]
-Ranking = Callable[[Rows, Places, np.random.Generator], NDArray[np.float64]]
+Generator = Callable[[Points, "ProposalOptions", np.random.Generator], Places]
+Ranking = Callable[[Points, Places, np.random.Generator], NDArray[np.float64]]
 KINDS: Mapping[str, Generator] = {
     "blocks": _blocks,
     "windows": _windows,

@@ -25,7 +25,7 @@ from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.load import load
 from zsvg.grounding.prediction import predict
 from zsvg.label.run import default_options, pseudo_label
-from zsvg.microworld.domains import look
+from zsvg.microworld.domains import look_of
 from zsvg.microworld.world import check_world, truth, write_world
 from zsvg.records import (
     Annotation,
@@ -148,7 +148,7 @@ def run(
             backbones are missing.
     """
     started = time.monotonic()
-    look(domain)  # an unknown domain should not cost a minute first
+    look_of(domain)  # an unknown domain should not cost a minute first
     out = Path(out)
     clip = load_backbone("micro")
     recipe = load_recipe(recipe_name)

@@ -75,7 +75,7 @@ class CacheContent:
         return sum(file.size for file in self.files)
 
 
-def look(folder: str | Path) -> CacheContent:
+def cache_content(folder: str | Path) -> CacheContent:
     """Return what is in a folder of cached features; of these, only heads are read."""
     folder = Path(folder).expanduser()
     files: list[CachedFile] = []
@@ -109,7 +109,7 @@ def prune(
     """
     removed = []
     now = time.time()
-    for file in look(folder).files:
+    for file in cache_content(folder).files:
         aged = older_than is not None and now - file.used > older_than
         if file.state == "in work" or not (aged or (unused and file.state not in _USED)):
             continue

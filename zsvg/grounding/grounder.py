@@ -25,7 +25,7 @@ from zsvg.errors import ZsvgError
 from zsvg.features.extract import FrameFeatures, extract
 from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
 from zsvg.grounding.ranking import USUAL, fit
-from zsvg.heads.long_videos import look
+from zsvg.heads.long_videos import answer_video
 from zsvg.moments import Spans
 from zsvg.scorers.find import find_moments
 from zsvg.scorers.options import ScorerOptions
@@ -279,7 +279,7 @@ class Grounder:
             moments, curve = self._by_similarity(video.frames, similar, top_k), similar
             presence = None
         else:
-            seen = look(self.head, video.frames.features, video.frames.edges, text)
+            seen = answer_video(self.head, video.frames.features, video.frames.edges, text)
             moments, curve = _moments(seen.moments, seen.scores, top_k), seen.relevance
             presence = round(seen.presence, 6)
             fits = (fits + seen.presence) / 2

@@ -14,7 +14,7 @@ from zsvg.files import file_stem, is_stream, sha256_json, write_text
 from zsvg.records import Annotation, Prediction, to_jsonl
 
 Records = Sequence[Annotation] | Sequence[Prediction]
-Moments = list[tuple[float, float, float | None, str]]
+ScoredMoments = list[tuple[float, float, float | None, str]]
 """(start, end, score, sentence) of one video; seconds; annotations have no score."""
 
 
@@ -101,7 +101,7 @@ def check_fits(form: str | None, videos: int) -> None:
         )
 
 
-def windows(record: Annotation | Prediction) -> Moments:
+def windows(record: Annotation | Prediction) -> ScoredMoments:
     """Return the moments of one record, in its order."""
     if isinstance(record, Prediction):
         return [(s, e, p, record.query) for s, e, p in record.pred_relevant_windows or ()]
@@ -113,7 +113,7 @@ def _json(records: Records) -> str:
     return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
 
 
-def _in_order(records: Records) -> Moments:
+def _in_order(records: Records) -> ScoredMoments:
     return sorted((m for record in records for m in windows(record)), key=lambda m: m[:2])
 
 

@@ -45,7 +45,7 @@ class Seen:
     presence: float
 
 
-def look(
+def answer_video(
     head: Encoder,
     features: NDArray[np.float32],
     edges: NDArray[np.float64],

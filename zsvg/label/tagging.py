@@ -19,7 +19,7 @@ from typing import Any
 
 from zsvg.errors import ZsvgError
 from zsvg.files import sha256_json
-from zsvg.strict_json import show
+from zsvg.strict_json import quoted
 
 # The tag of the Universal set for words that are nothing else.
 OTHER = "X"
@@ -59,13 +59,15 @@ def lexicon(words: Mapping[str, str]) -> Tagger:
     tags: dict[str, str] = {}
     for word, tag in sorted(words.items()):
         if not _WORD.fullmatch(word):
-            raise ZsvgError(f"{show(word)} in a lexicon is not a single word; tag each for itself")
+            raise ZsvgError(
+                f"{quoted(word)} in a lexicon is not a single word; tag each for itself"
+            )
         if not isinstance(tag, str) or not tag.strip():
             raise ZsvgError(
-                f"{show(word)} in a lexicon has the tag {show(tag)}; give N, V or other"
+                f"{quoted(word)} in a lexicon has the tag {quoted(tag)}; give N, V or other"
             )
         if tags.setdefault(word.casefold(), tag) != tag:
-            raise ZsvgError(f"{show(word)} is twice in a lexicon, with two tags; keep one")
+            raise ZsvgError(f"{quoted(word)} is twice in a lexicon, with two tags; keep one")
 
     def look_up(sentence: str) -> list[tuple[str, str]]:
         return [(word, tags.get(word.casefold(), OTHER)) for word in _WORD.findall(sentence)]

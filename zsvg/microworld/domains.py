@@ -123,7 +123,7 @@ DEVELOPMENT = "chalk"
 REPORTED: tuple[str, ...] = ("paper", "night", "fabric")
 
 
-def look(domain: str) -> Look:
+def look_of(domain: str) -> Look:
     """Return the look of a domain.
 
     Raises:

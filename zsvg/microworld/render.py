@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from zsvg.microworld.domains import Look, look
+from zsvg.microworld.domains import Look, look_of
 from zsvg.microworld.script import DIGITS, Event, Scene, Thing, pose
 
 SIZE = 128  # pixels, square
@@ -131,7 +131,7 @@ class Renderer:
 
     def __init__(self, scene: Scene, style: Look | None = None) -> None:
         self.scene = scene
-        self.style = style or look(scene.domain)
+        self.style = style or look_of(scene.domain)
         rng = np.random.default_rng(scene.seed)
         self._ground = _background(rng, self.style)
         self._phase = rng.uniform(0, 2 * np.pi, 2)

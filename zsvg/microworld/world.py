@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zsvg.errors import ZsvgError
 from zsvg.files import write_text
-from zsvg.microworld.domains import look
+from zsvg.microworld.domains import look_of
 from zsvg.microworld.language import WORDINGS, scene_queries
 from zsvg.microworld.render import Renderer
 from zsvg.microworld.script import SPLITS, Scene, generator, sample_scene
@@ -24,7 +24,7 @@ def plan_video(domain: str, split: str, seed: int, index: int) -> tuple[Scene, l
     rng = generator(domain, split, seed, index)
     scene = sample_scene(rng, vid=_vid(domain, split, seed, index), domain=domain)
     annotations = []
-    for number, query in enumerate(scene_queries(rng, scene, WORDINGS[look(domain).wording])):
+    for number, query in enumerate(scene_queries(rng, scene, WORDINGS[look_of(domain).wording])):
         event = scene.events[query.event]
         annotations.append(
             Annotation(
@@ -128,7 +128,7 @@ def write_world(
     Raises:
         ZsvgError: Unknown domain or split, or a number that makes no sense.
     """
-    look(domain)
+    look_of(domain)
     if split not in SPLITS:
         raise ZsvgError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
     if videos < 1:

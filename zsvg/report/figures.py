@@ -30,7 +30,7 @@ from zsvg.report.svg import (
     value_range,
 )
 
-Moment = tuple[float, float, str]
+LabelledSpan = tuple[float, float, str]
 """Start and end in seconds, and the sentence."""
 
 _WIDTH = 880
@@ -114,8 +114,8 @@ class TimelineFigure:
     vid: str
     duration: float
     thumbnails: Sequence[NDArray[np.uint8]] = ()
-    truth: Sequence[Moment] | None = ()
-    pseudo: Sequence[Moment] = ()
+    truth: Sequence[LabelledSpan] | None = ()
+    pseudo: Sequence[LabelledSpan] = ()
 
     def __post_init__(self) -> None:
         _check_duration(self.duration)
@@ -301,7 +301,7 @@ def _text_place(left: float, right: float, sentence: str) -> tuple[float, str]:
     return min(max(right, _GUTTER + length), _WIDTH - 4), "end"
 
 
-def _lanes(moments: Sequence[Moment], place: Scale) -> list[tuple[int, float, float, str]]:
+def _lanes(moments: Sequence[LabelledSpan], place: Scale) -> list[tuple[int, float, float, str]]:
     """Give each moment the first row where neither its bar nor its sentence hits another."""
     taken: list[list[tuple[float, float]]] = []
     result = []

@@ -29,7 +29,7 @@ _SENTENCES = 15  # rows of the table of sentences
 _PER_LABEL = ("caption", "query", "sentence")  # keys of `source` that differ from label to label
 
 
-def draw(labels: Sequence[Annotation], most: int, seed: int) -> list[str]:
+def draw_videos(labels: Sequence[Annotation], most: int, seed: int) -> list[str]:
     """Return the names of at most `most` videos of the labels, drawn with a seed, sorted.
 
     Raises:
@@ -74,7 +74,7 @@ def write_inspection(
     """
     if not any(label.relevant_windows for label in labels):
         raise ZsvgError(f"{name}: no label with a window in it; make some with zsvg pseudo-label")
-    shown = draw(labels, most, seed)
+    shown = draw_videos(labels, most, seed)
     result = None if truth is None else audit(labels, truth, seed=seed)
     own = _by_video(labels)
     true = None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zsvg.records import Annotation
 from zsvg.report import page
-from zsvg.report.figures import Moment, TimelineFigure
+from zsvg.report.figures import LabelledSpan, TimelineFigure
 
 _DRAWN = 40  # labels of one video, beyond which a drawing is no longer read
 
@@ -31,7 +31,7 @@ def score(label: Annotation) -> float | None:
     return float(value)
 
 
-def moments(records: Iterable[Annotation], *, scored: bool = False) -> list[Moment]:
+def moments(records: Iterable[Annotation], *, scored: bool = False) -> list[LabelledSpan]:
     """Return the windows of one video's records in order of time, seconds, with their sentences.
 
     Args:
@@ -111,12 +111,12 @@ def video_card(
     )
 
 
-def _table(caption: str, given: Sequence[Moment]) -> str:
+def _table(caption: str, given: Sequence[LabelledSpan]) -> str:
     rows = [page.row(page.words(w), [f"{start:.1f} to {end:.1f}"]) for start, end, w in given]
     return page.table(caption, ["sentence", "seconds"], rows, style="words")
 
 
-def _some(given: Sequence[Moment]) -> list[Moment]:
+def _some(given: Sequence[LabelledSpan]) -> list[LabelledSpan]:
     """Thin out moments evenly, so that the drawing keeps a height that one can look at."""
     chosen = np.unique(np.linspace(0, len(given) - 1, min(_DRAWN, len(given))).round().astype(int))
     return [given[index] for index in chosen]

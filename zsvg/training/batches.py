@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
-from zsvg.training.examples import Example, draw
+from zsvg.training.examples import Example, draw_sample
 from zsvg.training.options import TrainingOptions
 
 
@@ -37,7 +37,7 @@ def drawn_at(
         epoch, place = divmod(position, len(samples))
         order = _epoch_order(options.seed, epoch, len(samples))
         rng = np.random.default_rng([options.seed, 1, position])
-        drawn = draw(
+        drawn = draw_sample(
             samples,
             int(order[place]),
             rng,

@@ -150,7 +150,7 @@ def concatenate(example: Example, other: Example, *, before: bool) -> Example:
     )
 
 
-def draw(
+def draw_sample(
     examples: Sequence[Example],
     index: int,
     rng: np.random.Generator,

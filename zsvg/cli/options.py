@@ -137,9 +137,12 @@ def load_grounder(
 ) -> Grounder:
     """Load what `--model` names, with the options that go with it."""
     from zsvg.grounding.load import load
-    from zsvg.training.recipes import load_templates
 
-    texts = load_templates(templates) if templates else ()
+    texts: tuple[str, ...] = ()
+    if templates:
+        from zsvg.training.recipes import load_templates
+
+        texts = load_templates(templates)
     return load(model, device, domain=domain, templates=texts, allow_download=download)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from zsvg.backbones.base import TextStates, pick_device
 from zsvg.backbones.frozen import adapters_asleep
 from zsvg.backbones.names import check_backbone
+from zsvg.backbones.prompted import PromptedBackbone
 from zsvg.backbones.unfilled import unfilled
 from zsvg.errors import BackboneError, reason
 from zsvg.files import sha256_json, sha256_tensors
@@ -46,6 +47,11 @@ class ClipBackbone:
         lock: Hold it around every adapter choice and forward pass, and no longer; it is re-entrant.
         adapters: The PEFT model around `model` once prompts have been attached, else None.
     """
+
+    reads: tuple[str, ...] = ()
+    fps = 2.0
+    cross_modal = True
+    prompts = None
 
     def __init__(
         self,
@@ -90,6 +96,13 @@ class ClipBackbone:
         """The arithmetic of `encode_frames`: "bf16" (autocast) on CUDA, else "fp32"."""
         fast = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         return "bf16" if fast else "fp32"
+
+    def prompted(self, adapter: str) -> PromptedBackbone:
+        """Return it with the prompts of that name in `adapters` at work."""
+        return PromptedBackbone(self, adapter)
+
+    def ready(self, path: str | Path) -> None:
+        """No features lie ready for it: every frame is encoded."""
 
     def encode_frames(
         self, frames: NDArray[np.uint8] | torch.Tensor, model: Any | None = None
@@ -197,10 +210,10 @@ class ClipBackbone:
             points=None if points is None else tokens.take_along_dim(points[..., None], 1),
         )
 
-    def encode_text(self, texts: Sequence[str], model: Any | None = None) -> TextStates:
-        """Tokenize and encode texts, with `model`'s prompts if given, without gradients."""
+    def encode_text(self, texts: Sequence[str]) -> TextStates:
+        """Tokenize and encode texts without gradients."""
         with torch.no_grad():
-            return self.encode_tokens(self.tokenize(texts), model=model)
+            return self.encode_tokens(self.tokenize(texts))
 
     def relevance(
         self, features: NDArray[np.float32], query: NDArray[np.float32]

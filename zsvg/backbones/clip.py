@@ -227,7 +227,8 @@ class ClipBackbone:
         if text.cls_emb is None and text.pool_type == "argmax":
             return positions <= ids.argmax(dim=-1, keepdim=True)
         if text.cls_emb is None and text.pool_type == "eos":
-            return positions <= (ids == text.eos_id).int().argmax(dim=-1, keepdim=True)
+            ends: torch.Tensor = ids == text.eos_id
+            return positions <= ends.int().argmax(dim=-1, keepdim=True)
         return (ids != self._pad_id) | (positions == 0)
 
 

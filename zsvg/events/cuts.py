@@ -89,7 +89,8 @@ def self_similarity(features: ArrayLike, *, centre: bool = False) -> NDArray[np.
         (T, T) float64, symmetric, in [-1, 1].
     """
     rows = unit_rows(features, centre=centre)
-    return np.clip(rows @ rows.T, -1.0, 1.0)
+    likeness: NDArray[np.float64] = np.clip(rows @ rows.T, -1.0, 1.0)
+    return likeness
 
 
 def uniform(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:

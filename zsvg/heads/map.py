@@ -160,8 +160,8 @@ class MapHead(Encoder):
         x = F.normalize(stacked * query, dim=1) * self.config.map_width**0.5
         for layer in self.convolve:
             x = layer(x, grid.mask)
-        found = self.judge(x.permute(0, 2, 3, 1)[:, grid.mask]).squeeze(-1).float()
-        return found + self.prior_gain * expected.logit(eps=1e-4)
+        found: Tensor = self.judge(x.permute(0, 2, 3, 1)[:, grid.mask])
+        return found.squeeze(-1).float() + self.prior_gain * expected.logit(eps=1e-4)
 
 
 class _Grid(nn.Module):

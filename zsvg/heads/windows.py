@@ -188,9 +188,8 @@ class WindowsHead(Encoder):
         )
         clip, sentence = self.clip_in(content), self.sentence_in(queries * scale)
         both = self.both_in(torch.cat((clip, sentence), -1))
-        return (
-            self.align(torch.cat((clip * sentence, clip + sentence, both), -1)).squeeze(-1).float()
-        )
+        fit: Tensor = self.align(torch.cat((clip * sentence, clip + sentence, both), -1))
+        return fit.squeeze(-1).float()
 
 
 def sliding_windows(lengths: tuple[float, ...], overlap: float) -> list[tuple[float, float]]:

@@ -10,7 +10,7 @@ non-square pixels are not corrected, as in CLIP's own data.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
 
     def _sample(
         self, path: str | Path, fps: float, size: int | None, framing: Framing, truncated: bool
-    ) -> Any:
+    ) -> Generator[tuple[float, NDArray[np.uint8]], None, None]:
         with Reader(path) as reader:
             total = clip_count(reader.duration, fps)
             clip = 0
@@ -89,9 +89,9 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
             if shown is None:
                 raise VideoError(f"{path}: not one frame can be decoded; {REENCODE}")
             total = clip_count(info.duration, fps)
-            if clip < total and pixels is None:
-                pixels = render(shown[1], size, framing)
             while clip < total:
+                if pixels is None:
+                    pixels = render(shown[1], size, framing)
                 yield shown[0], pixels
                 clip += 1
             self.info = info

@@ -210,10 +210,10 @@ class ClipBackbone:
             points=None if points is None else tokens.take_along_dim(points[..., None], 1),
         )
 
-    def encode_text(self, texts: Sequence[str]) -> TextStates:
-        """Tokenize and encode texts without gradients."""
+    def encode_text(self, texts: Sequence[str], model: Any | None = None) -> TextStates:
+        """Tokenize and encode texts, with `model`'s prompts if given, without gradients."""
         with torch.no_grad():
-            return self.encode_tokens(self.tokenize(texts))
+            return self.encode_tokens(self.tokenize(texts), model=model)
 
     def relevance(
         self, features: NDArray[np.float32], query: NDArray[np.float32]
@@ -354,14 +354,10 @@ def _fingerprint(
         {
             "weights": sha256_tensors(model.state_dict()),
             "architecture": {**architecture, "text_cfg": text},
-            "preprocess": {key: _plain(value) for key, value in preprocess.items()},
+            "preprocess": dict(preprocess),
             "tokenizer": _tokenizer_identity(tokenizer),
         }
     )
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _tokenizer_identity(tokenizer: Any) -> dict[str, Any]:

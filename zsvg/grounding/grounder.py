@@ -101,11 +101,6 @@ class Grounder:
         return float(presence["threshold"]) if presence and self.head is not None else -math.inf
 
     @property
-    def sees_prompts(self) -> bool:
-        """Whether the adapter changes how frames are encoded."""
-        return self.prompts is not None and self.prompts.sees_frames
-
-    @property
     def encoder(self) -> str:
         """Identity of the frame encoder: the backbone's, with the adapter's if it sees frames."""
         return self._prompted.fingerprint
@@ -183,20 +178,18 @@ class Grounder:
     @torch.no_grad()
     def _encode_texts(self, texts: tuple[str, ...], domain: str | None) -> TextStates:
         """Encode one sentence in all its templates, with what the prompts put behind it."""
-        states = self._states(list(texts), domain)
+        if self.prompts is None:
+            states = self.backbone.encode_text(texts)
+        else:
+            from zsvg.tuners import in_domain
+
+            with in_domain(domain):
+                states = self._prompted.encode_text(texts)
         if len(texts) == 1:
             return states
         pooled = torch.nn.functional.normalize(states.pooled.mean(0, keepdim=True), dim=-1)
         # Words stand at other places in every text; a mean of them would be of nothing.
         return TextStates(pooled=pooled, tokens=pooled[:, None], mask=pooled.new_ones(1, 1).bool())
-
-    def _states(self, texts: list[str], domain: str | None) -> TextStates:
-        if self.prompts is None:
-            return self.backbone.encode_text(texts)
-        from zsvg.tuners import in_domain
-
-        with in_domain(domain):
-            return self._prompted.encode_text(texts)
 
     def ground(
         self,

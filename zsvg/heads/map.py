@@ -120,12 +120,9 @@ class MapHead(Encoder):
         return MapOutput(
             moments=take(spans, index),
             scores=judged.gather(1, index).sigmoid() * exists,
-            relevance=seen.probability,
-            logits=seen.logits,
-            frame_mask=seen.frame_mask,
-            centres=seen.centres,
             cells=cells,
             judged=judged,
+            **seen.told,
         )
 
     def loss(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:

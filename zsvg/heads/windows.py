@@ -133,15 +133,12 @@ class WindowsHead(Encoder):
         return WindowsOutput(
             moments=take(moved, index).clamp(0, 1),
             scores=judged.gather(1, index).sigmoid() * exists,
-            relevance=seen.probability,
-            logits=seen.logits,
-            frame_mask=seen.frame_mask,
-            centres=seen.centres,
             windows=self.windows,
             moved=moved,
             judged=judged,
             clips=true,
             query=None if target is None else seen.pooled,
+            **seen.told,
         )
 
     def loss(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:

@@ -137,7 +137,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             behind = None if slot.suffix is None else slot.suffix.places(x)[:, slot.suffix.learned]
             x = inner(x, *args, **kwargs)
             if slot.tokens:
-                x = _overwrite(x, self._prompts(adapter), slot.start)
+                x = _overwrite(x, self.prompts(adapter), slot.start)
             if behind is None:
                 return x
             tokens = self._biased(self.prompt_suffix[adapter], adapter)
@@ -148,10 +148,10 @@ class PromptLayer(nn.Module, BaseTunerLayer):
                 tokens.to(x.dtype).expand(len(x), -1, -1),
             )
         if self.place == "text":
-            x = _overwrite(x, self._prompts(adapter), slot.start)
+            x = _overwrite(x, self.prompts(adapter), slot.start)
             return inner(x, *args, **kwargs)
         if slot.own:
-            prompts = self._prompts(adapter).to(x.dtype)
+            prompts = self.prompts(adapter).to(x.dtype)
             for norm in self._pre_norm:  # the papers add the first prompts in front of `ln_pre`
                 prompts = norm(prompts)
             x = torch.cat([x, prompts.expand(x.shape[0], -1, -1)], dim=1)
@@ -175,7 +175,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             )
         return here[0] if here else None
 
-    def _prompts(self, adapter: str) -> Tensor:
+    def prompts(self, adapter: str) -> Tensor:
         """Return (n, d) prompts, or (B, n, d) when they depend on B images or domains."""
         if adapter in self.sources:
             project: Callable[[Tensor], Tensor] = self.prompt_coupling[adapter]

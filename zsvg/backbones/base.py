@@ -28,8 +28,9 @@ class TextStates:
     Attributes:
         pooled: (B, D) float32, L2-normalised; equal to open_clip's `encode_text(normalize=True)`.
         tokens: (B, L, D) float32, L2-normalised; every token's output state after the final layer
-            norm, put through the same projection as the pooled one. L is the context length; it
-            is 1, with the pooled vector as the only token, for Hugging Face text towers.
+            norm, put through the same projection as the pooled one. L is the context length, for
+            Hugging Face's encoders the longest text; 1, with the pooled vector as the only token,
+            for sentence encoders.
         mask: (B, L) bool, True from the start token to the end-of-text token.
         points: (B, 2, D), the rows of `tokens` that point at a start and an end (PPT's prompts);
             None where no prompts point.

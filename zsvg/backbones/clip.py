@@ -15,6 +15,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from open_clip.hf_model import HFTextEncoder
 
 from zsvg.backbones.base import TextStates, pick_device
 from zsvg.backbones.frozen import adapters_asleep
@@ -80,6 +81,9 @@ class ClipBackbone:
         self.context_length = int(
             getattr(tokenizer, "context_length", None) or text.get("context_length", 77)
         )
+        if isinstance(self.model.text, HFTextEncoder):
+            # What the encoder could read, and 0 for T5's; the tokenizer decides.
+            self.model.text.context_length = self.context_length
         self.fingerprint = _fingerprint(self.model, self.preprocess, tokenizer, config)
         self._mean = torch.tensor(self.preprocess["mean"], device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(self.preprocess["std"], device=device).view(1, 3, 1, 1)
@@ -191,22 +195,18 @@ class ClipBackbone:
             empty = torch.zeros(0, width, self.embed_dim, device=self.device)
             return TextStates(pooled=empty[:, 0], tokens=empty, mask=empty[..., 0].bool())
         text = self.model.text
+        mask = self._token_mask(ids, text)
+        if isinstance(text, HFTextEncoder):  # its encoders look at no padding
+            longest = int(mask.sum(dim=1).max())
+            ids, mask = ids[:, :longest], mask[:, :longest]
         with self._at_work(model) as module, _capture(text) as states:
             pooled = module.encode_text(ids, normalize=True).float()
-            if not states:
-                mask = torch.ones(len(ids), 1, dtype=torch.bool, device=ids.device)
-                return TextStates(pooled=pooled, tokens=pooled[:, None], mask=mask)
-            hidden = text.ln_final(states[0][:, : ids.shape[1]])  # CoCa adds a class token behind
-            projection = text.text_projection
-            if isinstance(projection, torch.nn.Module):
-                hidden = projection(hidden)
-            elif projection is not None:
-                hidden = hidden @ projection
+            hidden = _joint(text, states[0], ids.shape[1])
         tokens = F.normalize(hidden.float(), dim=-1)
         return TextStates(
             pooled=pooled,
             tokens=tokens,
-            mask=self._token_mask(ids, text),
+            mask=mask,
             points=None if points is None else tokens.take_along_dim(points[..., None], 1),
         )
 
@@ -224,26 +224,38 @@ class ClipBackbone:
     def _token_mask(self, ids: torch.Tensor, text: Any) -> torch.Tensor:
         """Return (B, L) bool, True up to the end-of-text token by the tower's own rule."""
         positions = torch.arange(ids.shape[1], device=ids.device)
-        if text.cls_emb is None and text.pool_type == "argmax":
+        rule = getattr(text, "pool_type", None) if getattr(text, "cls_emb", None) is None else None
+        if rule == "argmax":
             return positions <= ids.argmax(dim=-1, keepdim=True)
-        if text.cls_emb is None and text.pool_type == "eos":
+        if rule == "eos":
             ends: torch.Tensor = ids == text.eos_id
             return positions <= ends.int().argmax(dim=-1, keepdim=True)
         return (ids != self._pad_id) | (positions == 0)
 
 
 @contextmanager
-def _capture(text: Any) -> Iterator[list[torch.Tensor]]:
-    """Collect what the text transformer returns, before pooling; stays empty for HF towers."""
-    states: list[torch.Tensor] = []
-    if not hasattr(text, "ln_final"):
-        yield states
-        return
+def _capture(text: Any) -> Iterator[list[Any]]:
+    """Collect what the text transformer returns, before pooling."""
+    states: list[Any] = []
     handle = text.transformer.register_forward_hook(lambda _m, _i, out: states.append(out))
     try:
         yield states
     finally:
         handle.remove()
+
+
+def _joint(text: Any, states: Any, length: int) -> torch.Tensor:
+    """Put what the text transformer returned through the tower's last norm and projection."""
+    if isinstance(text, HFTextEncoder):
+        joint: torch.Tensor = text.proj(states.last_hidden_state)
+        return joint
+    hidden: torch.Tensor = text.ln_final(states[:, :length])  # CoCa adds a class token behind
+    projection = text.text_projection
+    if isinstance(projection, torch.nn.Module):
+        hidden = projection(hidden)
+    elif projection is not None:
+        hidden = hidden @ projection
+    return hidden
 
 
 def as_backbone(backbone: ClipBackbone | str) -> ClipBackbone:

@@ -23,6 +23,8 @@ from zsvg.backbones.names import check_backbone
 from zsvg.backbones.prompted import PromptedBackbone
 from zsvg.backbones.unfilled import unfilled
 from zsvg.errors import BackboneError, reason
+from zsvg.features.encoder import FrameFeatures
+from zsvg.features.from_files import FeatureFiles
 from zsvg.files import sha256_json, sha256_tensors
 
 _log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class ClipBackbone:
         context_length: L, the number of text positions.
         lock: Hold it around every adapter choice and forward pass, and no longer; it is re-entrant.
         adapters: The PEFT model around `model` once prompts have been attached, else None.
+        files: Features of videos that lie ready; None encodes every frame.
     """
 
     reads: tuple[str, ...] = ()
@@ -87,6 +90,7 @@ class ClipBackbone:
         self.fingerprint = _fingerprint(self.model, self.preprocess, tokenizer, config)
         self._mean = torch.tensor(self.preprocess["mean"], device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(self.preprocess["std"], device=device).view(1, 3, 1, 1)
+        self.files: FeatureFiles | None = None
         self._cut_texts: set[str] = set()
 
     @contextmanager
@@ -105,8 +109,15 @@ class ClipBackbone:
         """Return it with the prompts of that name in `adapters` at work."""
         return PromptedBackbone(self, adapter)
 
-    def ready(self, path: str | Path) -> None:
-        """No features lie ready for it: every frame is encoded."""
+    def ready(self, path: str | Path) -> FrameFeatures | None:
+        """Return features of a file of `files`; frames of videos are encoded.
+
+        Raises:
+            VideoError: As of `FeatureFiles.read`.
+        """
+        if self.files is None or Path(path) not in self.files.names:
+            return None
+        return self.files.read(path, width=self.embed_dim, fingerprint=self.fingerprint)
 
     def encode_frames(
         self, frames: NDArray[np.uint8] | torch.Tensor, model: Any | None = None

@@ -18,6 +18,9 @@ PREFIX = "captions:"
 CAPTION_FILES = (".jsonl",)
 """Suffixes of the files of ready captions."""
 
+STORED = "features"
+"""Names a backbone of ready features on both sides (`zsvg.backbones.stored`)."""
+
 SUGGESTION = (
     "name one: `ViT-B-32/laion2b_s34b_b79k` (any open_clip ARCH/TAG; this one downloads about "
     "605 MB), `hf-hub:ORG/NAME`, `local-dir:PATH`, or `micro` (inside the package, microworld only)"

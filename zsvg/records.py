@@ -91,10 +91,8 @@ class Prediction:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.pred_relevant_windows is not None:
-            windows = tuple(
-                (float(s), float(e), float(p)) for s, e, p in self.pred_relevant_windows
-            )
+        if (given := self.pred_relevant_windows) is not None:
+            windows = tuple((float(start), float(end), float(score)) for start, end, score in given)
             object.__setattr__(self, "pred_relevant_windows", windows)
         _check_extra(self.extra, _PREDICTION_KEYS)
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zsvg.errors import VideoError
-from zsvg.video.containers import REENCODE
 from zsvg.video.decoding import TIME_TOLERANCE, Cursor, Reader, VideoInfo
 from zsvg.video.pictures import (
     Framing,
@@ -70,31 +69,19 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
         self, path: str | Path, fps: float, size: int | None, framing: Framing, truncated: bool
     ) -> Any:
         with Reader(path) as reader:
-            total = clip_count(reader.duration, fps)
             clip = 0
             shown: tuple[float, Any] | None = None
             pixels: NDArray[np.uint8] | None = None
-            for time, frame in reader.frames(truncated):
-                while (
-                    shown is not None
-                    and clip < total
-                    and (clip + 0.5) / fps < time - TIME_TOLERANCE
-                ):
+            # The last frame stands to the end, which is known when all have been read.
+            for time, frame in chain(reader.frames(truncated), [(math.inf, None)]):
+                total = clip_count(reader.duration, fps)
+                while shown and clip < total and (clip + 0.5) / fps < time - TIME_TOLERANCE:
                     if pixels is None:
                         pixels = render(shown[1], size, framing)
                     yield shown[0], pixels
                     clip += 1
                 shown, pixels = (time, frame), None
-            info = reader.info()
-            if shown is None:
-                raise VideoError(f"{path}: not one frame can be decoded; {REENCODE}")
-            total = clip_count(info.duration, fps)
-            if clip < total and pixels is None:
-                pixels = render(shown[1], size, framing)
-            while clip < total:
-                yield shown[0], pixels
-                clip += 1
-            self.info = info
+            self.info = reader.info()
 
 
 def sample_frames(

@@ -165,12 +165,12 @@ def cards(
         pictures: (index of the answer, rank from 0) -> data address.
     """
     columns = len({answer.model for answer in answers})
-    parts, at = [], 0
+    parts = []
     for first in range(0, len(answers), max(columns, 1)):
-        sides = []
-        for answer in answers[first : first + columns]:
-            sides.append(_side(answer, at, pictures, named=columns > 1))
-            at += 1
+        sides = [
+            _side(answer, index, pictures, named=columns > 1)
+            for index, answer in enumerate(answers[first : first + columns], first)
+        ]
         query = answers[first].grounding.query
         parts.append(
             f'<section class="zc-ask"><h2>{escape(query)}</h2>'

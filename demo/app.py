@@ -1,4 +1,4 @@
-"""The page as a whole: its head, its tabs, its looks, and what its server hands out."""
+"""The whole page: head, tabs, theme, and options of its server."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def build_demo(
     """Lay out the page around one grounder, or around several by name.
 
     Args:
-        models: Who answers. A tuned one alone gets its bare backbone beside it.
-        captioner: Who writes sentences in the Label tab; None: nobody, except that the backbone
-            `micro` brings its own.
+        models: The models to query. A single tuned one gets its bare backbone beside it.
+        captioner: The captioner of the Label tab; None: no labelling, except that the backbone
+            `micro` has its own.
         videos: Folder that the Label tab offers to every visitor; None: none.
         device: Of labelling and tuning runs; None: the best there is.
-        limits: What a visitor may take.
+        limits: Limits for one visitor.
 
     Returns:
         A page; call `.launch(**launch_options())` on it.
@@ -74,7 +74,7 @@ def build_demo(
 
 
 def launch_options(limits: Limits | None = None) -> dict[str, Any]:
-    """Return what `launch` needs to serve the page as it is meant: looks, sizes, refusals."""
+    """Return the options of `launch`: theme, upload size, gate."""
     return {
         "theme": _theme(),
         "css_paths": [STYLE],
@@ -88,7 +88,7 @@ def launch_options(limits: Limits | None = None) -> dict[str, Any]:
 
 
 def describe(grounder: Grounder) -> str:
-    """Return on which backbone a model answers, and how."""
+    """Return the backbone of a model, and what of it is trained."""
     how = "nothing trained, similarity alone"
     if grounder.head is not None:
         how = "tuned prompts and head" if grounder.adapter else "a tuned head, no prompts"

@@ -1,4 +1,4 @@
-"""What the server refuses, and what it lets a page fetch."""
+"""Which requests the server refuses, and the content security policy of the page."""
 
 from __future__ import annotations
 
@@ -56,11 +56,10 @@ async def gated(app: Any) -> AsyncIterator[None]:
 class Gate:
     """ASGI middleware around the page.
 
-    Other pages of a browser do not reach this one, whatever name they call it by: it answers to
-    its own names, and what they send or show of it is refused. Gradio's file route also fetches
-    web addresses for whoever asks; this page has no use for that, and a shared one should not be
-    an open proxy. The policy keeps browsers from other hosts. No request fills the memory. The
-    last gigabyte of the disk is not for uploads, and one that breaks off leaves nothing.
+    Requests for other host names (DNS rebinding) and of other pages are refused. So are web
+    addresses in Gradio's file route, which would make a shared page an open proxy. The content
+    security policy keeps browsers from other hosts. Bodies are bounded, uploads leave the last
+    gigabyte of the disk free, and an interrupted upload leaves no file.
     """
 
     def __init__(self, app: Any, page: Any) -> None:

@@ -119,7 +119,7 @@ class Job:
         return self._progress.over
 
     def look(self) -> Progress:
-        """Return how far it is; who looks keeps it going."""
+        """Return its progress; a run that is not looked at for `UNWATCHED` seconds stops."""
         self._seen = time.monotonic()
         return self._progress
 

@@ -26,12 +26,12 @@ SCRIPT = Path(__file__).with_name("timeline.js").read_text(encoding="utf-8")
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What one model says to one sentence.
+    """The prediction of one model for one query.
 
     Attributes:
         model: The model's name on the page.
         side: "a" or "b", "c": which colour it has.
-        grounding: Its answer.
+        grounding: The prediction.
     """
 
     model: str
@@ -40,7 +40,7 @@ class Answer:
 
     @property
     def absent(self) -> bool:
-        """Whether the model says that no such moment may be in the video."""
+        """Whether the model predicts that the moment may be absent."""
         return self.grounding.absent or not self.grounding.moments
 
     def to_json(self) -> dict[str, Any]:

@@ -179,7 +179,7 @@ def called(record: Annotation) -> str:
 
 
 def check_query(record: Annotation, *, timed: bool = False) -> None:
-    """Refuse a record that cannot be asked, and a `timed` one that tells no answer.
+    """Refuse a record without a query, and a `timed` one without windows.
 
     Raises:
         RecordError: Its query is blank, or it has no windows.
@@ -195,7 +195,7 @@ def check_query(record: Annotation, *, timed: bool = False) -> None:
 def sift(
     records: Iterable[Annotation], check: Callable[[Annotation], object]
 ) -> tuple[list[Annotation], dict[str, str]]:
-    """Return the records that pass a check, and name -> why of the others.
+    """Return the records that pass a check, and name -> error of the others.
 
     Args:
         records: Any.

@@ -1,4 +1,4 @@
-"""Whether this machine has what zsvg needs: looked at, and tried out."""
+"""Checks that this machine has what zsvg needs, and a trial of the real code."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _MODULES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was looked at.
+    """One check.
 
     Attributes:
-        group: What it belongs to.
-        name: What it is.
-        found: What was found, in words.
+        group: Its group, such as "packages".
+        name: What was checked.
+        found: What was found.
         remedy: What to do about it; empty where nothing has to be done.
     """
 
@@ -50,7 +50,7 @@ class Check:
 
 
 def diagnose(cache: str | Path | None = None) -> list[Check]:
-    """Look at everything; nothing is downloaded, and nothing is left behind.
+    """Run all checks; nothing is downloaded, and no file is left behind.
 
     Args:
         cache: Folder of frame features; by default the one that commands use.
@@ -87,7 +87,7 @@ def _system() -> _Seen:
 
 
 def _packages() -> _Seen:
-    """Check what pyproject.toml asks for: is it there, new and old enough, and can be imported?"""
+    """Check that each dependency is installed in a fitting version and can be imported."""
     try:
         wanted = metadata.requires("zsvg") or []
     except metadata.PackageNotFoundError:

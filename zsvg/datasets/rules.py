@@ -1,4 +1,4 @@
-"""What happens to the rows of every form: kept, repaired or dropped, and always reported.
+"""Rules for the rows of every form: kept, repaired or dropped, and always reported.
 
 The rules, unless the rows are taken as they are:
 

@@ -1,6 +1,6 @@
 """One open video file: frames with the times at which they are shown, and damage.
 
-`zsvg.video` is the public door; this module is what it is built on.
+The public interface is `zsvg.video`.
 """
 
 from __future__ import annotations

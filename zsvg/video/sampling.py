@@ -44,19 +44,10 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
     """
 
     def __init__(
-        self,
-        path: str | Path,
-        *,
-        fps: float,
-        size: int | None,
-        framing: Framing = "crop",
-        allow_truncated: bool = False,
+        self, path: str | Path, fps: float, size: int | None, framing: Framing, truncated: bool
     ) -> None:
-        if not (math.isfinite(fps) and fps > 0):
-            raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
-        check_framing(size, framing)
         self.info: VideoInfo | None = None
-        self._frames = self._sample(path, fps, size, framing, allow_truncated)
+        self._frames = self._sample(path, fps, size, framing, truncated)
 
     def __next__(self) -> tuple[float, NDArray[np.uint8]]:
         return next(self._frames)
@@ -116,7 +107,10 @@ def sample_frames(
         VideoError: On the first step, when the file is not a usable video.
         ValueError: An option is out of range.
     """
-    return FrameSampler(path, fps=fps, size=size, framing=framing, allow_truncated=allow_truncated)
+    if not (math.isfinite(fps) and fps > 0):
+        raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
+    check_framing(size, framing)
+    return FrameSampler(path, fps, size, framing, allow_truncated)
 
 
 def load_frames_at(

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from gradio.utils import get_upload_folder
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse
 
@@ -36,11 +36,11 @@ POLICY = (
     "font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
     "object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
 )
-_HEADERS = (
-    (b"content-security-policy", POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
+_HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
 
 
 @asynccontextmanager
@@ -183,17 +183,16 @@ async def _small(receive: Any) -> Any:
 
 
 def _with_policy(send: Any) -> Any:
-    """Tell browsers what the page may do, and no other page that it may ask."""
+    """Add the security headers to responses, and remove those of CORS."""
 
     async def told(message: Any) -> None:
         if message["type"] == "http.response.start":
-            ours = {name for name, _ in _HEADERS}
-            kept = [
-                (name, value)
-                for name, value in message.get("headers", ())
-                if name not in ours and not name.startswith(b"access-control-")
-            ]
-            message = {**message, "headers": [*kept, *_HEADERS]}
+            headers = MutableHeaders(raw=list(message.get("headers", ())))
+            for name in headers.keys():  # noqa: SIM118 (a list, so that names can go)
+                if name.startswith("access-control-"):
+                    del headers[name]
+            headers.update(_HEADERS)
+            message = {**message, "headers": headers.raw}
         await send(message)
 
     return told

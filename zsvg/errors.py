@@ -61,13 +61,13 @@ def failure(name: object, error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return what a library says of an error, on one line; of a very long one the first words."""
+    """Return the message of a library's error on one line, shortened if it is very long."""
     said = " ".join(str(error).split()).rstrip(".")
     return shorten(said, _LONG, placeholder=" ...") or type(error).__name__
 
 
 def told(error: BaseException) -> str:
-    """Return an error on one line; of one that is not `ours` the log tells where it was raised."""
+    """Return an error on one line; log the traceback of one that is not `ours`."""
     text = " ".join(str(error).split())
     if ours(error):
         return text or type(error).__name__
@@ -85,7 +85,7 @@ def visible(text: str) -> str:
 
 
 def ours(error: BaseException) -> bool:
-    """Whether an error tells a user what to change; others are faults, of us or of a library.
+    """Whether an error tells a user what to change; others are bugs, ours or of a library.
 
     A `ValueError` may say that an option is out of range, or that numpy was given what it cannot
     add. The former are those that a `raise` of this package made.

@@ -64,7 +64,7 @@ def quickstart(
     test_videos: Annotated[int, typer.Option(min=4, help="Test videos.")] = 50,
     steps: Steps = None,
 ) -> None:
-    """Run the whole path on a rendered domain nobody labelled, and measure it.
+    """Run the whole path on an unlabelled rendered domain, and evaluate it.
 
     Example: zsvg quickstart --domain night -o night/
     """
@@ -109,7 +109,7 @@ def demo(
         typer.Option(
             envvar="ZSVG_DEMO_AUTH",
             metavar="USER:PASSWORD",
-            help="Let in who knows these; other programs see a command line, not the variable.",
+            help="Require this login; other programs see a command line, not the variable.",
         ),
     ] = None,
     host: Annotated[
@@ -120,12 +120,12 @@ def demo(
         ),
     ] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Port on this machine.")] = None,
-    max_minutes: Annotated[float, typer.Option(min=0.1, help="Longest video to take.")] = 60.0,
-    max_mb: Annotated[int, typer.Option(min=1, help="Largest upload to take.")] = 500,
+    max_minutes: Annotated[float, typer.Option(min=0.1, help="Longest video, minutes.")] = 60.0,
+    max_mb: Annotated[int, typer.Option(min=1, help="Largest upload, MB.")] = 500,
     allow_download: AllowDownload = False,
     device: Device = None,
 ) -> None:
-    """Open the demo in a browser: ask videos, label them, tune on the labels.
+    """Serve the demo, a web page: query videos, label them, tune on the labels.
 
     Example: zsvg demo --model kitchen/ --videos videos/
     """

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zsvg.errors import VideoError
-from zsvg.video.containers import REENCODE
 from zsvg.video.decoding import TIME_TOLERANCE, Cursor, Reader, VideoInfo
 from zsvg.video.pictures import (
     Framing,
@@ -45,19 +44,10 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
     """
 
     def __init__(
-        self,
-        path: str | Path,
-        *,
-        fps: float,
-        size: int | None,
-        framing: Framing = "crop",
-        allow_truncated: bool = False,
+        self, path: str | Path, fps: float, size: int | None, framing: Framing, truncated: bool
     ) -> None:
-        if not (math.isfinite(fps) and fps > 0):
-            raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
-        check_framing(size, framing)
         self.info: VideoInfo | None = None
-        self._frames = self._sample(path, fps, size, framing, allow_truncated)
+        self._frames = self._sample(path, fps, size, framing, truncated)
 
     def __next__(self) -> tuple[float, NDArray[np.uint8]]:
         return next(self._frames)
@@ -70,31 +60,19 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
         self, path: str | Path, fps: float, size: int | None, framing: Framing, truncated: bool
     ) -> Any:
         with Reader(path) as reader:
-            total = clip_count(reader.duration, fps)
             clip = 0
             shown: tuple[float, Any] | None = None
             pixels: NDArray[np.uint8] | None = None
-            for time, frame in reader.frames(truncated):
-                while (
-                    shown is not None
-                    and clip < total
-                    and (clip + 0.5) / fps < time - TIME_TOLERANCE
-                ):
+            # The last frame stands to the end, which is known when all have been read.
+            for time, frame in chain(reader.frames(truncated), [(math.inf, None)]):
+                total = clip_count(reader.duration, fps)
+                while shown and clip < total and (clip + 0.5) / fps < time - TIME_TOLERANCE:
                     if pixels is None:
                         pixels = render(shown[1], size, framing)
                     yield shown[0], pixels
                     clip += 1
                 shown, pixels = (time, frame), None
-            info = reader.info()
-            if shown is None:
-                raise VideoError(f"{path}: not one frame can be decoded; {REENCODE}")
-            total = clip_count(info.duration, fps)
-            if clip < total and pixels is None:
-                pixels = render(shown[1], size, framing)
-            while clip < total:
-                yield shown[0], pixels
-                clip += 1
-            self.info = info
+            self.info = reader.info()
 
 
 def sample_frames(
@@ -129,7 +107,10 @@ def sample_frames(
         VideoError: On the first step, when the file is not a usable video.
         ValueError: An option is out of range.
     """
-    return FrameSampler(path, fps=fps, size=size, framing=framing, allow_truncated=allow_truncated)
+    if not (math.isfinite(fps) and fps > 0):
+        raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
+    check_framing(size, framing)
+    return FrameSampler(path, fps, size, framing, allow_truncated)
 
 
 def load_frames_at(

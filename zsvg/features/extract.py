@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
@@ -29,7 +29,7 @@ from zsvg.video.clock import Timeline, remember, timeline
 from zsvg.video.decoding import VideoInfo
 from zsvg.video.hashes import video_hash
 from zsvg.video.pictures import Framing
-from zsvg.video.sampling import FrameSampler, sample_frames
+from zsvg.video.sampling import FrameSampler, Sampling, sample_frames
 
 FORMAT = 2
 """Part of every cache key: raise it when sampling, resizing or the file layout change."""
@@ -92,9 +92,8 @@ def cache_file(
     cache: str | Path,
     content: str,
     backbone: FrameEncoder,
+    sampling: Sampling = Sampling(),
     *,
-    fps: float = 2.0,
-    framing: Framing = "crop",
     batch_size: int = 16,
 ) -> Path:
     """Return where `extract` keeps the features of a video.
@@ -103,11 +102,10 @@ def cache_file(
         cache: Folder of cached features.
         content: SHA-256 of the video file.
         backbone: As of `extract`, like the next ones.
-        fps: Clips per second.
-        framing: How pictures become square.
+        sampling: Which frames are looked at.
         batch_size: Frames per forward pass.
     """
-    key = _key(content, backbone, fps, framing, batch_size)
+    key = _key(content, backbone, sampling, batch_size)
     return Path(cache).expanduser() / file_name(key)
 
 
@@ -117,7 +115,7 @@ def file_name(key: Mapping[str, Any]) -> str:
 
 
 def _key(
-    content: str, backbone: FrameEncoder, fps: float, framing: Framing, batch_size: int
+    content: str, backbone: FrameEncoder, sampling: Sampling, batch_size: int
 ) -> dict[str, Any]:
     """Return everything that decides the bytes of a video's features."""
     return {
@@ -125,8 +123,8 @@ def _key(
         "content": content,
         "fingerprint": backbone.fingerprint,
         "precision": backbone.precision,
-        "fps": float(fps),
-        "framing": framing,
+        "fps": float(sampling.fps),
+        "framing": sampling.framing,
         "batch_size": batch_size,
     }
 
@@ -134,12 +132,10 @@ def _key(
 def extract(
     path: str | Path,
     backbone: FrameEncoder,
+    sampling: Sampling = Sampling(),
     *,
-    fps: float = 2.0,
-    framing: Framing = "crop",
     cache: str | Path | None = None,
     batch_size: int = 16,
-    allow_truncated: bool = False,
 ) -> FrameFeatures:
     """Return a video's frame features, from the cache or by decoding and encoding it.
 
@@ -149,13 +145,11 @@ def extract(
     Args:
         path: The video.
         backbone: The frozen backbone.
-        fps: Clips per second; see `zsvg.video.sampling.sample_frames` for the frame of a clip.
-        framing: How pictures become square.
+        sampling: Which frames are looked at, and how.
         cache: Folder of cached features; None neither reads nor writes one. It only saves time: one
             that cannot be used is said in one warning, and done without.
         batch_size: Frames per forward pass; small ones let short videos overlap too. Part of the
             cache key, because a row's last bits depend on it.
-        allow_truncated: Keep the readable part of a damaged file instead of raising.
 
     Raises:
         TruncatedVideoError: The file ends early; the message names the time reached.
@@ -164,18 +158,12 @@ def extract(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    sampler = sample_frames(
-        path,
-        fps=fps,
-        size=backbone.image_size,
-        framing=framing,
-        allow_truncated=allow_truncated,
-    )
+    sampler = sample_frames(path, size=backbone.image_size, **asdict(sampling))
     content = _content(path, cache)
-    key = _key(content, backbone, fps, framing, batch_size)
+    key = _key(content, backbone, sampling, batch_size)
     file = None if cache is None else Path(cache).expanduser() / file_name(key)
     stored = None if file is None else _load(file, backbone.embed_dim)
-    if stored is None or (stored[2]["truncated_at"] is not None and not allow_truncated):
+    if stored is None or (stored[2]["truncated_at"] is not None and not sampling.allow_truncated):
         if file is not None:
             before = (file_name({**key, "format": old}) for old in range(1, FORMAT))
             if any(os.path.isfile(file.parent / name) for name in before):
@@ -206,8 +194,8 @@ def extract(
         features=rows,
         times=times,
         duration=float(meta["duration"]),
-        fps=float(fps),
-        framing=framing,
+        fps=float(sampling.fps),
+        framing=sampling.framing,
         fingerprint=backbone.fingerprint,
         content=content,
     )

@@ -35,7 +35,7 @@ from zsvg.records import FROM_FRAMES, Annotation
 from zsvg.video.finding import as_videos
 from zsvg.video.hashes import video_hash
 from zsvg.video.pictures import Framing
-from zsvg.video.sampling import load_frames_at
+from zsvg.video.sampling import Sampling, load_frames_at
 
 _log = logging.getLogger(__name__)
 
@@ -97,9 +97,7 @@ def label_settings(
     options: LabelOptions,
     captions: CaptionOptions,
     seed: int,
-    framing: Framing,
-    fps: float,
-    allow_truncated: bool,
+    sampling: Sampling,
     backbone: str,
     captioner: str | None,
     tagger: str | None,
@@ -110,9 +108,7 @@ def label_settings(
         options: As of `pseudo_label`, like the next ones.
         captions: The captioner's options.
         seed: Of everything random.
-        framing: How frames become squares.
-        fps: Frames looked at per second.
-        allow_truncated: Whether videos that end early are taken.
+        sampling: Which frames are looked at.
         backbone: The backbone's fingerprint.
         captioner: The captioner's fingerprint, like the next one without effect where the options
             do not need it.
@@ -124,9 +120,8 @@ def label_settings(
         "options": asdict(options),
         "captions": asdict(captions) if queries.speaks else None,
         "seed": seed,
-        "framing": framing,
-        "fps": float(fps),
-        "allow_truncated": allow_truncated,
+        **asdict(sampling),
+        "fps": float(sampling.fps),
         "backbone": backbone,
         "captioner": captioner if queries.speaks else None,
         "tagger": tagger if queries.needs_tagger else None,
@@ -178,7 +173,7 @@ def pseudo_label(
         Labels of all videos that could be read; the others under `failures`.
 
     Raises:
-        ValueError: Several processes without a `work_dir`.
+        ValueError: Several processes without a `work_dir`, or no such sampling.
         ZsvgError: Another process's files are not in `work_dir`, or the options need a captioner or
             a tagger that is not given.
     """
@@ -191,6 +186,7 @@ def pseudo_label(
     speaker = captioner
     if isinstance(speaker, str):
         speaker = load_captioner(speaker, str(clip.device))
+    sampling = Sampling(fps, framing, allow_truncated)
     processes = processes or Processes()
     if processes.count > 1 and work_dir is None:
         raise ValueError("several processes need a work_dir, where they meet")
@@ -198,9 +194,7 @@ def pseudo_label(
         options=options,
         captions=speaker.options if speaker else CaptionOptions(),
         seed=seed,
-        framing=framing,
-        fps=fps,
-        allow_truncated=allow_truncated,
+        sampling=sampling,
         backbone=clip.fingerprint,
         captioner=speaker.fingerprint if speaker else None,
         tagger=tagger.fingerprint if tagger else None,
@@ -215,8 +209,6 @@ def pseudo_label(
     own = processes.share(files)
     contents = finished_contents(own, files, work_dir, settings, cache)
 
-    sampling = {"framing": framing, "fps": fps, "allow_truncated": allow_truncated}
-
     def start(vid: str) -> tuple[Path | None, dict[str, Any] | _Seen]:
         """Return a finished video's part, or one that only the captioner has not seen."""
         path = Path(files[vid])
@@ -225,7 +217,7 @@ def pseudo_label(
         if (part := read_part(file)) is not None:
             return file, part
         own_seed = int(sha256_json([seed, content])[:8], 16)
-        return file, _look(path, clip, speaker, options, own_seed, cache=cache, **sampling)
+        return file, _look(path, clip, speaker, options, own_seed, sampling, cache)
 
     parts: dict[str, dict[str, Any]] = {}
     finished: dict[str, str] = {}
@@ -291,10 +283,11 @@ def _look(
     captioner: Captioner | None,
     options: LabelOptions,
     seed: int,
-    **sampling: Any,
+    sampling: Sampling,
+    cache: Path | None,
 ) -> _Seen:
     """Find the events of a video; it may run ahead in another thread."""
-    frames = extract(path, backbone, **sampling)
+    frames = extract(path, backbone, sampling, cache=cache)
     events, _ = propose(frames.features, frames.edges, options=options.proposals, seed=seed)
     views = None
     if captioner is not None and options.queries.speaks:
@@ -302,8 +295,8 @@ def _look(
         # Two frames side by side then fill the captioner's square without another resize.
         halves = options.queries.view == "strip"
         size = captioner.image_size // 2 if halves else captioner.image_size
-        pictures = load_frames_at(path, times.ravel(), size, sampling["framing"],
-                                  allow_truncated=sampling["allow_truncated"])  # fmt: skip
+        pictures = load_frames_at(path, times.ravel(), size, sampling.framing,
+                                  allow_truncated=sampling.allow_truncated)  # fmt: skip
         views = pictures.reshape(*times.shape, *pictures.shape[1:])
     return _Seen(frames=frames, events=events, views=views, seed=seed)
 

@@ -109,16 +109,6 @@ class _Run:
             seed=options.seed, mixed_precision=options.mixed_precision
         )
 
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """How frames of videos are chosen."""
-        options = self.options
-        return {
-            "fps": options.fps,
-            "framing": options.framing,
-            "allow_truncated": options.allow_truncated,
-        }
-
 
 def plan(
     labels: Sequence[Annotation],
@@ -335,7 +325,9 @@ def _encode(run: _Run, vids: Sequence[str]) -> tuple[dict[str, FrameFeatures], d
     encoded, failures = {}, {}
     for vid in vids:
         try:
-            encoded[vid] = extract(run.videos[vid], run.backbone, cache=run.cache, **run.sampling)
+            encoded[vid] = extract(
+                run.videos[vid], run.backbone, run.options.sampling, cache=run.cache
+            )
         except ITEM_ERRORS as error:
             failures[vid] = failure(run.videos[vid], error)
     return encoded, failures
@@ -343,8 +335,8 @@ def _encode(run: _Run, vids: Sequence[str]) -> tuple[dict[str, FrameFeatures], d
 
 def _example(run: _Run, record: Annotation, video: FrameFeatures, needs_frames: bool) -> Example:
     def frames() -> np.ndarray[Any, np.dtype[np.uint8]]:
-        size = run.backbone.image_size
-        sampled = sample_frames(run.videos[record.vid], size=size, **run.sampling)
+        size, sampling = run.backbone.image_size, asdict(run.options.sampling)
+        sampled = sample_frames(run.videos[record.vid], size=size, **sampling)
         return np.stack([frame for _, frame in sampled])
 
     supervision = run.options.supervision

@@ -156,8 +156,8 @@ def pseudo_label(
     """
     from zsvg.backbones.names import check_backbone, check_captioner
     from zsvg.cli.from_captions import caption_files, label_from_captions
+    from zsvg.features.processes import launched
     from zsvg.label.parts import note_captioner
-    from zsvg.label.sharding import launched
     from zsvg.label.tagging import load_tagger
     from zsvg.video.finding import Videos, find_videos
 

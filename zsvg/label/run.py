@@ -23,11 +23,11 @@ from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.events.proposals import ProposalOptions, propose
 from zsvg.features.ahead import ahead
 from zsvg.features.extract import FrameFeatures, extract
+from zsvg.features.processes import Processes
 from zsvg.files import sha256_json, write_json
 from zsvg.label.forms import check_tagger, phrase, well_said
-from zsvg.label.parts import finished_contents, other_parts, part_file, read_part
+from zsvg.label.parts import finished_contents, gather, other_parts, part_file, read_part
 from zsvg.label.queries import PseudoQuery, QueryOptions, choose_events
-from zsvg.label.sharding import Processes, gather
 from zsvg.label.tagging import Tagger
 from zsvg.label.views import caption_events, view_times
 from zsvg.moments import Spans
@@ -162,8 +162,8 @@ def pseudo_label(
         framing: How frames become squares: "crop", "pad" or "squash".
         fps: Frames looked at per second.
         allow_truncated: Take videos that end before their header says, as far as they go.
-        processes: Those that share the videos, see `zsvg.label.sharding.launched`; several need a
-            `work_dir`. Each returns the same report, after the last one is done.
+        processes: Those that share the videos, see `zsvg.features.processes.launched`; several need
+            a `work_dir`. Each returns the same report, after the last one is done.
         on_progress: Called with (videos done, videos in all, vid) after each video of this process,
             first for those that an earlier call had finished.
         on_resume: Called after those with their number, if there are any: the time that the rest

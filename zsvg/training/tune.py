@@ -17,13 +17,13 @@ from zsvg.backbones.clip import ClipBackbone, as_backbone
 from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ITEM_ERRORS, RecipeError, RecordError, ZsvgError, failure
 from zsvg.features.extract import FrameFeatures, extract
+from zsvg.features.processes import Processes, launched
 from zsvg.files import sha256_file, sha256_json, write_json
 from zsvg.grounding.grounder import BLIND_QUERY
 from zsvg.grounding.model_card import CARD, write_model_card
 from zsvg.grounding.model_folder import FORMAT_VERSION, HISTORY
 from zsvg.heads.by_name import describe_head
 from zsvg.heads.encoder import Encoder
-from zsvg.label.sharding import Processes, launched
 from zsvg.records import FROM_FRAMES, Annotation, check_trainable
 from zsvg.training.checkpoint import remove_checkpoint
 from zsvg.training.examples import Example

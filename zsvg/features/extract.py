@@ -34,6 +34,7 @@ from zsvg.video.sampling import FrameSampler, Sampling, sample_frames
 FORMAT = 2
 """Part of every cache key: raise it when sampling, resizing or the file layout change."""
 
+_BATCH = 16  # frames per forward pass
 _log = logging.getLogger(__name__)
 _saving = threading.Lock()  # temporary names differ between processes, not between threads
 _told: set[Path] = set()  # folders that something was wrong with: it is said once
@@ -93,19 +94,16 @@ def cache_file(
     content: str,
     backbone: FrameEncoder,
     sampling: Sampling = Sampling(),
-    *,
-    batch_size: int = 16,
 ) -> Path:
-    """Return where `extract` keeps the features of a video.
+    """Return where `extract` keeps the features of a video, at its own `batch_size`.
 
     Args:
         cache: Folder of cached features.
         content: SHA-256 of the video file.
-        backbone: As of `extract`, like the next ones.
+        backbone: As of `extract`, like the next one.
         sampling: Which frames are looked at.
-        batch_size: Frames per forward pass.
     """
-    key = _key(content, backbone, sampling, batch_size)
+    key = _key(content, backbone, sampling, _BATCH)
     return Path(cache).expanduser() / file_name(key)
 
 
@@ -135,7 +133,7 @@ def extract(
     sampling: Sampling = Sampling(),
     *,
     cache: str | Path | None = None,
-    batch_size: int = 16,
+    batch_size: int = _BATCH,
 ) -> FrameFeatures:
     """Return a video's frame features, from the cache or by decoding and encoding it.
 
@@ -159,7 +157,9 @@ def extract(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     sampler = sample_frames(path, size=backbone.image_size, **asdict(sampling))
-    content = _content(path, cache)
+    if not Path(path).is_file():
+        raise VideoError(f"{path}: no such file; give the path of one video")
+    content = video_hash(path, cache)
     key = _key(content, backbone, sampling, batch_size)
     file = None if cache is None else Path(cache).expanduser() / file_name(key)
     stored = None if file is None else _load(file, backbone.embed_dim)
@@ -199,12 +199,6 @@ def extract(
         fingerprint=backbone.fingerprint,
         content=content,
     )
-
-
-def _content(path: str | Path, cache: str | Path | None) -> str:
-    if not Path(path).is_file():
-        raise VideoError(f"{path}: no such file; give the path of one video")
-    return video_hash(path, cache)
 
 
 def _encode(
@@ -250,9 +244,10 @@ def _batches(
     clips: list[int] = []
     frames: list[NDArray[np.uint8]] = []
     try:
-        with closing(ahead(repeat(sampler), _next, 2 * batch_size, wait=True)) as decoded:
-            for _, coming in decoded:
-                shown = coming.result()
+        coming = ahead(repeat(sampler), lambda one: next(one, None), 2 * batch_size, wait=True)
+        with closing(coming) as decoded:
+            for _, future in decoded:
+                shown = future.result()
                 if shown is None:
                     break
                 time, pixels = shown
@@ -268,10 +263,6 @@ def _batches(
     finally:
         sampler.close()
     yield times, clips, np.stack(frames)
-
-
-def _next(sampler: FrameSampler) -> tuple[float, NDArray[np.uint8]] | None:
-    return next(sampler, None)
 
 
 @lru_cache

@@ -60,13 +60,6 @@ def label_captions(
     if not options.queries.speaks:
         raise ZsvgError("form 'features' makes queries of frames; ready captions have none")
     check_tagger(options.queries, tagger)
-    source = {
-        "proposals": options.proposals.kind,
-        "backbone": backbone.name,
-        "captioner": CAPTIONER,
-    }
-    if options.queries.form == "simplified":
-        source["form"] = "simplified"
     parts: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
     for done, vid in enumerate(tracks, start=1):
@@ -76,7 +69,7 @@ def label_captions(
             failures[vid] = failure(tracks[vid], error)
         if on_progress is not None:
             on_progress(done, len(tracks), vid)
-    return report_of(parts, failures, source)
+    return report_of(parts, failures, options, backbone.name, CAPTIONER)
 
 
 def _label_track(

@@ -178,10 +178,11 @@ def pseudo_label(
             a tagger that is not given.
     """
     options = options or LabelOptions()
-    form = options.queries.form
     check_tagger(options.queries, tagger)
     if captioner is None and options.queries.speaks:
-        raise ZsvgError(f"form {form!r} needs a captioner; only 'features' does without")
+        raise ZsvgError(
+            f"form {options.queries.form!r} needs a captioner; only 'features' does without"
+        )
     files, clip = as_videos(videos), as_backbone(backbone)
     speaker = captioner
     if isinstance(speaker, str):
@@ -256,12 +257,7 @@ def pseudo_label(
                 raise ZsvgError(f"{file}: is gone; run the command again")
             parts[vid] = theirs
         processes.wait()  # all have read: a caller may now remove the folder
-    source = {"proposals": options.proposals.kind, "backbone": clip.name}
-    if speaker and options.queries.speaks:
-        source["captioner"] = speaker.name
-    if form in ("simplified", "features"):
-        source["form"] = form
-    return report_of(parts, failures, source)
+    return report_of(parts, failures, options, clip.name, speaker.name if speaker else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,9 +330,18 @@ def _say(
 
 
 def report_of(
-    parts: Mapping[str, Mapping[str, Any]], failures: Mapping[str, str], source: Mapping[str, str]
+    parts: Mapping[str, Mapping[str, Any]],
+    failures: Mapping[str, str],
+    options: LabelOptions,
+    backbone: str,
+    captioner: str | None,
 ) -> LabelReport:
-    """Return what finished videos (by vid) make together, sorted."""
+    """Return what finished videos (by vid) make together, sorted, under the models' names."""
+    source = {"proposals": options.proposals.kind, "backbone": backbone}
+    if captioner is not None and options.queries.speaks:
+        source["captioner"] = captioner
+    if options.queries.form in ("simplified", "features"):
+        source["form"] = options.queries.form
     return LabelReport(
         labels=tuple(
             label for vid in sorted(parts) for label in as_annotations(vid, parts[vid], source)

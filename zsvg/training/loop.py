@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from zsvg.heads.encoder import Truth
 from zsvg.training.answers import Asked, encoded
 from zsvg.training.averaging import RunningMean
 from zsvg.training.batches import drawn_at, share_of_batch
-from zsvg.training.checkpoint import identity_of, read_checkpoint, write_checkpoint
+from zsvg.training.checkpoint import Checkpoints, identity_of
 from zsvg.training.denoising import denoised, describe_round
 from zsvg.training.distributed import accelerated, average_gradients, samples_away, start_alike
 from zsvg.training.examples import Example, collate
@@ -108,12 +108,17 @@ def _check_sharing(
             )
 
 
+@dataclass
 class _Run:
     """A run between two steps: it starts from the checkpoint, if there is one.
 
     Attributes:
+        network: What is trained.
         samples: What is trained on, as rounds of denoising have left it.
         held: Examples that choose the best step.
+        options: How.
+        folder: Of checkpoints.
+        accelerator: What joins the processes.
         weights: What is trained, by name.
         mean: Their running mean.
         best: A copy of the best weights so far by validation, on the CPU.
@@ -121,32 +126,42 @@ class _Run:
         visual: Whether the last step trained prompts in the image tower.
     """
 
-    def __init__(
-        self,
-        network: GroundingNetwork,
-        samples: Sequence[Example],
-        held: Sequence[Example],
-        options: TrainingOptions,
-        folder: Path,
-        accelerator: Accelerator,
-    ) -> None:
-        self.network, self.options, self.accelerator = network, options, accelerator
-        self.samples, self.held, self.folder = _with_mean_weight_one(samples), held, folder
+    network: GroundingNetwork
+    samples: Sequence[Example]
+    held: Sequence[Example]
+    options: TrainingOptions
+    folder: Path
+    accelerator: Accelerator
+
+    def __post_init__(self) -> None:
+        network, options, accelerator = self.network, self.options, self.accelerator
+        self.samples = _with_mean_weight_one(self.samples)
         network.attach()
         network.checkpoint_gradients(options.checkpoint_gradients)
         self.weights = network.trainable()
-        self.identity = identity_of(network, self.samples, held, options, accelerator.num_processes)
+        identity = identity_of(network, self.samples, self.held, options, accelerator.num_processes)
         if options.visual_from and network.trains_vision:
             # Before weights of a checkpoint are read: as the visual prompts are at their start.
-            self.samples, self.held = (encoded(network, part) for part in (self.samples, held))
+            self.samples, self.held = (encoded(network, e) for e in (self.samples, self.held))
         self.originals = self.samples
         self.mean = RunningMean(self.weights, options.average)
         self.best: dict[str, Tensor] = {}
         self.history = History()
         self.visual = False
         optimizer = _optimizer(self.weights, options, network.backbone.device)
-        self._resume(optimizer)
-        if not start_alike(self.identity, self.weights, accelerator):
+        self.checkpoints = Checkpoints(
+            folder=self.folder,
+            identity=identity,
+            weights=self.weights,
+            mean=self.mean.values,
+            optimizer=optimizer,
+        )
+        if (found := self.checkpoints.read()) is not None:
+            progress, self.best = found
+            step = progress.pop("step")
+            self.samples = _with_labels(self.samples, progress.pop("labels", None))
+            self.history = History.from_json(progress, resumed_at=step)
+        if not start_alike(identity, self.weights, accelerator):
             raise TrainingError(
                 "the processes do not start alike; give all of them the same labels, options and "
                 "initial weights, and one folder of frame features"
@@ -158,20 +173,6 @@ class _Run:
         # (`RunFit.scale`).
         self.optimizer = accelerator.prepare(optimizer)
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
-
-    def _resume(self, optimizer: torch.optim.AdamW) -> None:
-        found = read_checkpoint(
-            self.folder,
-            identity=self.identity,
-            weights=self.weights,
-            mean=self.mean.values,
-            optimizer=optimizer,
-        )
-        if found is not None:
-            progress, self.best = found
-            step = progress.pop("step")
-            self.samples = _with_labels(self.samples, progress.pop("labels", None))
-            self.history = History.from_json(progress, resumed_at=step)
 
     def _texts(self) -> dict[str, Tensor]:
         """Return query -> token ids, and encode those that stay as they are.
@@ -276,19 +277,10 @@ class _Run:
 
     def checkpoint(self) -> None:
         """Write a checkpoint where it is time."""
-        done = self.history.steps
+        history, done = self.history, self.history.steps
         if self.ended or done % self.options.checkpoint_every == 0:
-            write_checkpoint(
-                self.folder,
-                identity=self.identity,
-                progress=self.history.to_json()
-                | {"step": done}
-                | _labels(self.samples, self.history),
-                weights=self.weights,
-                mean=self.mean.values,
-                best=self.best,
-                optimizer=self.optimizer.optimizer,
-            )
+            progress = history.to_json() | {"step": done} | _labels(self.samples, history)
+            self.checkpoints.write(progress, self.best)
 
     @torch.no_grad()
     def take_best(self) -> None:
@@ -343,7 +335,7 @@ def _labels(samples: Sequence[Example], history: History) -> dict[str, list[list
     return {"labels": [[*map(float, e.windows[0]), e.weight] for e in samples]}
 
 
-def _with_labels(samples: list[Example], labels: list[list[float]] | None) -> list[Example]:
+def _with_labels(samples: Sequence[Example], labels: list[list[float]] | None) -> Sequence[Example]:
     """Put back what `_labels` gave; samples of several windows only have other weights."""
     if labels is None:
         return samples

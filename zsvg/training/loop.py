@@ -303,18 +303,13 @@ def _optimizer(
     tuner = {name: p for name, p in weights.items() if name.startswith("model.")}
     borders = [p for name, p in tuner.items() if ".prompt_border." in name]
     prompts = [p for name, p in tuner.items() if ".prompt_border." not in name]
-    rate = options.head_learning_rate
     of_prompts = {"prompts": True, "weight_decay": 0.0}
+    of_head = {"prompts": False, "lr": options.head_learning_rate}
     groups = [
         {"params": prompts, "lr": options.prompt_learning_rate, **of_prompts},
         {"params": borders, "lr": options.border_learning_rate, **of_prompts},
-        {"params": [p for p in head if p.ndim > 1], "lr": rate, "prompts": False},
-        {
-            "params": [p for p in head if p.ndim <= 1],
-            "lr": rate,
-            "prompts": False,
-            "weight_decay": 0.0,
-        },
+        {"params": [p for p in head if p.ndim > 1], **of_head},
+        {"params": [p for p in head if p.ndim <= 1], **of_head, "weight_decay": 0.0},
     ]
     fused = device.type in ("cpu", "cuda")
     used = [group for group in groups if group["params"]]

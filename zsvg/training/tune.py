@@ -101,14 +101,6 @@ class _Run:
     query_blind: bool = False
     on_step: Callable[[int, float], None] | None = None
 
-    @property
-    def training(self) -> TrainingOptions:
-        """How to train, as the recipe has it."""
-        options = self.options
-        return self.recipe.training_options(
-            seed=options.seed, mixed_precision=options.mixed_precision
-        )
-
 
 def plan(
     labels: Sequence[Annotation],
@@ -127,15 +119,6 @@ def plan(
         ZsvgError: Nothing to train on, or nothing to hold out.
     """
     labels = hide(labels, options.supervision, options.seed)
-    return _check(
-        _Run(labels=labels, videos=videos, backbone=backbone, recipe=recipe, options=options,
-             validation=validation)
-    )  # fmt: skip
-
-
-def _check(run: _Run) -> list[str]:
-    """Do what `plan` says."""
-    labels, recipe, options = run.labels, run.recipe, run.options
     if not labels:
         raise ZsvgError("there are no labels to tune on")
     if options.supervision != "full" and all(map(is_pseudo, labels)):
@@ -143,17 +126,17 @@ def _check(run: _Run) -> list[str]:
             f"--supervision {options.supervision} hides times of annotations, but all labels are "
             "pseudo labels; leave it out"
         )
-    _ = run.training  # raises
+    _training(recipe, options)  # raises
     check_trainable(labels, timed=options.supervision == "full")
-    known = [*labels, *(run.validation or ())]
-    lost = sorted({a.vid for a in known if a.vid not in run.videos})
+    known = [*labels, *(validation or ())]
+    lost = sorted({a.vid for a in known if a.vid not in videos})
     if lost:
         raise RecordError(
             f"{lost[0]}: its labels are given but the video is not in the folder"
             + (f" (nor are {len(lost) - 1} others)" if len(lost) > 1 else "")
         )
-    training, held = hold_out(labels, run.validation, recipe, options)
-    network = build_network(run.backbone, recipe, options.seed, labels)
+    training, held = hold_out(labels, validation, recipe, options)
+    network = build_network(backbone, recipe, options.seed, labels)
     if recipe.training.visual_share < 1 and not network.trains_vision:
         raise RecipeError(
             f"recipe {recipe.name}: visual_share is for prompts in the image tower; it has none"
@@ -161,7 +144,7 @@ def _check(run: _Run) -> list[str]:
     prompts, head = network.parameter_counts()
     domains = Counter(a.extra.get("domain") or "no domain" for a in training)
     return [
-        f"{recipe.name} on {run.backbone.name}: {prompts} prompt and {head} head parameters train",
+        f"{recipe.name} on {backbone.name}: {prompts} prompt and {head} head parameters train",
         level_of(labels, options.supervision),
         f"{len(training)} labels of {len({a.vid for a in training})} videos to train on, "
         f"{len(held)} of {len({a.vid for a in held})} to select by",
@@ -172,6 +155,10 @@ def _check(run: _Run) -> list[str]:
             else []
         ),
     ]
+
+
+def _training(recipe: Recipe, options: TuneOptions) -> TrainingOptions:
+    return recipe.training_options(seed=options.seed, mixed_precision=options.mixed_precision)
 
 
 def tune(
@@ -225,7 +212,7 @@ def tune(
     processes = launched(backbone.device.type)
     if backbone.adapters is not None:
         raise ZsvgError(f"{backbone.name} already carries prompts; load it afresh to tune on it")
-    _check(run)
+    plan(run.labels, run.videos, backbone, run.recipe, options, validation=validation)
     folder = folder_of(output)
     with only_run(folder, processes):
         outcome = _tune(run, folder, processes)
@@ -252,7 +239,7 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
             network,
             [_example(run, a, encoded[a.vid], network.trains_vision) for a in training],
             [_example(run, a, encoded[a.vid], network.trains_vision) for a in held],
-            run.training,
+            _training(recipe, options),
             checkpoint,
             on_step=run.on_step,
         )

@@ -167,7 +167,7 @@ def pseudo_label(
     found = Videos({}) if tracks else find_videos(*videos)
     if not tracks:
         check_backbone(backbone)
-        if form != "features" and not dry_run:
+        if captioner is not None and form != "features" and not dry_run:
             check_captioner(captioner)
     with loading(str(backbone)):
         from zsvg.backbones.captioner import load_captioner
@@ -189,6 +189,8 @@ def pseudo_label(
             alike=alike,
         )
         check_tagger(options.queries, words)
+        if not tracks and options.queries.speaks and not dry_run:
+            check_captioner(captioner)
         sampling = Sampling(fps, framing, allow_truncated)  # type: ignore[arg-type]
     if tracks:
         own = None if captioner == os.environ.get("ZSVG_CAPTIONER") else captioner

@@ -130,10 +130,10 @@ def label_tab(site: Site, visit: gr.State) -> None:
         return detail(visit)
 
     def clicked(event: gr.EventData, visit: Visit) -> tuple[Any, ...]:
-        return pick(event._data["number"], visit)
+        return pick(event.number, visit)
 
     def moved(event: gr.EventData) -> tuple[Any, ...]:
-        return round(float(event._data["start"]), 2), round(float(event._data["end"]), 2)
+        return round(float(event.start), 2), round(float(event.end), 2)
 
     def take(query: str, start: float, end: float, visit: Visit) -> tuple[Any, ...]:
         bench_of(visit).accept(query, start or 0.0, end or 0.0)

@@ -31,6 +31,7 @@ from zsvg.scorers.find import find_moments
 from zsvg.scorers.options import ScorerOptions
 from zsvg.video.finding import find_readable
 from zsvg.video.pictures import Framing
+from zsvg.video.sampling import Sampling
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -172,10 +173,8 @@ class Grounder:
         frames = extract(
             video,
             self._frame_encoder,
-            fps=self.fps,
-            framing=self.framing,
+            Sampling(self.fps, self.framing, allow_truncated),
             cache=cache,
-            allow_truncated=allow_truncated,
         )
         return EncodedVideo(vid=frames.vid, frames=frames, encoder=self.encoder)
 

@@ -33,7 +33,6 @@ class VideoInfo:
         path: The file.
         duration: Seconds of what is shown: the header's where packets agree with it, else theirs;
             of a truncated file, until where it can be read.
-        header_duration: Seconds that the header claims, None when it claims nothing.
         clock_start: What the file's own clock shows at time 0; 0 in most files.
         jumps: How often that clock jumps.
         first_frame_time: Presentation time of the first frame, seconds.
@@ -53,7 +52,6 @@ class VideoInfo:
 
     path: Path
     duration: float
-    header_duration: float | None
     clock_start: float = 0.0
     jumps: int = 0
     first_frame_time: float
@@ -246,7 +244,6 @@ class Reader(AbstractContextManager["Reader"]):
         return VideoInfo(
             path=self.path,
             duration=self.duration,
-            header_duration=self.timeline.header,
             clock_start=self.timeline.start,
             jumps=len(self.timeline.shifts) - 1,
             first_frame_time=self.first or 0.0,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsvg.video.decoding import TIME_TOLERANCE, Cursor, Reader, VideoInfo
-from zsvg.video.pictures import (
-    Framing,
-    check_framing,
-    fit,
-    render,
-)
+from zsvg.video.pictures import Framing, check_framing, fit, render
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a video are looked at, and how.
+
+    Attributes:
+        fps: Clips per second; see `sample_frames` for the frame of a clip.
+        framing: How pictures become square: "crop", "pad" or "squash", see `sample_frames`.
+        allow_truncated: Keep the readable part of a damaged file instead of raising.
+
+    Raises:
+        ValueError: One is out of range.
+    """
+
+    fps: float = 2.0
+    framing: Framing = "crop"
+    allow_truncated: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise ValueError(f"fps must be a positive number of frames per second, got {self.fps}")
+        check_framing(None, self.framing)
 
 
 def clip_count(duration: float, fps: float) -> int:
@@ -44,10 +63,18 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
     """
 
     def __init__(
-        self, path: str | Path, fps: float, size: int | None, framing: Framing, truncated: bool
+        self,
+        path: str | Path,
+        *,
+        fps: float,
+        size: int | None,
+        framing: Framing = "crop",
+        allow_truncated: bool = False,
     ) -> None:
+        sampling = Sampling(fps, framing, allow_truncated)
+        check_framing(size, framing)
         self.info: VideoInfo | None = None
-        self._frames = self._sample(path, fps, size, framing, truncated)
+        self._frames = self._sample(path, size, sampling)
 
     def __next__(self) -> tuple[float, NDArray[np.uint8]]:
         return next(self._frames)
@@ -56,15 +83,14 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
         """Close the file without reading on."""
         self._frames.close()
 
-    def _sample(
-        self, path: str | Path, fps: float, size: int | None, framing: Framing, truncated: bool
-    ) -> Any:
+    def _sample(self, path: str | Path, size: int | None, sampling: Sampling) -> Any:
+        fps, framing = sampling.fps, sampling.framing
         with Reader(path) as reader:
             clip = 0
             shown: tuple[float, Any] | None = None
             pixels: NDArray[np.uint8] | None = None
             # The last frame stands to the end, which is known when all have been read.
-            for time, frame in chain(reader.frames(truncated), [(math.inf, None)]):
+            for time, frame in chain(reader.frames(sampling.allow_truncated), [(math.inf, None)]):
                 total = clip_count(reader.duration, fps)
                 while shown and clip < total and (clip + 0.5) / fps < time - TIME_TOLERANCE:
                     if pixels is None:
@@ -107,10 +133,7 @@ def sample_frames(
         VideoError: On the first step, when the file is not a usable video.
         ValueError: An option is out of range.
     """
-    if not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
-    check_framing(size, framing)
-    return FrameSampler(path, fps, size, framing, allow_truncated)
+    return FrameSampler(path, fps=fps, size=size, framing=framing, allow_truncated=allow_truncated)
 
 
 def load_frames_at(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from zsvg.evaluation.metrics import evaluate
 from zsvg.experiments.compare import Run
 from zsvg.files import write_text
 from zsvg.records import Annotation
-from zsvg.report.svg import drawing, scale, text, ticks
+from zsvg.report.svg import drawing, scale, style_sheet, text, ticks
 
 COLUMNS = ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.5", "mIoU")
 HEADER = ("method", "level", "labelled videos", "runs", *COLUMNS)
@@ -129,8 +128,7 @@ def figure(rows: Sequence[Row]) -> str:
         if len(values) > 1:
             x = place(float(values.mean()))
             parts.append(f'<path d="M{x:.1f} {y - 9}V{y + 9}" class="line"/>')
-    style = resources.files("zsvg.report").joinpath("report.css").read_text(encoding="utf-8")
-    inline = f"<style>{style}svg {{ font-family: system-ui, sans-serif; }}</style>"
+    inline = f"<style>{style_sheet()}svg {{ font-family: system-ui, sans-serif; }}</style>"
     picture = drawing(_WIDTH, bottom + 24, "Mean IoU of each method", [inline, *parts])
     return picture.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
 

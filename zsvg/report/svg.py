@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from html import escape
+from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,11 @@ from PIL import Image
 
 Scale = Callable[[float], float]
 """Turns a value into a position; values outside its range stay at its ends."""
+
+
+def style_sheet() -> str:
+    """Return what pages and single drawings are styled by."""
+    return resources.files("zsvg.report").joinpath("report.css").read_text(encoding="utf-8")
 
 
 def drawing(width: float, height: float, label: str, parts: Sequence[str]) -> str:

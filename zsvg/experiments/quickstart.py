@@ -154,17 +154,8 @@ def run(
     recipe = load_recipe(recipe_name)
     if steps is not None:
         recipe = recipe.with_training(steps=steps)
-    _claim(
-        out,
-        {
-            "domain": domain,
-            "seed": seed,
-            "videos": videos,
-            "test_videos": test_videos,
-            "recipe": recipe_name,
-            "steps": recipe.training.steps,
-        },
-    )
+    about = {"domain": domain, "seed": seed, "videos": videos, "test_videos": test_videos}
+    _claim(out, {**about, "recipe": recipe_name, "steps": recipe.training.steps})
     cache = out / "features"
 
     def tuned(name: str, labels: Sequence[Annotation], recipe: Recipe) -> History:
@@ -210,10 +201,7 @@ def run(
         methods[name] = evaluate(answers[name], annotations)
     result = QuickstartResult(
         values={
-            "domain": domain,
-            "seed": seed,
-            "videos": videos,
-            "test_videos": test_videos,
+            **about,
             "pseudo_labels": len(labels),
             "seconds": round(time.monotonic() - started, 1),
             "methods": methods,

@@ -78,13 +78,8 @@ def write_quickstart_report(
             "seconds": f"{values['seconds']:.0f}",
         },
         results=[
-            ResultRow(
-                method=name,
-                metrics=methods[name],
-                role=_ROLES.get(name, ""),
-                note=_NOTES[name],
-            )
-            for name in methods
+            ResultRow(method=name, metrics=found, role=_ROLES.get(name, ""), note=_NOTES[name])
+            for name, found in methods.items()
         ],
         headline="mIoU",
         similarities=similarities,

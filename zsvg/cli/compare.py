@@ -37,7 +37,7 @@ def compare(
     recipe: Annotated[
         list[str] | None,
         typer.Option(
-            help="Shipped recipes, or .yaml files (default: coop).",
+            help="Recipes, shipped or .yaml (default: coop).",
             autocompletion=completion.recipes,
         ),
     ] = None,

@@ -125,7 +125,8 @@ def figure(rows: Sequence[Row]) -> str:
     for number, row in enumerate(rows):
         y = 40 + _STEP * number
         style = "line-bar" if row.yardstick else "guess"
-        about = ", ".join(part for part in (row.level, _of(row.videos)) if part not in ("-", ""))
+        told = (row.level, f"{row.videos} videos")
+        about = ", ".join(part for part in told if not part.startswith("-"))
         parts.append(text(0, y + 4, row.method, "quiet" if row.yardstick else "strong"))
         parts.append(text(_LEFT - 12, y + 4, about, "small", "end"))
         values = percents(row.metrics, "mIoU")
@@ -137,10 +138,6 @@ def figure(rows: Sequence[Row]) -> str:
     inline = f"<style>{style_sheet()}svg {{ font-family: system-ui, sans-serif; }}</style>"
     picture = drawing(_WIDTH, bottom + 24, "Mean IoU of each method", [inline, *parts])
     return picture.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
-
-
-def _of(videos: str) -> str:
-    return "" if videos == "-" else f"{videos} videos"
 
 
 def write_comparison(out: Path, rows: Sequence[Row], notes: Sequence[str]) -> list[Path]:

@@ -75,9 +75,7 @@ def write_inspection(
     shown = draw_videos(labels, most, seed)
     result = None if truth is None else audit(labels, truth, seed=seed)
     own = _by_video(labels)
-    true = None
-    if truth is not None:
-        true = _by_video([replace(record, vid=video_key(record.vid)) for record in truth])
+    true = _by_video([replace(record, vid=video_key(record.vid)) for record in truth or ()])
     failures: dict[str, str] = {}
     cards = []
     for done, vid in enumerate(shown, 1):
@@ -90,7 +88,7 @@ def write_inspection(
                 frames = middle_frames(videos[vid], duration, _THUMBNAILS)
             except ITEM_ERRORS as error:
                 failures[vid] = failure(videos.get(vid, vid), error)
-        known = None if true is None else true.get(video_key(vid), [])
+        known = None if truth is None else true.get(video_key(vid), [])
         cards.append(video_card(vid, duration, frames, own[vid], known, failures.get(vid)))
         if on_progress is not None:
             on_progress(done)

@@ -23,7 +23,7 @@ from zsvg.records import Prediction
 from zsvg.report import page
 from zsvg.report.figures import thin
 from zsvg.report.links import file_url, near
-from zsvg.report.svg import drawing, jpeg, line, scale, shorten, text, value_range
+from zsvg.report.svg import drawing, jpeg, line, rect, scale, shorten, text, value_range
 from zsvg.video.sampling import load_frames_at
 
 if TYPE_CHECKING:
@@ -61,15 +61,14 @@ class Curve:
         width, bottom = 320.0, 62.0
         place = scale(0.0, self.duration, 0.0, width)
         left, right = place(start), max(place(end), place(start) + 2)
-        box = f'x="{left:.1f}" width="{right - left:.1f}"'
         # Of a clip all is as relevant as its middle, out to the ends of the video.
         times = np.concatenate(([0.0], self.centres, [self.duration]))
         values = self.values[[0, *range(len(self.values)), -1]]
         parts = [
-            f'<rect {box} y="0" height="{bottom:.0f}" class="guess-band"/>',
+            rect(left, 0, right - left, bottom, "guess-band"),
             f'<path d="M0 {bottom:.0f}H{width:.0f}" class="rule"/>',
             line(times, values, place, scale(*value_range(values), bottom - 10, 6), "line"),
-            f'<rect {box} y="{bottom - 5:.0f}" height="5" rx="2" class="guess"/>',
+            rect(left, bottom - 5, right - left, 5, "guess", radius=2),
             text(0, bottom + 16, hms(0), "small"),
             text(width, bottom + 16, hms(self.duration), "small", "end"),
         ]

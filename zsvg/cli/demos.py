@@ -16,13 +16,13 @@ from zsvg.errors import ZsvgError
 
 
 def microworld(
-    out: Annotated[Path, typer.Argument(help="Folder to write into.")],
     domain: Annotated[
         str,
         typer.Option(
             help="studio, chalk, paper, night or fabric.", autocompletion=completion.domains
         ),
     ],
+    output: Output = Path("microworld"),
     videos: Annotated[int, typer.Option(help="How many videos.")] = 10,
     split: Annotated[
         str,
@@ -35,14 +35,14 @@ def microworld(
 ) -> None:
     """Render a small labelled world of real mp4 files to play and measure with.
 
-    Example: zsvg microworld world/ --domain chalk --videos 10 --split test
+    Example: zsvg microworld --domain chalk --videos 10 --split test -o world/
     """
     from zsvg.microworld.world import check_world, write_world
 
-    check_world(out, domain=domain, split=split, seed=seed, videos=videos)
+    check_world(output, domain=domain, split=split, seed=seed, videos=videos)
     with progress("rendering", videos) as advance:
         write_world(
-            out,
+            output,
             domain=domain,
             videos=videos,
             split=split,
@@ -51,7 +51,7 @@ def microworld(
             workers=os.cpu_count() or 1,
             on_progress=lambda done, _: advance(done),
         )
-    say(f"wrote {videos} videos to {out / 'videos'}")
+    say(f"wrote {videos} videos to {output / 'videos'}")
 
 
 def quickstart(

@@ -207,9 +207,6 @@ def _learned_tokens(
 
 def _own_prompts(layer: Any, adapter: str) -> torch.Tensor:
     """Return a block's prompts (n, d); coupled ones are made of the text prompts."""
-    if adapter in layer.sources:
-        prompts: torch.Tensor = layer.prompt_coupling[adapter](
-            layer.sources[adapter].prompt_tokens[adapter]
-        )
-        return prompts
-    return layer.prompt_tokens[adapter]
+    if adapter not in layer.sources:
+        return layer.prompt_tokens[adapter]
+    return layer.prompt_coupling[adapter](layer.sources[adapter].prompt_tokens[adapter])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zsvg import Grounder
 from zsvg.events.proposals import propose
-from zsvg.features.extract import FrameFeatures
+from zsvg.features.encoder import FrameFeatures
 from zsvg.report.figures import SimilarityFigure
 
 from .bench import Bench

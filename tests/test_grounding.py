@@ -374,7 +374,7 @@ def test_the_backbone_itself_never_sees_or_reads_prompts(world, backbone, tmp_pa
             assert torch.equal(grounder.backbone.encode_text([text]).tokens, before[1])
             grounder.ground(path, "a red circle")
         prompted = grounder.encode(path).frames.features
-        assert np.array_equal(prompted, before[0]) is not grounder.sees_prompts
+        assert np.array_equal(prompted, before[0]) is not grounder.prompts.sees_frames
     network = build_network(backbone, recipe("vpt"), 0, world[1])
     detach_adapters(backbone)
     network.attach()  # as training does, without telling the backbone

@@ -1,12 +1,22 @@
-"""What all backbones share: the states of a text, and the device they run on."""
+"""What backbones are: a Protocol; the states of a text, and the device they run on."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+
+from zsvg.features.encoder import FrameEncoder
+
+if TYPE_CHECKING:
+    from zsvg.tuners import PromptConfig
 
 _TRUE = ("1", "on", "t", "true", "y", "yes")  # as Accelerate reads its variables
 
@@ -29,6 +39,69 @@ class TextStates:
     tokens: torch.Tensor
     mask: torch.Tensor
     points: torch.Tensor | None = None
+
+
+class Backbone(FrameEncoder, Protocol):
+    """What grounding asks of a backbone: rows of clips and of sentences that can be compared."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Suffixes of the files, besides videos, whose features are `ready`."""
+
+    @property
+    def fps(self) -> float:
+        """Clips per second of a video where nobody says otherwise."""
+
+    @property
+    def cross_modal(self) -> bool:
+        """Whether pictures are compared with sentences, not sentences with sentences.
+
+        Then sentences go behind a template, and `zsvg.grounding.ranking.fit` takes out of both
+        sides what is in all of them.
+        """
+
+    @property
+    def prompts(self) -> PromptConfig | None:
+        """What the prompts at work are; None: it is frozen."""
+
+    def prompted(self, adapter: str) -> Backbone:
+        """Return it with prompts at work that have been attached to it under this name.
+
+        Raises:
+            BackboneError: It takes no prompts.
+        """
+
+    def encode_text(self, texts: Sequence[str]) -> TextStates:
+        """Encode texts without gradients."""
+
+    def relevance(
+        self, features: NDArray[np.float32], query: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return (T,) how well each clip's row (T, embed_dim) fits the query (embed_dim,)."""
+
+
+class TunableBackbone(Backbone, Protocol):
+    """What prompts ask of a backbone that can carry them."""
+
+    model: Any
+    """The frozen module that they are put on."""
+    adapters: Any
+    """The PEFT model around `model` once prompts have been attached, else None."""
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """To hold around every adapter choice and forward pass; re-entrant."""
+
+    def encode_frames(self, frames: NDArray[np.uint8], model: Any | None = None) -> torch.Tensor:
+        """Encode with the prompts of `model`, which is `adapters`; None: the frozen backbone."""
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return (B, L) int64 token ids."""
+
+    def encode_tokens(
+        self, ids: torch.Tensor, model: Any | None = None, points: torch.Tensor | None = None
+    ) -> TextStates:
+        """Encode token ids, with the prompts of `model`, with gradients where grad mode is on."""
 
 
 def pick_device() -> torch.device:

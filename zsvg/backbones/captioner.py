@@ -249,7 +249,7 @@ def strip(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if frames.ndim != 4 or len(frames) != 4:
         raise ValueError(f"a strip takes (4, H, W, 3) frames, got shape {frames.shape}")
     _, height, width, channels = frames.shape
-    rows = frames.reshape(2, 2, height, width, channels).swapaxes(1, 2)
+    rows: NDArray[np.uint8] = frames.reshape(2, 2, height, width, channels).swapaxes(1, 2)
     return rows.reshape(2 * height, 2 * width, channels)
 
 

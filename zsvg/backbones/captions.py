@@ -11,16 +11,16 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from zsvg.backbones.base import TextStates, pick_device
-from zsvg.backbones.names import PREFIX
+from zsvg.backbones.names import CAPTION_FILES, PREFIX
 from zsvg.errors import BackboneError, RecordError, reason
-from zsvg.features.extract import FrameFeatures
+from zsvg.features.encoder import FrameFeatures
 from zsvg.files import sha256_json, sha256_tensors
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class SentenceEncoder(Protocol):
 class CaptionBackbone:
     """A sentence encoder, and a captioner where frames have to be described first.
 
-    It answers to what `zsvg.features.extract.extract` and a training-free `Grounder` ask of a
-    backbone.
+    A sentence of a query is compared with sentences, so it needs no template; and a captioner is
+    slow, so one frame stands for a caption clip.
 
     Attributes:
         name: "captions:ENCODER".
@@ -68,8 +68,11 @@ class CaptionBackbone:
     """
 
     precision = "fp32"
+    reads = CAPTION_FILES
+    fps = 1 / CLIP_SECONDS
+    cross_modal = False
+    prompts = None
     adapters = None
-    model = None
 
     def __init__(
         self, name: str, encoder: SentenceEncoder, captioner: Captioner | None = None
@@ -84,7 +87,21 @@ class CaptionBackbone:
         self.device = torch.device("cpu")
         self.lock = threading.RLock()
 
-    def encode_frames(self, frames: NDArray[np.uint8], model: Any | None = None) -> torch.Tensor:
+    def prompted(self, adapter: str) -> NoReturn:
+        """Refuse: it takes no prompts."""
+        raise BackboneError(f"{self.name} takes no prompts; tune a CLIP")
+
+    def ready(self, path: str | Path) -> FrameFeatures | None:
+        """Return the features of a file of captions; frames of videos have to be described.
+
+        Raises:
+            RecordError: As of `read_captions`.
+        """
+        if Path(path).suffix not in self.reads:
+            return None
+        return encode_captions(self, read_captions(path))
+
+    def encode_frames(self, frames: NDArray[np.uint8]) -> torch.Tensor:
         """Caption (B, image_size, image_size, 3) uint8 frames; return the captions' (B, D) rows.
 
         Raises:
@@ -99,7 +116,7 @@ class CaptionBackbone:
         with self.lock:
             return torch.from_numpy(self.encoder.encode(captions))
 
-    def encode_text(self, texts: Sequence[str], model: Any | None = None) -> TextStates:
+    def encode_text(self, texts: Sequence[str]) -> TextStates:
         """Encode sentences; the pooled vector is the only token."""
         with self.lock:
             pooled = torch.from_numpy(self.encoder.encode(texts))

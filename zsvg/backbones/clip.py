@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from zsvg.backbones.base import TextStates, pick_device
 from zsvg.backbones.frozen import adapters_asleep
 from zsvg.backbones.names import check_backbone
+from zsvg.backbones.prompted import PromptedBackbone
 from zsvg.backbones.unfilled import unfilled
 from zsvg.errors import BackboneError, reason
 from zsvg.files import sha256_json, sha256_tensors
@@ -46,6 +47,11 @@ class ClipBackbone:
         lock: Hold it around every adapter choice and forward pass, and no longer; it is re-entrant.
         adapters: The PEFT model around `model` once prompts have been attached, else None.
     """
+
+    reads: tuple[str, ...] = ()
+    fps = 2.0
+    cross_modal = True
+    prompts = None
 
     def __init__(
         self,
@@ -90,6 +96,13 @@ class ClipBackbone:
         """The arithmetic of `encode_frames`: "bf16" (autocast) on CUDA, else "fp32"."""
         fast = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         return "bf16" if fast else "fp32"
+
+    def prompted(self, adapter: str) -> PromptedBackbone:
+        """Return it with the prompts of that name in `adapters` at work."""
+        return PromptedBackbone(self, adapter)
+
+    def ready(self, path: str | Path) -> None:
+        """No features lie ready for it: every frame is encoded."""
 
     def encode_frames(
         self, frames: NDArray[np.uint8] | torch.Tensor, model: Any | None = None
@@ -214,7 +227,8 @@ class ClipBackbone:
         if text.cls_emb is None and text.pool_type == "argmax":
             return positions <= ids.argmax(dim=-1, keepdim=True)
         if text.cls_emb is None and text.pool_type == "eos":
-            return positions <= (ids == text.eos_id).int().argmax(dim=-1, keepdim=True)
+            ends: torch.Tensor = ids == text.eos_id
+            return positions <= ends.int().argmax(dim=-1, keepdim=True)
         return (ids != self._pad_id) | (positions == 0)
 
 
@@ -340,14 +354,10 @@ def _fingerprint(
         {
             "weights": sha256_tensors(model.state_dict()),
             "architecture": {**architecture, "text_cfg": text},
-            "preprocess": {key: _plain(value) for key, value in preprocess.items()},
+            "preprocess": dict(preprocess),
             "tokenizer": _tokenizer_identity(tokenizer),
         }
     )
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _tokenizer_identity(tokenizer: Any) -> dict[str, Any]:

@@ -15,6 +15,9 @@ MANIFEST = "zsvg.json"
 PREFIX = "captions:"
 """Begins the name of a backbone that reads captions (`zsvg.backbones.captions`)."""
 
+CAPTION_FILES = (".jsonl",)
+"""Suffixes of the files of ready captions."""
+
 SUGGESTION = (
     "name one: `ViT-B-32/laion2b_s34b_b79k` (any open_clip ARCH/TAG; this one downloads about "
     "605 MB), `hf-hub:ORG/NAME`, `local-dir:PATH`, or `micro` (inside the package, microworld only)"
@@ -40,6 +43,11 @@ def tuned_folder(name: str | Path | None) -> Path | None:
     if folder.is_dir():
         raise ModelFolderError(f"{folder}: there is no {MANIFEST}; is this a zsvg model folder?")
     return None
+
+
+def files_read(name: str) -> tuple[str, ...]:
+    """Return the suffixes of the files, besides videos, that the backbone of that name reads."""
+    return CAPTION_FILES if name.startswith(PREFIX) else ()
 
 
 def check_model(name: str | None) -> None:

@@ -98,7 +98,7 @@ def missing(name: str) -> Missing | None:
     if name.startswith(_HUB):
         repository = name.removeprefix(_HUB)
         return None if _is_backbone(repository) else Missing(repository=repository, listed=False)
-    repository, files = _place(*name.partition("/")[::2])
+    repository, files = weights_place(name)
     if not repository or _stored(repository, files):
         return None
     return Missing(repository=repository, listed=True, files=files)
@@ -138,14 +138,15 @@ def _tags(hub: Path | None) -> list[str]:
     """Return the ARCH/TAG names of open_clip whose weights are there."""
     import open_clip
 
-    tags = open_clip.list_pretrained()
-    return ["/".join(names) for names in tags if _stored(*_place(*names), hub)]
+    names = ["/".join(parts) for parts in open_clip.list_pretrained()]
+    return [name for name in names if _stored(*weights_place(name), hub)]
 
 
-def _place(architecture: str, tag: str) -> tuple[str, tuple[str, ...]]:
-    """Return the repository of open_clip's weights, "" for none, and the names they may have."""
+def weights_place(name: str) -> tuple[str, tuple[str, ...]]:
+    """Return the repository of ARCH/TAG's weights, "" for none, and the names they may have."""
     import open_clip
 
+    architecture, _, tag = name.partition("/")
     place = (open_clip.get_pretrained_cfg(architecture, tag) or {}).get("hf_hub", "")
     repository, _, file = place.rpartition("/")
     own = (f"{file.rpartition('.')[0]}.safetensors", file) if file else ()

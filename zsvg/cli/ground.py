@@ -70,7 +70,7 @@ def ground(
     room. Other forms hold up to --top-k of every video. Near duplicates are
     left out of all but JSON and CSV.
     """
-    from zsvg.backbones.names import PREFIX, check_model
+    from zsvg.backbones.names import check_model, files_read
     from zsvg.grounding.writers import check_fits
     from zsvg.video.finding import find_readable
 
@@ -83,7 +83,7 @@ def ground(
     if cut is not None and cut.exists() and not cut.is_dir():
         raise ZsvgError(f"--cut {cut}: is a file; name a folder for the clips")
     check_model(model)
-    found = find_readable(video, *more, captions=model.startswith(PREFIX))
+    found = find_readable(video, *more, reads=files_read(model))
     check_fits(to.form, len(found))
     with loading(model):
         from zsvg.grounding.ranking import best_moments, by_fit, distinct

@@ -200,7 +200,7 @@ def predict(
     Without -o and --format they are written to predictions.jsonl. Through a pipe: zsvg predict
     test.jsonl --videos videos/ --model model/ -o - | zsvg evaluate - test.jsonl
     """
-    from zsvg.backbones.names import PREFIX, check_model
+    from zsvg.backbones.names import check_model, files_read
     from zsvg.grounding.writers import check_fits
     from zsvg.records import read_annotations
     from zsvg.video.finding import find_readable
@@ -209,7 +209,7 @@ def predict(
     records = read_annotations(annotations)
     check_fits(to.form, len({record.vid for record in records}))
     check_model(model)
-    found = find_readable(*videos, captions=model.startswith(PREFIX))
+    found = find_readable(*videos, reads=files_read(model))
     with loading(model):
         from zsvg.grounding.prediction import predict as run
 

@@ -35,31 +35,24 @@ def fixed_window(annotations: Iterable[Annotation], a: float, b: float) -> list[
 
 
 def uniform_part(
-    annotations: Iterable[Annotation], *, parts: int = 3, index: int | None = None, seed: int = 0
+    annotations: Iterable[Annotation], *, parts: int = 3, seed: int = 0
 ) -> list[Prediction]:
-    """Cut each video into equal parts; answer with one of them, then with the others.
+    """Cut each video into equal parts; answer with all of them, in random order.
 
     Args:
         annotations: The queries to answer.
         parts: Number of equal parts.
-        index: The part to put first (0 is the start of the video), the others following in order;
-            None draws the order of the parts at random for each query.
-        seed: Seed of that draw. A query's answer depends on the seed and its qid only.
+        seed: Seed of the order. A query's answer depends on the seed and its qid only.
 
     Raises:
-        ValueError: `parts` is below 1, or there is no part `index`.
+        ValueError: `parts` is below 1.
     """
     if parts < 1:
         raise ValueError(f"parts {parts} must be 1 or more")
-    if index is not None and not 0 <= index < parts:
-        raise ValueError(f"index {index} is not one of the {parts} parts (0 to {parts - 1})")
     answers = []
     for record in annotations:
         order = list(range(parts))
-        if index is None:
-            _random(record, seed).shuffle(order)
-        else:
-            order.sort(key=lambda part: part != index)
+        _random(record, seed).shuffle(order)
         windows = [(part / parts, (part + 1) / parts) for part in order]
         answers.append(_prediction(record, windows))
     return answers

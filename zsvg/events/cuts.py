@@ -89,7 +89,8 @@ def self_similarity(features: ArrayLike, *, centre: bool = False) -> NDArray[np.
         (T, T) float64, symmetric, in [-1, 1].
     """
     rows = unit_rows(features, centre=centre)
-    return np.clip(rows @ rows.T, -1.0, 1.0)
+    likeness: NDArray[np.float64] = np.clip(rows @ rows.T, -1.0, 1.0)
+    return likeness
 
 
 def uniform(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
@@ -107,7 +108,7 @@ def psvl(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
     if len(rows) < options.clusters:
         return _parts([], len(rows))
     labels = _clusters(_context(rows @ rows.T, options), options, draw)
-    return _runs(_absorb_short_runs(labels, rows, options.least * len(rows)))
+    return _runs(labels, rows, options.least * len(rows))
 
 
 def spl(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
@@ -135,7 +136,7 @@ def frames(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
     if len(rows) < options.clusters:
         return _parts([], len(rows))
     labels = _clusters(rows, options, draw)
-    return _runs(_absorb_short_runs(labels, rows, options.least * len(rows)))
+    return _runs(labels, rows, options.least * len(rows))
 
 
 def coherent(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
@@ -166,7 +167,7 @@ def coherent(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts
         there, size = np.unique(labels, return_counts=True)
         share = (labels == there[:, None]) / size[:, None]
         centres[there], middle[there] = share @ points, share @ time
-    return _runs(_absorb_short_runs(labels, rows, options.least * n))
+    return _runs(labels, rows, options.least * n)
 
 
 def changes(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
@@ -248,8 +249,8 @@ def _clusters(points: Points, options: Cutting, draw: np.random.Generator) -> Pa
         return np.asarray(means.fit_predict(points.round(_DIGITS)), dtype=np.int64)
 
 
-def _absorb_short_runs(labels: Parts, rows: Points, least: float) -> Parts:
-    """Give each run shorter than `least` points the label of its more similar neighbour.
+def _runs(labels: Parts, rows: Points, least: float) -> Parts:
+    """Return runs of labels; one shorter than `least` points joins its more similar neighbour.
 
     Shortest first, and runs are counted anew after each, so that A b A becomes one run of A.
     """
@@ -259,7 +260,7 @@ def _absorb_short_runs(labels: Parts, rows: Points, least: float) -> Parts:
         lengths = np.diff(starts)
         run = int(np.argmin(lengths))
         if len(lengths) == 1 or lengths[run] >= least:
-            return labels
+            return np.column_stack((starts[:-1], starts[1:]))
         # The mean similarity of two runs is the similarity of their means.
         mean = rows[starts[run] : starts[run + 1]].mean(axis=0)
         neighbours = [k for k in (run - 1, run + 1) if 0 <= k < len(lengths)]
@@ -274,10 +275,6 @@ def _mean_over(points: Points, reach: int) -> Points:
     low = np.maximum(np.arange(n) - reach, 0)
     high = np.minimum(np.arange(n) + reach + 1, n)
     return np.asarray((prefix[high] - prefix[low]) / (high - low)[:, None])
-
-
-def _runs(labels: Parts) -> Parts:
-    return _parts(np.flatnonzero(np.diff(labels)) + 1, len(labels))
 
 
 def _parts(borders: ArrayLike, points: int) -> Parts:

@@ -1,14 +1,56 @@
-"""What features are asked of: a Protocol, so that this room knows no backbone."""
+"""What features are, and what is asked for them: a Protocol, so this room knows no backbone."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zsvg.video.pictures import Framing
+
 if TYPE_CHECKING:
     import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameFeatures:
+    """One video as the frozen backbone sees it.
+
+    Attributes:
+        vid: The video's name (file stem).
+        features: (T, D) float32, L2-normalised, one row per clip of 1/fps seconds.
+        times: (T,) float64, each frame's own presentation time in seconds.
+        duration: Seconds.
+        fps: Clips per second.
+        framing: "crop", "pad" or "squash".
+        fingerprint: The backbone's.
+        content: SHA-256 of the video file.
+    """
+
+    vid: str
+    features: NDArray[np.float32]
+    times: NDArray[np.float64]
+    duration: float
+    fps: float
+    framing: Framing
+    fingerprint: str
+    content: str
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """(T + 1,) float64 clip borders in seconds: k / fps, and the duration at the end."""
+        borders = np.arange(len(self.features) + 1) / self.fps
+        borders[-1] = self.duration
+        return borders
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """(T,) float64 clip centres in seconds."""
+        edges = self.edges
+        return (edges[:-1] + edges[1:]) / 2
 
 
 class FrameEncoder(Protocol):
@@ -40,3 +82,6 @@ class FrameEncoder(Protocol):
 
     def encode_frames(self, frames: NDArray[np.uint8]) -> torch.Tensor:
         """Encode (B, image_size, image_size, 3) uint8 RGB into (B, embed_dim) unit rows."""
+
+    def ready(self, path: str | Path) -> FrameFeatures | None:
+        """Return features that lie ready in a file or for it; None where frames are encoded."""

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
@@ -22,13 +22,12 @@ from safetensors.numpy import save
 
 from zsvg.errors import VideoError, ZsvgError
 from zsvg.features.ahead import ahead
-from zsvg.features.encoder import FrameEncoder
+from zsvg.features.encoder import FrameEncoder, FrameFeatures
 from zsvg.features.strangers import note
 from zsvg.files import atomic_path, sha256_json
 from zsvg.video.clock import Timeline, remember, timeline
 from zsvg.video.decoding import VideoInfo
 from zsvg.video.hashes import video_hash
-from zsvg.video.pictures import Framing
 from zsvg.video.sampling import FrameSampler, Sampling, sample_frames
 
 FORMAT = 2
@@ -38,44 +37,6 @@ _BATCH = 16  # frames per forward pass
 _log = logging.getLogger(__name__)
 _saving = threading.Lock()  # temporary names differ between processes, not between threads
 _told: set[Path] = set()  # folders that something was wrong with: it is said once
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameFeatures:
-    """One video as the frozen backbone sees it.
-
-    Attributes:
-        vid: The video's name (file stem).
-        features: (T, D) float32, L2-normalised, one row per clip of 1/fps seconds.
-        times: (T,) float64, each frame's own presentation time in seconds.
-        duration: Seconds.
-        fps: Clips per second.
-        framing: "crop", "pad" or "squash".
-        fingerprint: The backbone's.
-        content: SHA-256 of the video file.
-    """
-
-    vid: str
-    features: NDArray[np.float32]
-    times: NDArray[np.float64]
-    duration: float
-    fps: float
-    framing: Framing
-    fingerprint: str
-    content: str
-
-    @property
-    def edges(self) -> NDArray[np.float64]:
-        """(T + 1,) float64 clip borders in seconds: k / fps, and the duration at the end."""
-        borders = np.arange(len(self.features) + 1) / self.fps
-        borders[-1] = self.duration
-        return borders
-
-    @property
-    def centres(self) -> NDArray[np.float64]:
-        """(T,) float64 clip centres in seconds."""
-        edges = self.edges
-        return (edges[:-1] + edges[1:]) / 2
 
 
 def default_cache() -> Path:
@@ -135,7 +96,7 @@ def extract(
     cache: str | Path | None = None,
     batch_size: int = _BATCH,
 ) -> FrameFeatures:
-    """Return a video's frame features, from the cache or by decoding and encoding it.
+    """Return a video's frame features: ready ones, from the cache, or by decoding and encoding it.
 
     Features are rounded through float16 either way, so fresh and cached calls are equal, and a
     batch never spans videos, so neither the order nor the company of videos matters.
@@ -156,6 +117,8 @@ def extract(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if (ready := backbone.ready(path)) is not None:
+        return ready
     sampler = sample_frames(path, size=backbone.image_size, **asdict(sampling))
     if not Path(path).is_file():
         raise VideoError(f"{path}: no such file; give the path of one video")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zsvg.features.extract import FrameFeatures
+from zsvg.features.encoder import FrameFeatures
 from zsvg.records import Prediction
 
 

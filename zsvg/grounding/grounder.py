@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zsvg.backbones.base import TextStates
-from zsvg.backbones.captions import (
-    CaptionBackbone,
-    encode_captions,
-    read_captions,
-)
-from zsvg.backbones.clip import ClipBackbone
-from zsvg.errors import ZsvgError
-from zsvg.features.extract import FrameFeatures, extract
+from zsvg.backbones.base import Backbone, TextStates
+from zsvg.features.encoder import FrameFeatures
+from zsvg.features.extract import extract
 from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
 from zsvg.grounding.ranking import USUAL, fit
 from zsvg.heads.long_videos import answer_video
@@ -34,8 +27,6 @@ from zsvg.video.pictures import Framing
 from zsvg.video.sampling import Sampling
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-
     from zsvg.heads.encoder import Encoder
     from zsvg.tuners import PromptConfig
 
@@ -50,8 +41,8 @@ class Grounder:
     """Finds moments by sentence; make one with `zsvg.load`.
 
     Attributes:
-        backbone: The frozen CLIP; several grounders may share one.
-        adapter: Name of its prompts in `backbone.adapters`, None without prompts.
+        backbone: The frozen one; several grounders may share it.
+        adapter: Name of its prompts on the backbone, None without prompts.
         head: Trained head; None grounds without training, by similarity alone.
         fps: Clips per second.
         framing: How pictures become square.
@@ -64,12 +55,12 @@ class Grounder:
 
     def __init__(
         self,
-        backbone: ClipBackbone | CaptionBackbone,
+        backbone: Backbone,
         *,
         adapter: str | None = None,
         head: Encoder | None = None,
-        template: str = TEMPLATE,
-        fps: float = 2.0,
+        template: str | None = None,
+        fps: float | None = None,
         framing: Framing = "crop",
         scorer: ScorerOptions | None = None,
         manifest: Mapping[str, Any] | None = None,
@@ -77,13 +68,16 @@ class Grounder:
         self.backbone = backbone
         self.adapter = adapter
         self.head = head
-        self.template = template
+        usual = TEMPLATE if backbone.cross_modal else ""
+        self.template = usual if template is None else template
         self.templates: tuple[str, ...] = ()
-        self.fps = fps
+        self.fps = backbone.fps if fps is None else fps
         self.framing: Framing = framing
         self.scorer = scorer or ScorerOptions()
         self.manifest = dict(manifest or {})
         self.domain: str | None = None
+        # What sees and reads: the backbone, with the prompts at work if there are any.
+        self._prompted = backbone if adapter is None else backbone.prompted(adapter)
         # Encoding a sentence takes far longer than asking it of one more video.
         self._remembered = lru_cache(_SENTENCES)(self._encode_texts)
 
@@ -94,13 +88,7 @@ class Grounder:
         Raises:
             ZsvgError: They have been taken off the backbone.
         """
-        if self.adapter is None:
-            return None
-        adapters = self.backbone.adapters
-        if adapters is None or self.adapter not in adapters.peft_config:
-            raise ZsvgError("this model's prompts were taken off the backbone; load it again")
-        config: PromptConfig = adapters.peft_config[self.adapter]
-        return config
+        return self._prompted.prompts
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -114,33 +102,12 @@ class Grounder:
         return float(presence["threshold"]) if presence and self.head is not None else -math.inf
 
     @property
-    def sees_prompts(self) -> bool:
-        """Whether the adapter changes how frames are encoded."""
-        return self.prompts is not None and self.prompts.sees_frames
-
-    @property
     def encoder(self) -> str:
         """Identity of the frame encoder: the backbone's, with the adapter's if it sees frames."""
-        suffix = f"+{self.adapter}" if self.sees_prompts else ""
-        return self.backbone.fingerprint + suffix
-
-    @contextmanager
-    def active(self) -> Iterator[Any]:
-        """Yield the `model` to encode with: this grounder's prompts, and nobody else's, at work.
-
-        That is None, the frozen backbone, without prompts. It holds the backbone's lock: use it
-        around one forward pass, not around a video.
-        """
-        with self.backbone.lock:
-            if self.prompts is None:
-                yield None
-            else:
-                adapters: PeftModel = self.backbone.adapters
-                adapters.set_adapter(self.adapter, inference_mode=True)
-                yield adapters
+        return self._prompted.fingerprint
 
     def find(self, *places: str | Path) -> dict[str, Path]:
-        """Return vid -> file of what `encode` takes: videos, or ready captions where those serve.
+        """Return vid -> file of what `encode` takes: videos, or files that the backbone `reads`.
 
         Args:
             places: Files, folders and patterns, see `zsvg.video.finding.find_videos`.
@@ -148,7 +115,7 @@ class Grounder:
         Raises:
             VideoError: There is nothing of that kind.
         """
-        return find_readable(*places, captions=isinstance(self.backbone, CaptionBackbone))
+        return find_readable(*places, reads=self.backbone.reads)
 
     def encode(
         self,
@@ -160,19 +127,16 @@ class Grounder:
         """Encode a video's frames.
 
         Args:
-            video: A file; for a backbone that reads captions also a JSONL file of captions.
+            video: A file; a video, or one that the backbone `reads`, such as JSONL of captions.
             cache: Folder of cached features; None neither reads nor writes one.
             allow_truncated: Keep the readable part of a damaged file instead of raising.
 
         Raises:
             VideoError: The file is not a usable video.
         """
-        if isinstance(self.backbone, CaptionBackbone) and Path(video).suffix == ".jsonl":
-            frames = encode_captions(self.backbone, read_captions(video))
-            return EncodedVideo(vid=frames.vid, frames=frames, encoder=self.encoder)
         frames = extract(
             video,
-            self._frame_encoder,
+            self._prompted,
             Sampling(self.fps, self.framing, allow_truncated),
             cache=cache,
         )
@@ -181,13 +145,8 @@ class Grounder:
     def encode_pictures(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode (N, image_size, image_size, 3) uint8 frames into (N, D) rows of unit length."""
         with torch.no_grad():
-            rows: NDArray[np.float32] = self._frame_encoder.encode_frames(pictures).cpu().numpy()
+            rows: NDArray[np.float32] = self._prompted.encode_frames(pictures).cpu().numpy()
         return rows
-
-    @property
-    def _frame_encoder(self) -> Any:
-        """What encodes frames: the backbone, with the prompts at work if they see frames."""
-        return _PromptedEncoder(self) if self.sees_prompts else self.backbone
 
     def encode_query(
         self, query: str, video: EncodedVideo | None = None, domain: str | None = None
@@ -206,7 +165,7 @@ class Grounder:
         texts = texts or [f"{self.template} {query}".strip()]
         about = domain or self.domain
         if self.prompts is None or not self.prompts.conditional:
-            return self._remembered(tuple(texts), about, self.adapter)
+            return self._remembered(tuple(texts), about)
         if video is None:
             raise ValueError("this model's prompts depend on the video; give encode_query one")
         from zsvg.tuners import condition_on
@@ -216,29 +175,20 @@ class Grounder:
             return self._encode_texts(tuple(texts), about)
 
     @torch.no_grad()
-    def _encode_texts(
-        self, texts: tuple[str, ...], domain: str | None, adapter: str | None = None
-    ) -> TextStates:
-        """Encode one sentence in all its templates, with what the prompts put behind it.
+    def _encode_texts(self, texts: tuple[str, ...], domain: str | None) -> TextStates:
+        """Encode one sentence in all its templates, with what the prompts put behind it."""
+        if self.prompts is None:
+            states = self.backbone.encode_text(texts)
+        else:
+            from zsvg.tuners import in_domain
 
-        `adapter` is the grounder's own: what is remembered of one is not of another.
-        """
-        states = self._states(list(texts), domain)
+            with in_domain(domain):
+                states = self._prompted.encode_text(texts)
         if len(texts) == 1:
             return states
         pooled = torch.nn.functional.normalize(states.pooled.mean(0, keepdim=True), dim=-1)
         # Words stand at other places in every text; a mean of them would be of nothing.
         return TextStates(pooled=pooled, tokens=pooled[:, None], mask=pooled.new_ones(1, 1).bool())
-
-    def _states(self, texts: list[str], domain: str | None) -> TextStates:
-        config = self.prompts
-        if config is None or isinstance(self.backbone, CaptionBackbone):
-            return self.backbone.encode_text(texts)
-        from zsvg.tuners import in_domain
-
-        ids = config.complete(self.backbone.tokenize(texts))
-        with self.active() as model, in_domain(domain):
-            return self.backbone.encode_tokens(ids, model=model, points=config.points(ids))
 
     def ground(
         self,
@@ -300,7 +250,7 @@ class Grounder:
         return _moments(spans, scores, top_k)
 
     def _fit(self, frames: FrameFeatures, text: TextStates, similar: NDArray[np.float32]) -> float:
-        if isinstance(self.backbone, CaptionBackbone):  # words are not shared as pictures are
+        if not self.backbone.cross_modal:  # words are not shared as pictures are
             return float(similar.max())
         return fit(frames.features, text.pooled[0].cpu().numpy(), self.usual)
 
@@ -316,26 +266,3 @@ def _moments(spans: Spans, scores: NDArray[np.float64], top_k: int) -> tuple[Mom
         Moment(start=float(s), end=float(e), score=float(p))
         for (s, e), p in zip(spans[:top_k], scores[:top_k], strict=True)
     )
-
-
-class _PromptedEncoder:
-    """What `features.extract` needs of a backbone, with a grounder's visual prompts at work.
-
-    They are put to work for each batch anew: others that share the backbone have their turn while
-    the next frames are decoded.
-    """
-
-    def __init__(self, grounder: Grounder) -> None:
-        backbone = grounder.backbone
-        self.grounder = grounder
-        self.name = backbone.name
-        self.fingerprint = grounder.encoder
-        self.precision = backbone.precision
-        self.image_size = backbone.image_size
-        self.embed_dim = backbone.embed_dim
-        self.device = backbone.device
-
-    def encode_frames(self, frames: NDArray[np.uint8]) -> torch.Tensor:
-        """Encode as `ClipBackbone.encode_frames` does."""
-        with self.grounder.active() as model:
-            return self.grounder.backbone.encode_frames(frames, model=model)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from zsvg.backbones.captions import CLIP_SECONDS, CaptionBackbone, load_caption_backbone
+from zsvg.backbones.captions import load_caption_backbone
 from zsvg.backbones.clip import ClipBackbone, load_backbone
 from zsvg.backbones.names import MANIFEST, PREFIX, tuned_folder
 from zsvg.errors import ModelFolderError, ZsvgError
@@ -56,7 +56,7 @@ def load(
     if domain is not None and domain not in grounder.domains:
         known = f"knows {', '.join(grounder.domains)}" if grounder.domains else "has no domains"
         raise ZsvgError(f"unknown domain {domain!r}: this model {known}; or leave the domain out")
-    if templates and (grounder.head is not None or isinstance(grounder.backbone, CaptionBackbone)):
+    if templates and (grounder.head is not None or not grounder.backbone.cross_modal):
         raise ValueError(
             f"templates are for a bare CLIP; {model_or_backbone} has its own way to ask"
         )
@@ -76,9 +76,7 @@ def _load(
     if folder is None:
         name = None if model_or_backbone is None else str(model_or_backbone)
         if backbone is None and name is not None and name.startswith(PREFIX):
-            speaker = load_caption_backbone(name, device)
-            # Sentences need no template, and a captioner is slow: one frame per caption clip.
-            return Grounder(speaker, template="", fps=1 / CLIP_SECONDS)
+            return Grounder(load_caption_backbone(name, device))
         return Grounder(backbone or load_backbone(name, device))
     manifest = read_manifest(folder)
     wanted = manifest["backbone"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from zsvg.backbones.offline import weights_place
 from zsvg.files import write_text
 
 CARD = "README.md"  # where the Hugging Face Hub and PEFT look for it
@@ -88,10 +89,5 @@ def hub_id(backbone: str) -> str | None:
     """Return the ORG/NAME of a backbone on the Hugging Face Hub, where its name tells one."""
     if backbone.startswith("hf-hub:"):
         return backbone.removeprefix("hf-hub:").partition("@")[0]
-    architecture, slash, tag = backbone.partition("/")
-    if not slash or ":" in architecture:
-        return None
-    import open_clip
-
-    found = (open_clip.get_pretrained_cfg(architecture, tag) or {}).get("hf_hub") or ""
-    return "/".join(found.split("/")[:2]) or None
+    repository, _ = weights_place(backbone)
+    return repository or None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from zsvg.errors import ITEM_ERRORS, VideoError, failure
@@ -78,14 +79,9 @@ def _predict(grounder: Grounder, video: EncodedVideo, record: Annotation, top_k:
     domain = record.extra.get("domain") if grounder.domains else None
     domain = grounder.domain or (domain if isinstance(domain, str) else None)
     answer = grounder.ground(video, record.query, top_k=top_k, domain=domain)
-    prediction = Prediction(
-        qid=record.qid,
-        query=record.query,
-        vid=record.vid,
-        pred_relevant_windows=tuple(
-            (round(m.start, 3), round(m.end, 3), round(m.score, 6)) for m in answer.moments
-        ),
-        extra=answer.extra,
+    windows = [(round(m.start, 3), round(m.end, 3), round(m.score, 6)) for m in answer.moments]
+    prediction = replace(
+        answer.prediction(record.qid, record.vid), pred_relevant_windows=tuple(windows)
     )
     to_jsonl((prediction,))  # what cannot be written should not be found out with all the others
     return prediction

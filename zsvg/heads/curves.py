@@ -24,7 +24,8 @@ class CurveEncoder(nn.Module):
         x = self.first(curves)
         for layer, step in zip(self.mix, _DILATIONS, strict=True):
             x = x + F.gelu(layer(neighbours(x * real, step)))
-        return self.out(x)
+        states: Tensor = self.out(x)
+        return states
 
 
 def neighbours(x: Tensor, step: int) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -134,6 +134,16 @@ class Encoded:
         """(B, T) float32 that a frame is inside, 0 at padding."""
         return self.logits.sigmoid() * self.frame_mask
 
+    @property
+    def told(self) -> dict[str, Tensor]:
+        """What every `HeadOutput` says of the frames."""
+        return {
+            "relevance": self.probability,
+            "logits": self.logits,
+            "frame_mask": self.frame_mask,
+            "centres": self.centres,
+        }
+
 
 class Encoder(nn.Module, ABC):
     """The part of a head that looks; a kind of head is a subclass with `answer` and `loss`.
@@ -190,8 +200,32 @@ class Encoder(nn.Module, ABC):
         """
         if not self.config.words:
             tokens, token_mask = pooled[:, None], torch.ones_like(pooled[:, :1])
-        seen = self._encode(frames, frame_mask.bool(), centres, tokens, token_mask.bool(), pooled)
-        return self.answer(replace(seen, points=points), target)
+        frame_mask, token_mask = frame_mask.bool(), token_mask.bool()
+        real = frame_mask[..., None]
+        frames = self.adapt_frames(frames.masked_fill(~real, 0.0)) * real
+        pooled = self.adapt_query(pooled)
+        centres = centres.masked_fill(~frame_mask, 0.0).float()
+        motion = F.pad(frames[:, 1:] - frames[:, :-1], (0, 0, 1, 0)).masked_fill(~real, 0.0)
+        relevance = standardise(torch.einsum("btd,bd->bt", frames.float(), pooled.float()), real)
+        x = self.frame_in(self._channels(frames, motion, centres))
+        x = x + self.curves(similarity_curves(relevance, motion, pooled, real).to(x.dtype), real)
+        query = self.pooled_in(pooled * math.sqrt(self.config.dim))
+        words = self.token_in(tokens * math.sqrt(self.config.dim)) + query[:, None]
+        for block in self.blocks:
+            x, words = block(x, words, frame_mask, token_mask)
+        x = self.norm(x + self.non_local(x, *coarse(x, frame_mask, _REMEMBERED)))
+        logits = self.attend(x + x * query[:, None]).squeeze(-1).float()
+        seen = Encoded(
+            x=x,
+            query=query,
+            frames=frames,
+            pooled=pooled,
+            logits=logits + self.relevance_gain * relevance[..., 1],
+            frame_mask=frame_mask,
+            centres=centres,
+            points=points,
+        )
+        return self.answer(seen, target)
 
     @abstractmethod
     def answer(self, seen: Encoded, target: Tensor | None) -> HeadOutput:
@@ -214,39 +248,6 @@ class Encoder(nn.Module, ABC):
             "guidance": config.guidance_weight * attention_guidance_loss(*given, weight=weight),
             "inside": config.inside_weight * inside_loss(*given, weight=weight),
         }
-
-    def _encode(
-        self,
-        frames: Tensor,
-        frame_mask: Tensor,
-        centres: Tensor,
-        tokens: Tensor,
-        token_mask: Tensor,
-        pooled: Tensor,
-    ) -> Encoded:
-        real = frame_mask[..., None]
-        frames = self.adapt_frames(frames.masked_fill(~real, 0.0)) * real
-        pooled = self.adapt_query(pooled)
-        centres = centres.masked_fill(~frame_mask, 0.0).float()
-        motion = F.pad(frames[:, 1:] - frames[:, :-1], (0, 0, 1, 0)).masked_fill(~real, 0.0)
-        relevance = standardise(torch.einsum("btd,bd->bt", frames.float(), pooled.float()), real)
-        x = self.frame_in(self._channels(frames, motion, centres))
-        x = x + self.curves(similarity_curves(relevance, motion, pooled, real).to(x.dtype), real)
-        query = self.pooled_in(pooled * math.sqrt(self.config.dim))
-        words = self.token_in(tokens * math.sqrt(self.config.dim)) + query[:, None]
-        for block in self.blocks:
-            x, words = block(x, words, frame_mask, token_mask)
-        x = self.norm(x + self.non_local(x, *coarse(x, frame_mask, _REMEMBERED)))
-        logits = self.attend(x + x * query[:, None]).squeeze(-1).float()
-        return Encoded(
-            x=x,
-            query=query,
-            frames=frames,
-            pooled=pooled,
-            logits=logits + self.relevance_gain * relevance[..., 1],
-            frame_mask=frame_mask,
-            centres=centres,
-        )
 
     def _channels(self, frames: Tensor, motion: Tensor, centres: Tensor) -> Tensor:
         """Frame features, their differences (motion; stills have none) and time."""

@@ -120,12 +120,9 @@ class MapHead(Encoder):
         return MapOutput(
             moments=take(spans, index),
             scores=judged.gather(1, index).sigmoid() * exists,
-            relevance=seen.probability,
-            logits=seen.logits,
-            frame_mask=seen.frame_mask,
-            centres=seen.centres,
             cells=cells,
             judged=judged,
+            **seen.told,
         )
 
     def loss(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:
@@ -160,8 +157,8 @@ class MapHead(Encoder):
         x = F.normalize(stacked * query, dim=1) * self.config.map_width**0.5
         for layer in self.convolve:
             x = layer(x, grid.mask)
-        found = self.judge(x.permute(0, 2, 3, 1)[:, grid.mask]).squeeze(-1).float()
-        return found + self.prior_gain * expected.logit(eps=1e-4)
+        found: Tensor = self.judge(x.permute(0, 2, 3, 1)[:, grid.mask])
+        return found.squeeze(-1).float() + self.prior_gain * expected.logit(eps=1e-4)
 
 
 class _Grid(nn.Module):

@@ -58,8 +58,8 @@ class RegressionOutput(HeadOutput):
 
         Runs were contrasted with the queries of other videos; scores only with each other.
         """
-        judged = self.runs.logits.masked_fill(~self.runs.masks.any(-1), -torch.inf)
-        return self.runs.fit.gather(1, judged.argmax(-1, keepdim=True)).squeeze(1)
+        best = self.runs.judged.argmax(-1, keepdim=True)
+        return self.runs.fit.gather(1, best).squeeze(1)
 
     @property
     def exchanged(self) -> Tensor | None:
@@ -89,13 +89,12 @@ class AttentionRegressionHead(Encoder):
         runs = self.fit(seen.frames, seen.pooled, *found)
         summary = None
         if target is None:
-            order = runs.logits.masked_fill(~runs.masks.any(-1), -torch.inf).argsort(
-                dim=1, descending=True, stable=True
-            )[:, : self.config.answers]
+            order = runs.judged.argsort(dim=1, descending=True, stable=True)
+            order = order[:, : self.config.answers]
             rows = torch.arange(len(order), device=order.device)
             read = [self._read(seen, runs.masks[rows, best]) for best in order.T]
             moments = torch.stack(read, 1).clamp(0, 1)
-            scores = (runs.logits.sigmoid() * runs.masks.any(-1)).gather(1, order).float()
+            scores = runs.judged.sigmoid().gather(1, order).float()
         else:
             moments = self._read(seen, around(target, centres, mask, _DILATION))[:, None]
             scores = torch.ones_like(moments[..., 0])
@@ -104,13 +103,10 @@ class AttentionRegressionHead(Encoder):
         return RegressionOutput(
             moments=moments,
             scores=scores,
-            relevance=seen.probability,
-            logits=seen.logits,
-            frame_mask=mask,
-            centres=centres,
             runs=runs,
             summary=summary,
             query=seen.pooled,
+            **seen.told,
         )
 
     def loss(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zsvg.heads.span_arithmetic import span_iou
+
 _LEVELS = 9  # thresholds, evenly spaced below the largest probability
 _MOST_RUNS = 96  # of one video that are compared with each other, the longest
 _DUPLICATE = 0.7  # IoU above which the less agreed-upon of two runs is dropped
@@ -25,6 +27,11 @@ class Runs:
     """(B, R) logit of the IoU with the moment, after looking at the run as a whole."""
     fit: Tensor
     """(B, R) cosine of run and query, in [-1, 1]."""
+
+    @property
+    def judged(self) -> Tensor:
+        """(B, R) `logits`, -inf where a run does not exist."""
+        return self.logits.masked_fill(~self.masks.any(-1), -torch.inf)
 
 
 def find_runs(probability: Tensor, frame_mask: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -58,13 +65,8 @@ def find_runs(probability: Tensor, frame_mask: Tensor, count: int) -> tuple[Tens
     kept = place < _MOST_RUNS
     spans = p.new_zeros(len(p), min(int(amount.max()), _MOST_RUNS), 2)
     spans[rows[kept], place[kept]] = torch.stack((start, stop), 1)[kept].to(spans)
-    lengths = spans[..., 1] - spans[..., 0]
-    shared = (
-        torch.minimum(spans[:, :, None, 1], spans[:, None, :, 1])
-        - torch.maximum(spans[:, :, None, 0], spans[:, None, :, 0])
-    ).clamp(min=0)
-    iou = shared / (lengths[:, :, None] + lengths[:, None] - shared).clamp(min=1)
-    exists = lengths > 0
+    iou = span_iou(spans[:, :, None], spans[:, None])
+    exists = spans[..., 0] < spans[..., 1]
     vote = iou.sum(-1) / exists.sum(-1, keepdim=True)
     vote = vote.masked_fill(~exists, 0.0)
     left, found, votes = vote.clone(), [], []

@@ -112,12 +112,9 @@ class SetHead(Encoder):
         return SetOutput(
             moments=take(spans, order).clamp(0, 1),
             scores=judged.gather(1, order).sigmoid(),
-            relevance=seen.probability,
-            logits=seen.logits,
-            frame_mask=seen.frame_mask,
-            centres=seen.centres,
             guesses=tuple(guesses),
             exists=exists,
+            **seen.told,
         )
 
     def loss(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:

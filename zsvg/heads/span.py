@@ -87,12 +87,9 @@ class SpanHead(Encoder):
         return SpanOutput(
             moments=moments,
             scores=agreement.cummin(-1).values * exists,
-            relevance=seen.probability,
-            logits=seen.logits,
-            frame_mask=mask,
-            centres=seen.centres,
             opens=opens,
             closes=closes,
+            **seen.told,
         )
 
     def border_logits(self, seen: Encoded) -> Tensor:

@@ -133,15 +133,12 @@ class WindowsHead(Encoder):
         return WindowsOutput(
             moments=take(moved, index).clamp(0, 1),
             scores=judged.gather(1, index).sigmoid() * exists,
-            relevance=seen.probability,
-            logits=seen.logits,
-            frame_mask=seen.frame_mask,
-            centres=seen.centres,
             windows=self.windows,
             moved=moved,
             judged=judged,
             clips=true,
             query=None if target is None else seen.pooled,
+            **seen.told,
         )
 
     def loss(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:
@@ -188,9 +185,8 @@ class WindowsHead(Encoder):
         )
         clip, sentence = self.clip_in(content), self.sentence_in(queries * scale)
         both = self.both_in(torch.cat((clip, sentence), -1))
-        return (
-            self.align(torch.cat((clip * sentence, clip + sentence, both), -1)).squeeze(-1).float()
-        )
+        fit: Tensor = self.align(torch.cat((clip * sentence, clip + sentence, both), -1))
+        return fit.squeeze(-1).float()
 
 
 def sliding_windows(lengths: tuple[float, ...], overlap: float) -> list[tuple[float, float]]:

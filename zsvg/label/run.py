@@ -22,7 +22,8 @@ from zsvg.backbones.clip import ClipBackbone, as_backbone
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.events.proposals import ProposalOptions, propose
 from zsvg.features.ahead import ahead
-from zsvg.features.extract import FrameFeatures, extract
+from zsvg.features.encoder import FrameFeatures
+from zsvg.features.extract import extract
 from zsvg.features.processes import Processes
 from zsvg.files import sha256_json, write_json
 from zsvg.label.forms import check_tagger, phrase, well_said

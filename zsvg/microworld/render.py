@@ -6,6 +6,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from zsvg.microworld.domains import Look, look_of
@@ -159,8 +160,9 @@ class Renderer:
         noise = np.roll(noise, (index * 7919 % SIZE, index * 104729 % SIZE), (0, 1))
         light = np.sin(2 * np.pi * time / self._light_period + self._light_phase)
         light = (1 + self.style.swing * light).astype(np.float32)
-        pixels = np.asarray(image, np.float32) * self._factor * light + self.style.noise * noise
-        return np.clip(pixels, 0, 255).astype(np.uint8)
+        lit = np.asarray(image, np.float32) * self._factor * light + self.style.noise * noise
+        pixels: NDArray[np.uint8] = np.clip(lit, 0, 255).astype(np.uint8)
+        return pixels
 
     def _draw(
         self, image: Image.Image, thing: Thing, size: str, at: Pose, dx: int, dy: int

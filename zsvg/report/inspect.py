@@ -170,7 +170,11 @@ def _shapes(labels: Sequence[Annotation], truth: Sequence[Annotation] | None) ->
     given = ({} if truth is None else {"truth": _spans(truth)}) | {"guess": _spans(labels)}
     edges = np.linspace(0, 1, 11)
     pictures = []
-    for what, measure in (("Length", np.diff), ("Centre", lambda s: s.mean(axis=1))):
+    measures: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+        "Length": np.diff,
+        "Centre": lambda spans: spans.mean(axis=1),
+    }
+    for what, measure in measures.items():
         values = {style: np.clip(measure(spans).ravel(), 0, 1) for style, spans in given.items()}
         bars = [(k, np.histogram(v, edges)[0] / max(len(v), 1)) for k, v in values.items()]
         label = f"Labels: {page.percent(float(np.median(values['guess'])))} in the median"

@@ -133,7 +133,7 @@ def prompts_report(grounder: Grounder, nearest: int = 3) -> PromptsReport:
                 largest=float(added.max()),
             )
         else:
-            lengths = _own_prompts(layer, name).float().norm(dim=-1)
+            lengths = layer.prompts(name).float().norm(dim=-1)
             norms[layer.place].append(tuple(lengths.tolist()))
     return PromptsReport(
         conditional=config.conditional,
@@ -203,10 +203,3 @@ def _learned_tokens(
             )
         )
     return tuple(tokens)
-
-
-def _own_prompts(layer: Any, adapter: str) -> torch.Tensor:
-    """Return a block's prompts (n, d); coupled ones are made of the text prompts."""
-    if adapter not in layer.sources:
-        return layer.prompt_tokens[adapter]
-    return layer.prompt_coupling[adapter](layer.sources[adapter].prompt_tokens[adapter])

@@ -35,7 +35,7 @@ def spread_relevance(curve: Curve, features: NDArray[np.float32], temperature: f
         temperature: above 0.
     """
     # Of deviations from the mean, so that a constant stays one in spite of rounding.
-    mean = curve.mean()
+    mean = float(curve.mean())
     found = np.empty(len(curve))
     for first in range(0, len(curve), _ROWS_AT_ONCE):
         alike = features[first : first + _ROWS_AT_ONCE] @ features.T

@@ -57,7 +57,8 @@ def _of_all(value: Tensor, accelerator: Accelerator) -> Tensor:
 
     rows = [torch.zeros_like(value)] * accelerator.num_processes
     rows[accelerator.process_index] = value
-    return all_reduce(torch.stack(rows))
+    stacked: Tensor = all_reduce(torch.stack(rows))
+    return stacked
 
 
 def average_gradients(weights: Sequence[torch.nn.Parameter], accelerator: Accelerator) -> None:
@@ -82,4 +83,4 @@ def start_alike(
         return True
     digest = int(sha256_json([dict(identity), sha256_tensors(weights)])[:15], 16)
     every = _of_all(torch.tensor(digest, device=accelerator.device), accelerator)
-    return every.unique().numel() == 1
+    return len(every.unique()) == 1

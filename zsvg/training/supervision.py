@@ -27,7 +27,7 @@ from zsvg.training.labels import is_pseudo
 
 if TYPE_CHECKING:
     from zsvg.backbones.clip import ClipBackbone
-    from zsvg.features.extract import FrameFeatures
+    from zsvg.features.encoder import FrameFeatures
 
 Level = Literal["full", "glance", "weak"]
 # The words of the field for what is seen of true labels.

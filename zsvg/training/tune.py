@@ -16,7 +16,8 @@ import zsvg
 from zsvg.backbones.clip import ClipBackbone, as_backbone
 from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ITEM_ERRORS, RecipeError, RecordError, ZsvgError, failure
-from zsvg.features.extract import FrameFeatures, extract
+from zsvg.features.encoder import FrameFeatures
+from zsvg.features.extract import extract
 from zsvg.features.processes import Processes, launched
 from zsvg.files import sha256_file, sha256_json, write_json
 from zsvg.grounding.grounder import BLIND_QUERY

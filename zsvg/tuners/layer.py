@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -123,19 +124,20 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         x = hidden_states if x is None else x
         if x is None:
             raise TypeError("a prompted module needs its input first, or as hidden_states")
+        inner: Callable[..., Tensor] = self.base_layer
         adapter = self._adapter_here()
         if adapter is None:
-            return self.base_layer(x, *args, **kwargs)
+            return inner(x, *args, **kwargs)
         slot = self.slots[adapter]
         if self.place == "pixels":
             x = _framed(x, self.prompt_border[adapter], slot)
-            return self.base_layer(x, *args, **kwargs)
+            return inner(x, *args, **kwargs)
         if self.place == "embedding":
             self._check_ids(x, slot)
             behind = None if slot.suffix is None else slot.suffix.places(x)[:, slot.suffix.learned]
-            x = self.base_layer(x, *args, **kwargs)
+            x = inner(x, *args, **kwargs)
             if slot.tokens:
-                x = _overwrite(x, self._prompts(adapter), slot.start)
+                x = _overwrite(x, self.prompts(adapter), slot.start)
             if behind is None:
                 return x
             tokens = self._biased(self.prompt_suffix[adapter], adapter)
@@ -146,14 +148,14 @@ class PromptLayer(nn.Module, BaseTunerLayer):
                 tokens.to(x.dtype).expand(len(x), -1, -1),
             )
         if self.place == "text":
-            x = _overwrite(x, self._prompts(adapter), slot.start)
-            return self.base_layer(x, *args, **kwargs)
+            x = _overwrite(x, self.prompts(adapter), slot.start)
+            return inner(x, *args, **kwargs)
         if slot.own:
-            prompts = self._prompts(adapter).to(x.dtype)
+            prompts = self.prompts(adapter).to(x.dtype)
             for norm in self._pre_norm:  # the papers add the first prompts in front of `ln_pre`
                 prompts = norm(prompts)
             x = torch.cat([x, prompts.expand(x.shape[0], -1, -1)], dim=1)
-        x = self.base_layer(x, *args, **kwargs)
+        x = inner(x, *args, **kwargs)
         return x[:, : -slot.tokens] if slot.drop else x
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -173,12 +175,12 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             )
         return here[0] if here else None
 
-    def _prompts(self, adapter: str) -> Tensor:
+    def prompts(self, adapter: str) -> Tensor:
         """Return (n, d) prompts, or (B, n, d) when they depend on B images or domains."""
         if adapter in self.sources:
-            text_prompts = self.sources[adapter].prompt_tokens[adapter]
-            return self.prompt_coupling[adapter](text_prompts)
-        prompts = self.prompt_tokens[adapter]
+            project: Callable[[Tensor], Tensor] = self.prompt_coupling[adapter]
+            return project(self.sources[adapter].prompt_tokens[adapter])
+        prompts: Tensor = self.prompt_tokens[adapter]
         if adapter in self.prompt_domains:
             own = _of_domains(self.prompt_domains[adapter], self.slots[adapter].domains)
             prompts = torch.cat([prompts.expand(*own.shape[:-2], -1, -1), own], dim=-2)
@@ -195,7 +197,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
                 "encode text inside `with zsvg.tuners.condition_on(image_features):`"
             )
         down, up = self.prompt_meta_down[adapter], self.prompt_meta_up[adapter]
-        bias = up(torch.relu(down(features.to(prompts.dtype))))
+        bias: Tensor = up(torch.relu(down(features.to(prompts.dtype))))
         return prompts + bias.unsqueeze(-2)
 
     @staticmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zsvg.errors import VideoError
@@ -89,26 +89,29 @@ def as_videos(videos: Mapping[str, Path] | str | Path) -> Mapping[str, Path]:
 
 def find_captions(folder_or_file: str | Path) -> dict[str, Path]:
     """Map video names to caption files (.jsonl), sorted; empty where there are none."""
-    given = Path(folder_or_file)
-    files = sorted(given.glob("[!.]*.jsonl")) if given.is_dir() else [given]
-    return {file.stem: file for file in files if file.suffix == ".jsonl"}
+    return _with_suffix(folder_or_file, (".jsonl",))
 
 
-def find_readable(*places: str | Path, captions: bool) -> dict[str, Path]:
-    """Return vid -> file of videos, or of ready captions where those serve and there are any.
+def find_readable(*places: str | Path, reads: Sequence[str]) -> dict[str, Path]:
+    """Return vid -> file of videos, or of other files that a model reads where there are any.
 
     Args:
         places: As of `find_videos`.
-        captions: Whether the model reads captions.
+        reads: Suffixes of those other files; `Backbone.reads`.
 
     Raises:
         VideoError: There is nothing of that kind.
     """
-    if captions:
-        tracks = {vid: file for place in places for vid, file in find_captions(place).items()}
-        if tracks:
-            return tracks
-    return find_videos(*places)
+    ready = {vid: file for place in places for vid, file in _with_suffix(place, reads).items()}
+    return ready or find_videos(*places)
+
+
+def _with_suffix(place: str | Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    given = Path(place)
+    files = [given]
+    if given.is_dir():
+        files = sorted(file for suffix in suffixes for file in given.glob(f"[!.]*{suffix}"))
+    return {file.stem: file for file in files if file.suffix in suffixes}
 
 
 def _expand(places: Iterable[str | Path]) -> Iterator[Path]:

@@ -15,7 +15,6 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from zsvg.errors import VideoError, ZsvgError
 from zsvg.files import atomic_path, sha256_file
@@ -96,7 +95,7 @@ def _line(name: str, state: _State, content: str) -> bytes:
     return json.dumps([name, *state, content]).encode() + b"\n"  # ASCII, whatever the name
 
 
-def _table(folder: Path) -> dict[str, Any]:
+def _table(folder: Path) -> dict[str, tuple[_State, str]]:
     """Return what is remembered in a folder; its file is read once in a process."""
     with _lock:
         if (known := _tables.get(folder)) is not None:

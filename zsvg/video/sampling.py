@@ -10,7 +10,7 @@ non-square pixels are not corrected, as in CLIP's own data.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -83,7 +83,9 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
         """Close the file without reading on."""
         self._frames.close()
 
-    def _sample(self, path: str | Path, size: int | None, sampling: Sampling) -> Any:
+    def _sample(
+        self, path: str | Path, size: int | None, sampling: Sampling
+    ) -> Generator[tuple[float, NDArray[np.uint8]], None, None]:
         fps, framing = sampling.fps, sampling.framing
         with Reader(path) as reader:
             clip = 0

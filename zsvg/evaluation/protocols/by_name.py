@@ -60,18 +60,13 @@ def cut_to_video(annotations: Sequence[Annotation]) -> list[Annotation]:
     ]
 
 
-def _cut(predictions: Sequence[Prediction], annotations: Sequence[Annotation]) -> dict[str, Any]:
-    return evaluate(predictions, cut_to_video(annotations))
-
-
-def _strict_and_cut(
-    predictions: Sequence[Prediction], annotations: Sequence[Annotation]
+def _cut(
+    predictions: Sequence[Prediction], annotations: Sequence[Annotation], *, strict: bool = False
 ) -> dict[str, Any]:
-    return evaluate(predictions, cut_to_video(annotations), strict=True)
+    return evaluate(predictions, cut_to_video(annotations), strict=strict)
 
 
 _PLAIN = "IoU >= threshold, best of several true windows, truth as written, no rounding"
-_LOW = partial(evaluate, ious=(0.1, 0.3, 0.5, 0.7))
 PROTOCOLS = (
     Protocol(
         name="zsvg",
@@ -118,7 +113,7 @@ PROTOCOLS = (
         name="tacos",
         rule=f"as zsvg, at IoU .1, .3, .5, .7; {_PLAIN}",
         source="Gao et al. 2017 (TALL): 4083 test queries; 2D-TAN's release has 4001",
-        score=_LOW,
+        score=partial(evaluate, ious=(0.1, 0.3, 0.5, 0.7)),
     ),
     Protocol(
         name="tgn",
@@ -131,7 +126,7 @@ PROTOCOLS = (
         rule="as zsvg, but IoU > threshold, and true windows are cut to the video; mIoU is of the "
         "first answer (2D-TAN's own averages the best three of five)",
         source="2D-TAN (microsoft/VideoX)",
-        score=_strict_and_cut,
+        score=partial(_cut, strict=True),
     ),
     Protocol(
         name="discounted",

@@ -216,7 +216,7 @@ def _area_iou(a: Array, b: Array) -> Array:
         shared = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
         union = (a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - shared
         valid = (shared > 0) & (a[..., 1] > a[..., 0])
-    return np.divide(shared, union, out=np.zeros(shared.shape), where=valid)
+    return np.asarray(np.divide(shared, union, out=np.zeros(shared.shape), where=valid))
 
 
 def _saliency(

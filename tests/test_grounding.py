@@ -273,7 +273,10 @@ def test_recipes_that_ship_are_valid_and_mistakes_are_named(tmp_path):
         ("head: {scales: [8]}", "head: scales: not a key of head regression, which has dim"),
         ("head: {hidden: wide}", "head: hidden: Input should be a valid integer"),
         ("head: {hidden: 12}", r"head: hidden 12 must be a multiple of 2 \* attention_heads"),
-        ("head: {guidance_weight: -1}", "head: guidance_weight -1.0 must be 0 or more"),
+        (
+            "head: {guidance_weight: -1}",
+            "head: guidance_weight: Input should be greater than or equal to 0, got -1",
+        ),
         ("head: {dim: 8}", "head: dim: follows from backbone and labels"),
         ("[1, 2]", "mapping"),
         ("a: [", "not YAML"),

@@ -68,11 +68,24 @@ def reason(error: BaseException) -> str:
 
 def told(error: BaseException) -> str:
     """Return an error on one line; log the traceback of one that is not `ours`."""
-    text = " ".join(str(error).split())
+    text = out_of_range(error) or " ".join(str(error).split())
     if ours(error):
         return text or type(error).__name__
     _log.info("the internal error was raised here", exc_info=error)
     return f"internal error, -v shows more: {type(error).__name__}: {text}"
+
+
+def out_of_range(error: BaseException) -> str | None:
+    """Return the first mistake that pydantic found in options; None for other errors."""
+    if not isinstance(error, ValueError) or not hasattr(error, "errors"):
+        return None
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] in ("value_error", "extra_forbidden"):
+        why = str(first["msg"]).removeprefix("Value error, ")
+    else:
+        why = f"{first['msg']}, got {str(first['input'])[:80]}"
+    return f"{where}: {why}" if where else why
 
 
 def visible(text: str) -> str:
@@ -90,6 +103,8 @@ def ours(error: BaseException) -> bool:
     A `ValueError` may say that an option is out of range, or that numpy was given what it cannot
     add. The former are those that a `raise` of this package made.
     """
+    if out_of_range(error):
+        return True
     trace = error.__traceback__
     if not isinstance(error, ValueError) or isinstance(error, ZsvgError) or trace is None:
         return isinstance(error, (ZsvgError, OSError, MemoryError))

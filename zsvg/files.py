@@ -19,6 +19,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from rich.filesize import decimal
+
 from zsvg.errors import RecordError, ZsvgError
 from zsvg.strict_json import escaped
 
@@ -262,7 +264,7 @@ def read_pieces(path: str | Path, most: int = MOST_BYTES) -> Iterator[bytes]:
                 size += len(piece)
                 if size > most:
                     raise RecordError(
-                        f"{path}: more than {in_bytes(most)} unpacked, too much for annotations or "
+                        f"{path}: more than {decimal(most)} unpacked, too much for annotations or "
                         "predictions; if it is right, split it into several files"
                     )
                 yield piece
@@ -313,15 +315,6 @@ def json_text(value: Any, indent: int | None = None) -> str:
     """Return JSON with sorted keys and a line end; on one line without an indent."""
     text = json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return escaped(text) + "\n"
-
-
-def in_bytes(size: float) -> str:
-    """Return a size for people, such as "1.5 GB" (of 1000 MB)."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 def sha256_file(path: str | Path) -> str:

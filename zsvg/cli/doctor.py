@@ -16,6 +16,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from rich.filesize import decimal
 
 import zsvg
 
@@ -148,17 +149,16 @@ def _codecs() -> _Seen:
 def _folders(cache: Path) -> _Seen:
     from zsvg.backbones.offline import hub_folder
     from zsvg.features.cache import cache_content
-    from zsvg.files import in_bytes
 
     hub, temporary = hub_folder(), Path(tempfile.gettempdir())
 
     def cached() -> str:
         content = cache_content(cache)
-        return f", {len(content.files)} files, {in_bytes(content.size)}"
+        return f", {len(content.files)} files, {decimal(content.size)}"
 
     def loaded() -> str:
         files = [file for file in hub.glob("models--*/blobs/*") if file.is_file()]
-        return f", {in_bytes(sum(file.stat().st_size for file in files))}"
+        return f", {decimal(sum(file.stat().st_size for file in files))}"
 
     for name, folder, content, variable in (
         ("features", cache, cached, "ZSVG_CACHE"),
@@ -167,7 +167,7 @@ def _folders(cache: Path) -> _Seen:
     ):
         remedy = f"set {variable} to a folder that you may write"
         try:
-            free = in_bytes(shutil.disk_usage(_existing(folder)).free)
+            free = decimal(shutil.disk_usage(_existing(folder)).free)
             found = f"{folder}{content()}; {free} free"
         except OSError as error:  # a folder of somebody else
             yield name, f"{folder}; cannot be read ({error.strerror})", remedy

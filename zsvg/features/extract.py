@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import asdict
 from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
@@ -28,7 +27,7 @@ from zsvg.files import atomic_path, sha256_json
 from zsvg.video.clock import Timeline, remember, timeline
 from zsvg.video.decoding import VideoInfo
 from zsvg.video.hashes import video_hash
-from zsvg.video.sampling import FrameSampler, Sampling, sample_frames
+from zsvg.video.sampling import FrameSampler, Sampling
 
 FORMAT = 2
 """Part of every cache key: raise it when sampling, resizing or the file layout change."""
@@ -119,7 +118,7 @@ def extract(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if (ready := backbone.ready(path)) is not None:
         return ready
-    sampler = sample_frames(path, size=backbone.image_size, **asdict(sampling))
+    sampler = FrameSampler(path, backbone.image_size, sampling)
     if not Path(path).is_file():
         raise VideoError(f"{path}: no such file; give the path of one video")
     content = video_hash(path, cache)

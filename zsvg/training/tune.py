@@ -37,7 +37,7 @@ from zsvg.training.output_folder import folder_of, only_run, replace_folder, sta
 from zsvg.training.recipes import Recipe, load_recipe
 from zsvg.training.supervision import hide, level_of, located
 from zsvg.video.finding import as_videos
-from zsvg.video.sampling import sample_frames
+from zsvg.video.sampling import FrameSampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,8 +323,8 @@ def _encode(run: _Run, vids: Sequence[str]) -> tuple[dict[str, FrameFeatures], d
 
 def _example(run: _Run, record: Annotation, video: FrameFeatures, needs_frames: bool) -> Example:
     def frames() -> np.ndarray[Any, np.dtype[np.uint8]]:
-        size, sampling = run.backbone.image_size, asdict(run.options.sampling)
-        sampled = sample_frames(run.videos[record.vid], size=size, **sampling)
+        size, sampling = run.backbone.image_size, run.options.sampling
+        sampled = FrameSampler(run.videos[record.vid], size, sampling)
         return np.stack([frame for _, frame in sampled])
 
     supervision = run.options.supervision

@@ -62,17 +62,8 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
         info: None at first; the decoded video's `VideoInfo` once the last frame has been yielded.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        fps: float,
-        size: int | None,
-        framing: Framing = "crop",
-        allow_truncated: bool = False,
-    ) -> None:
-        sampling = Sampling(fps, framing, allow_truncated)
-        check_framing(size, framing)
+    def __init__(self, path: str | Path, size: int | None, sampling: Sampling) -> None:
+        check_framing(size, sampling.framing)
         self.info: VideoInfo | None = None
         self._frames = self._sample(path, size, sampling)
 
@@ -135,7 +126,7 @@ def sample_frames(
         VideoError: On the first step, when the file is not a usable video.
         ValueError: An option is out of range.
     """
-    return FrameSampler(path, fps=fps, size=size, framing=framing, allow_truncated=allow_truncated)
+    return FrameSampler(path, size, Sampling(fps, framing, allow_truncated))
 
 
 def load_frames_at(

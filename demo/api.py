@@ -21,6 +21,7 @@ from typing import Any
 import gradio as gr
 
 from . import asking, labelling, tuning
+from .jobs import stop
 from .previews import Clip
 from .runs import facts
 from .samples import SAMPLES
@@ -96,8 +97,7 @@ def endpoints(site: Site, visit: gr.State) -> None:
 
     def label_stop(visit: Visit) -> Mapping[str, Any]:
         """Stop the labelling run; returns the state."""
-        if visit.labelling is not None:
-            visit.labelling.stop()
+        stop(visit.labelling)
         return facts(visit.labelling)
 
     def labels(video: str, visit: Visit) -> list[Any]:
@@ -150,8 +150,7 @@ def endpoints(site: Site, visit: gr.State) -> None:
 
     def tune_stop(visit: Visit) -> Mapping[str, Any]:
         """Stop the tuning run; `/tune` with equal settings continues it. Returns the state."""
-        if visit.tuning is not None:
-            visit.tuning.stop()
+        stop(visit.tuning)
         return facts(visit.tuning)
 
     def tune_use(visit: Visit) -> tuple[str]:

@@ -1,4 +1,4 @@
-"""The page as a whole: its head, its tabs, its looks, and what its server hands out."""
+"""The whole page: head, tabs, theme, and options of its server."""
 
 from __future__ import annotations
 
@@ -38,19 +38,18 @@ def build_demo(
     """Lay out the page around one grounder, or around several by name.
 
     Args:
-        models: Who answers. A tuned one alone gets its bare backbone beside it.
-        captioner: Who writes sentences in the Label tab; None: nobody, except that the backbone
-            `micro` brings its own.
+        models: The models to query. A single tuned one gets its bare backbone beside it.
+        captioner: The captioner of the Label tab; None: no labelling, except that the backbone
+            `micro` has its own.
         videos: Folder that the Label tab offers to every visitor; None: none.
         device: Of labelling and tuning runs; None: the best there is.
-        limits: What a visitor may take.
+        limits: Limits for one visitor.
 
     Returns:
         A page; call `.launch(**launch_options())` on it.
     """
     limits = limits or Limits()
-    sides = {"": models} if isinstance(models, Grounder) else dict(models)
-    sides = _sides(sides)
+    sides = _sides(models)
     backbone = next(iter(sides.values())).backbone.name
     if captioner is None and backbone == "micro":
         captioner = "micro"
@@ -74,7 +73,7 @@ def build_demo(
 
 
 def launch_options(limits: Limits | None = None) -> dict[str, Any]:
-    """Return what `launch` needs to serve the page as it is meant: looks, sizes, refusals."""
+    """Return the options of `launch`: theme, upload size, gate."""
     return {
         "theme": _theme(),
         "css_paths": [STYLE],
@@ -88,15 +87,16 @@ def launch_options(limits: Limits | None = None) -> dict[str, Any]:
 
 
 def describe(grounder: Grounder) -> str:
-    """Return on which backbone a model answers, and how."""
+    """Return the backbone of a model, and what of it is trained."""
     how = "nothing trained, similarity alone"
     if grounder.head is not None:
         how = "tuned prompts and head" if grounder.adapter else "a tuned head, no prompts"
     return f"on {short(grounder.backbone.name)}: {how}, {grounder.fps:g} frames a second"
 
 
-def _sides(given: dict[str, Grounder]) -> dict[str, Grounder]:
+def _sides(models: Grounder | Mapping[str, Grounder]) -> dict[str, Grounder]:
     """Name the models; a tuned one alone gets its bare backbone beside it."""
+    given = {"": models} if isinstance(models, Grounder) else dict(models)
     if len(given) > 1:
         return given
     ((name, only),) = given.items()
@@ -121,45 +121,30 @@ def _head(models: Mapping[str, Grounder]) -> str:
 
 def _theme() -> gr.themes.Base:
     """Return the colours of the reports, in Gradio's names; no font is fetched."""
-    page, card, ink = ("#fbfaf7", "#14171a"), ("#ffffff", "#1b1f23"), ("#1d2126", "#e8e6e1")
-    quiet, rule, accent = ("#5b636c", "#9aa3ad"), ("#dfdcd4", "#343a41"), ("#0068a3", "#56b4e9")
-    pairs = {
-        "body_background_fill": page,
-        "background_fill_primary": card,
-        "background_fill_secondary": page,
-        "block_background_fill": card,
-        "block_border_color": rule,
-        "block_label_background_fill": card,
-        "block_label_text_color": quiet,
-        "block_title_text_color": quiet,
-        "block_info_text_color": quiet,
-        "body_text_color": ink,
-        "body_text_color_subdued": quiet,
-        "border_color_primary": rule,
-        "border_color_accent": accent,
-        "input_background_fill": card,
-        "input_border_color": rule,
-        "input_border_color_focus": accent,
-        "input_placeholder_color": quiet,
-        "button_primary_background_fill": ("#1d2126", "#e8e6e1"),
-        "button_primary_background_fill_hover": ("#3a4149", "#ffffff"),
-        "button_primary_border_color": ("#1d2126", "#e8e6e1"),
-        "button_primary_border_color_hover": ("#3a4149", "#ffffff"),
-        "button_primary_text_color": ("#ffffff", "#14171a"),
-        "button_secondary_background_fill": card,
-        "button_secondary_background_fill_hover": page,
-        "button_secondary_border_color": rule,
-        "button_secondary_text_color": ink,
-        "checkbox_label_background_fill": card,
-        "checkbox_label_background_fill_selected": ("#e6f1f8", "#1d3443"),
-        "checkbox_label_text_color_selected": ink,
-        "checkbox_background_color_selected": accent,
-        "checkbox_border_color_selected": accent,
-        "slider_color": accent,
-        "link_text_color": accent,
+    names = {  # (light, dark): what has that colour
+        ("#fbfaf7", "#14171a"): "body_background_fill background_fill_secondary "
+        "button_secondary_background_fill_hover",
+        ("#ffffff", "#1b1f23"): "background_fill_primary block_background_fill "
+        "block_label_background_fill input_background_fill button_secondary_background_fill "
+        "checkbox_label_background_fill",
+        ("#1d2126", "#e8e6e1"): "body_text_color button_secondary_text_color "
+        "checkbox_label_text_color_selected button_primary_background_fill "
+        "button_primary_border_color",
+        ("#ffffff", "#14171a"): "button_primary_text_color",
+        ("#3a4149", "#ffffff"): "button_primary_background_fill_hover "
+        "button_primary_border_color_hover",
+        ("#5b636c", "#9aa3ad"): "block_label_text_color block_title_text_color "
+        "block_info_text_color body_text_color_subdued input_placeholder_color",
+        ("#dfdcd4", "#343a41"): "block_border_color border_color_primary input_border_color "
+        "button_secondary_border_color",
+        ("#0068a3", "#56b4e9"): "border_color_accent input_border_color_focus slider_color "
+        "link_text_color checkbox_background_color_selected checkbox_border_color_selected",
+        ("#e6f1f8", "#1d3443"): "checkbox_label_background_fill_selected",
     }
-    colours = {key: light for key, (light, _) in pairs.items()}
-    colours |= {f"{key}_dark": dark for key, (_, dark) in pairs.items()}
+    colours: dict[str, str] = {}
+    for (light, dark), keys in names.items():
+        for key in keys.split():
+            colours |= {key: light, f"{key}_dark": dark}
     theme = gr.themes.Base(
         primary_hue="blue",
         neutral_hue="stone",

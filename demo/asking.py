@@ -1,4 +1,4 @@
-"""Asking the models about a visitor's video: the work behind the Ground tab."""
+"""Querying the models on a visitor's video: the work behind the Ground tab."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def forget(visit: Visit) -> None:
 
 
 def ask(site: Site, visit: Visit, text: str, top_k: int) -> list[Answer]:
-    """Ask all models every line of a text; the answers to one sentence follow each other.
+    """Query all models with every line of a text; predictions of one query are adjacent.
 
     Raises:
         ZsvgError: There is no video or no sentence, or the page takes less.
@@ -143,7 +143,7 @@ def cut_out(site: Site, visit: Visit, answer: int, rank: int) -> Path:
 
 
 def _encode(site: Site, visit: Visit, clip: Clip, grounder: Grounder) -> EncodedVideo:
-    """Return the visitor's video as a model sees it; the second question finds it ready."""
+    """Return the features of the visitor's video, cached for further queries."""
     key = f"{grounder.encoder} {grounder.fps} {grounder.framing}"
     if key not in visit.encoded:
         visit.encoded[key] = grounder.encode(clip.path, cache=site.features, allow_truncated=True)

@@ -1,4 +1,4 @@
-"""The labels that one visitor works on: pseudo labels, and what became of each."""
+"""The labels of one visitor: pseudo labels, and the verdict on each."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Verdict = Literal["open", "accepted", "fixed", "rejected"]
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A label, and what the visitor says of it.
+    """A label and the visitor's verdict.
 
     Attributes:
-        label: As it is now.
-        written: As it was written by the machine.
-        verdict: What the visitor says.
+        label: Its present form.
+        written: The pseudo label.
+        verdict: The visitor's verdict.
     """
 
     label: Annotation

@@ -1,4 +1,4 @@
-"""What the server refuses, and what it lets a page fetch."""
+"""Which requests the server refuses, and the content security policy of the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from gradio.utils import get_upload_folder
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse
 
@@ -36,11 +36,11 @@ POLICY = (
     "font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
     "object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
 )
-_HEADERS = (
-    (b"content-security-policy", POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
+_HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
 
 
 @asynccontextmanager
@@ -56,11 +56,10 @@ async def gated(app: Any) -> AsyncIterator[None]:
 class Gate:
     """ASGI middleware around the page.
 
-    Other pages of a browser do not reach this one, whatever name they call it by: it answers to
-    its own names, and what they send or show of it is refused. Gradio's file route also fetches
-    web addresses for whoever asks; this page has no use for that, and a shared one should not be
-    an open proxy. The policy keeps browsers from other hosts. No request fills the memory. The
-    last gigabyte of the disk is not for uploads, and one that breaks off leaves nothing.
+    Requests for other host names (DNS rebinding) and of other pages are refused. So are web
+    addresses in Gradio's file route, which would make a shared page an open proxy. The content
+    security policy keeps browsers from other hosts. Bodies are bounded, uploads leave the last
+    gigabyte of the disk free, and an interrupted upload leaves no file.
     """
 
     def __init__(self, app: Any, page: Any) -> None:
@@ -184,17 +183,16 @@ async def _small(receive: Any) -> Any:
 
 
 def _with_policy(send: Any) -> Any:
-    """Tell browsers what the page may do, and no other page that it may ask."""
+    """Add the security headers to responses, and remove those of CORS."""
 
     async def told(message: Any) -> None:
         if message["type"] == "http.response.start":
-            ours = {name for name, _ in _HEADERS}
-            kept = [
-                (name, value)
-                for name, value in message.get("headers", ())
-                if name not in ours and not name.startswith(b"access-control-")
-            ]
-            message = {**message, "headers": [*kept, *_HEADERS]}
+            headers = MutableHeaders(raw=list(message.get("headers", ())))
+            for name in headers.keys():  # noqa: SIM118 (a list, so that names can go)
+                if name.startswith("access-control-"):
+                    del headers[name]
+            headers.update(_HEADERS)
+            message = {**message, "headers": headers.raw}
         await send(message)
 
     return told

@@ -95,7 +95,7 @@ def ground_tab(site: Site, visit: gr.State) -> None:
         )
 
     def cut_clicked(event: gr.EventData, visit: Visit) -> Any:
-        file = cut_out(site, visit, int(event._data["answer"]), int(event._data["rank"]))
+        file = cut_out(site, visit, int(event.answer), int(event.rank))
         return gr.DownloadButton(f"Download {file.name}", value=str(file), visible=True)
 
     results = [lanes, said, found, *files, clip, visit]

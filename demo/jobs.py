@@ -25,10 +25,15 @@ pages down to one look a minute."""
 
 
 class Turns:
-    """Lets a few runs work at a time, and a few more wait."""
+    """Lets a few runs work at a time, and a few more wait.
+
+    Attributes:
+        free: Held by a run while it works.
+        closed: Whether the page ends, so that no run may begin or go on.
+    """
 
     def __init__(self, *, running: int, waiting: int) -> None:
-        self._free = threading.Semaphore(running)
+        self.free = threading.Semaphore(running)
         self._change = threading.Condition()
         self._places = running + waiting
         self._taken = 0
@@ -56,14 +61,6 @@ class Turns:
         with self._change:
             self.closed = True
             self._change.wait_for(lambda: self._taken == 0, seconds)
-
-    def take(self, seconds: float) -> bool:
-        """Wait so long for the turn; return whether it has come."""
-        return self._free.acquire(timeout=seconds)
-
-    def end(self) -> None:
-        """Give the turn to the next one."""
-        self._free.release()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +119,7 @@ class Job:
         return self._progress.over
 
     def look(self) -> Progress:
-        """Return how far it is; who looks keeps it going."""
+        """Return its progress; a run that is not looked at for `UNWATCHED` seconds stops."""
         self._seen = time.monotonic()
         return self._progress
 
@@ -143,14 +140,14 @@ class Job:
 
     def _run(self) -> None:
         try:
-            while not self._turns.take(0.2):
+            while not self._turns.free.acquire(timeout=0.2):
                 if self._unwanted():
                     self._update(state="stopped")
                     return
             try:
                 self._work()
             finally:
-                self._turns.end()
+                self._turns.free.release()
         except Exception:
             self._update(state="failed", error="the run could not be started")
             raise  # to the log of whoever runs the page
@@ -184,8 +181,8 @@ class Job:
         elif process.returncode == 0:
             self._update(state="done")
         else:
-            words = self._progress.error or "the run ended unexpectedly"
-            self._update(state="failed", error=words)
+            error = self._progress.error or "the run ended unexpectedly"
+            self._update(state="failed", error=error)
 
     def _read(self, pipe: Any) -> None:
         for line in pipe:
@@ -194,9 +191,9 @@ class Job:
                 self._update(error=event["error"])
             elif "doing" in event:
                 if "loss" in event:
-                    losses = {**self._progress.losses, event["done"]: event["loss"]}
-                    self._update(losses=losses)
-                self._update(doing=event["doing"], done=event["done"], total=event["total"])
+                    loss = {event["done"]: event.pop("loss")}
+                    self._update(losses={**self._progress.losses, **loss})
+                self._update(**event)
             else:
                 self._update(result=event)
 
@@ -205,3 +202,24 @@ class Job:
             if self._progress.state == "stopping" and changes.get("state") == "running":
                 del changes["state"]
             self._progress = replace(self._progress, **changes)
+
+
+def over(job: Job | None) -> bool:
+    """Return whether a visitor has no run under way."""
+    return job is None or job.over
+
+
+def check_over(job: Job | None) -> None:
+    """Refuse a second run.
+
+    Raises:
+        ZsvgError: The first one is under way.
+    """
+    if not over(job):
+        raise ZsvgError("a run is under way; stop it first")
+
+
+def stop(job: Job | None) -> None:
+    """Stop a run if there is one."""
+    if job is not None:
+        job.stop()

@@ -6,10 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from . import jobs
 from .label_view import choices, label_lanes, names, similarity, tally
 from .labelling import FOLDER, SAMPLES, UPLOADS, begin, bench_of, export, finish, sources
 from .previews import Clip, open_clip
-from .runs import bar, buttons
+from .runs import bar, buttons, enabled
 from .timeline import component, timeline
 from .visit import Site, Visit, short
 
@@ -77,20 +78,15 @@ def label_tab(site: Site, visit: gr.State) -> None:
 
     def follow(visit: Visit) -> tuple[Any, ...]:
         """Return how far the run is, and which buttons work."""
-        job = visit.labelling
-        over = job is None or job.over
-        words = bar(site, job, "Write labels")
-        return words, gr.Button(interactive=over), gr.Button(interactive=not over)
+        return bar(site, visit.labelling, "Write labels"), *enabled(visit.labelling)
 
     def tick(visit: Visit) -> tuple[Any, ...]:
-        over = visit.labelling is None or visit.labelling.over
-        fresh = finish(site, visit)
-        rest = show(visit) if fresh else tuple(gr.skip() for _ in shown)
-        return *follow(visit), gr.Timer(active=not over), *rest
+        timer = gr.Timer(active=not jobs.over(visit.labelling))  # before its labels are taken
+        rest = show(visit) if finish(site, visit) else tuple(gr.skip() for _ in shown)
+        return *follow(visit), timer, *rest
 
     def halt(visit: Visit) -> tuple[Any, ...]:
-        if visit.labelling is not None:
-            visit.labelling.stop()
+        jobs.stop(visit.labelling)
         return follow(visit)
 
     def clip_of(visit: Visit) -> Clip:
@@ -134,10 +130,10 @@ def label_tab(site: Site, visit: gr.State) -> None:
         return detail(visit)
 
     def clicked(event: gr.EventData, visit: Visit) -> tuple[Any, ...]:
-        return pick(event._data["number"], visit)
+        return pick(event.number, visit)
 
     def moved(event: gr.EventData) -> tuple[Any, ...]:
-        return round(float(event._data["start"]), 2), round(float(event._data["end"]), 2)
+        return round(float(event.start), 2), round(float(event.end), 2)
 
     def take(query: str, start: float, end: float, visit: Visit) -> tuple[Any, ...]:
         bench_of(visit).accept(query, start or 0.0, end or 0.0)

@@ -9,7 +9,7 @@ from zsvg.records import read_annotations, write_annotations
 from zsvg.video.finding import find_videos
 
 from .bench import Bench
-from .jobs import Job
+from .jobs import Job, check_over
 from .previews import check, keep
 from .samples import LABEL_SAMPLES
 from .visit import Site, Visit
@@ -36,8 +36,7 @@ def begin(site: Site, visit: Visit, source: str, files: list[str] | None) -> Non
     """
     if site.captioner is None:
         raise ZsvgError("this page has no captioner; start it with `zsvg demo --captioner NAME`")
-    if visit.labelling is not None and not visit.labelling.over:
-        raise ZsvgError("a run is under way; stop it first")
+    check_over(visit.labelling)
     videos = _videos(site, visit, source, files)
     samples = {**LABEL_SAMPLES, "folder": str(site.folder / "label-samples")}
     visit.labelling = Job(

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from .jobs import Job
+from .jobs import Job, over
 from .visit import Site
 
 
@@ -64,3 +64,8 @@ def buttons(tab: str, words: str) -> tuple[gr.Button, gr.Button]:
         start = gr.Button(words, variant="primary", elem_id=f"{tab}-start", **common)
         stop = gr.Button("Stop", interactive=False, elem_id=f"{tab}-stop", **common)
     return start, stop
+
+
+def enabled(job: Job | None) -> tuple[gr.Button, gr.Button]:
+    """Return which of the two can be clicked."""
+    return gr.Button(interactive=over(job)), gr.Button(interactive=not over(job))

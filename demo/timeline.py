@@ -26,12 +26,12 @@ SCRIPT = Path(__file__).with_name("timeline.js").read_text(encoding="utf-8")
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What one model says to one sentence.
+    """The prediction of one model for one query.
 
     Attributes:
         model: The model's name on the page.
         side: "a" or "b", "c": which colour it has.
-        grounding: Its answer.
+        grounding: The prediction.
     """
 
     model: str
@@ -40,7 +40,7 @@ class Answer:
 
     @property
     def absent(self) -> bool:
-        """Whether the model says that no such moment may be in the video."""
+        """Whether the model predicts that the moment may be absent."""
         return self.grounding.absent or not self.grounding.moments
 
     def to_json(self) -> dict[str, Any]:
@@ -165,12 +165,12 @@ def cards(
         pictures: (index of the answer, rank from 0) -> data address.
     """
     columns = len({answer.model for answer in answers})
-    parts, at = [], 0
+    parts = []
     for first in range(0, len(answers), max(columns, 1)):
-        sides = []
-        for answer in answers[first : first + columns]:
-            sides.append(_side(answer, at, pictures, named=columns > 1))
-            at += 1
+        sides = [
+            _side(answer, index, pictures, named=columns > 1)
+            for index, answer in enumerate(answers[first : first + columns], first)
+        ]
         query = answers[first].grounding.query
         parts.append(
             f'<section class="zc-ask"><h2>{escape(query)}</h2>'

@@ -12,8 +12,8 @@ from zsvg.report.figures import LearningFigure
 from zsvg.training.labels import is_pseudo
 from zsvg.training.recipes import load_recipe
 
-from .jobs import Job
-from .runs import bar, buttons
+from . import jobs
+from .runs import bar, buttons, enabled
 from .tuning import ALL, TRUE, begin, heads, history, packed, recipes, take
 from .visit import Site, Visit
 
@@ -86,24 +86,21 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
     def follow(visit: Visit) -> tuple[Any, ...]:
         """Return the run in words and pictures, and which buttons work."""
         job = visit.tuning
-        over = job is None or job.over
         done = job is not None and job.look().state == "done"
         return (
             bar(site, job, "Tune"),
             learning(job),
-            gr.Button(interactive=over),
-            gr.Button(interactive=not over),
+            *enabled(job),
             gr.Button(visible=done),
             gr.DownloadButton(visible=done, value=str(packed(visit)) if done else None),
         )
 
     def tick(visit: Visit) -> tuple[Any, ...]:
-        over = visit.tuning is None or visit.tuning.over
-        return *follow(visit), gr.Timer(active=not over)
+        timer = gr.Timer(active=not jobs.over(visit.tuning))
+        return *follow(visit), timer
 
     def halt(visit: Visit) -> tuple[Any, ...]:
-        if visit.tuning is not None:
-            visit.tuning.stop()
+        jobs.stop(visit.tuning)
         return follow(visit)
 
     def try_it(visit: Visit) -> tuple[Any, ...]:
@@ -160,7 +157,7 @@ def head_choices(recipe: str) -> list[tuple[str, str]]:
     return [(f"{own}, the recipe's own", ""), *others]
 
 
-def learning(job: Job | None) -> str:
+def learning(job: jobs.Job | None) -> str:
     """Return the curves of loss and validation so far."""
     losses, validation = ({}, []) if job is None else history(job)
     if not losses:

@@ -17,7 +17,7 @@ from zsvg.training.checkpoint import POINTER
 from zsvg.training.labels import is_pseudo
 from zsvg.training.recipes import load_recipe, recipe_names
 
-from .jobs import Job
+from .jobs import Job, check_over
 from .labelling import bench_of
 from .visit import Site, Visit
 
@@ -60,8 +60,7 @@ def begin(
     Raises:
         ZsvgError: There are no labels, a value is out of range, or a run is under way.
     """
-    if visit.tuning is not None and not visit.tuning.over:
-        raise ZsvgError("a run is under way; stop it first")
+    check_over(visit.tuning)
     if recipe not in recipes():  # no file of the server is a recipe
         raise ZsvgError(f"no recipe {recipe!r} here; choose one of {', '.join(recipes())}")
     if head and head not in heads(recipe):

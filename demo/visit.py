@@ -1,4 +1,4 @@
-"""What a page is made of, what one visitor has on it, and what both may not do."""
+"""The state of a page and of one visitor, and the limits of both."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a page takes from one visitor, so that the others are served too.
+    """Limits for one visitor, so that the others are served too.
 
     Attributes:
         upload_mb: Size of one uploaded file.
         minutes: Length of one video.
         pixels: Width times height of one video.
         videos: Videos that are labelled at once.
-        sentences: Sentences per question.
+        sentences: Queries per request.
         characters: Letters per sentence.
         answers: Most answers per sentence.
         steps: Most steps of a tuning run.
         running: Labelling and tuning runs at a time, of all visitors.
         waiting: Runs that wait for their turn.
-        asking: Questions answered at a time.
-        queue: Questions that wait.
+        asking: Requests of Ground at a time.
+        queue: Requests that wait.
     """
 
     upload_mb: int = 500
@@ -67,14 +67,14 @@ class Visit:
     Attributes:
         folder: The visitor's own files; the server hands out none of them.
         clip: The video of the Ground tab.
-        encoded: What models have made of it, by model.
-        answers: What was asked last, and answered.
+        encoded: Its features, by encoder and sampling.
+        answers: The predictions of the last queries.
         bench: The labels of the Label tab.
         clips: The videos of those that were shown, by vid.
         labelling: The run that writes them.
         taken: The same, once its labels are on the bench.
         tuning: The run that tunes on them.
-        tuned: What it gave.
+        tuned: Its model.
     """
 
     folder: Path | None = None
@@ -93,8 +93,8 @@ class Site:
     """One page, and what all its visitors share.
 
     Attributes:
-        models: Who answers, by the name that the page shows; they may share a backbone.
-        captioner: Who writes sentences in the Label tab; None: nobody.
+        models: The models, by the name that the page shows; they may share a backbone.
+        captioner: The captioner of the Label tab; None: none.
         videos: A folder that the Label tab offers; None: none.
         limits: See `Limits`.
         turns: Of labelling and tuning runs.

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from benchmark_microworld import action_pairs
+from worlds import TEST_VIDEOS
 
 from zsvg.backbones.clip import load_backbone
 from zsvg.cli.terminal import table
@@ -30,7 +31,6 @@ from zsvg.microworld.world import plan_video
 from zsvg.video.finding import find_videos
 
 MODELS = ("zero-labels", "supervised")
-TEST_VIDEOS = 50  # of a world of `compare_heads.py`
 
 
 def questions(domain: str, seed: int, videos: int) -> dict[str, dict[str, list[str]]]:

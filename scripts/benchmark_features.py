@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zsvg.video.sampling import sample_frames
+from zsvg.video.sampling import Sampling, sample_frames
 from zsvg.video.writing import write_video
 
 
@@ -58,10 +58,9 @@ def throughput(path: Path, arguments: argparse.Namespace) -> dict[str, object]:
     from zsvg.features.extract import extract
 
     backbone = load_backbone(arguments.backbone, arguments.device)
-    options = {"fps": arguments.fps, "framing": "crop"}
 
     def decode() -> int:
-        return sum(1 for _ in sample_frames(path, size=backbone.image_size, **options))
+        return sum(1 for _ in sample_frames(path, fps=arguments.fps, size=backbone.image_size))
 
     count = decode()
     size, batch = backbone.image_size, min(arguments.batch_size, count)
@@ -74,7 +73,7 @@ def throughput(path: Path, arguments: argparse.Namespace) -> dict[str, object]:
             rows.cpu()
 
     def both() -> None:
-        extract(path, backbone, batch_size=arguments.batch_size, **options)
+        extract(path, backbone, Sampling(arguments.fps), batch_size=arguments.batch_size)
 
     forward()  # warm-up
     both()
@@ -116,7 +115,7 @@ def peak(path: Path, arguments: argparse.Namespace) -> dict[str, object]:
     from zsvg.features.extract import extract
 
     backbone = load_backbone(arguments.backbone, arguments.device)
-    found = extract(path, backbone, fps=arguments.fps, batch_size=arguments.batch_size)
+    found = extract(path, backbone, Sampling(arguments.fps), batch_size=arguments.batch_size)
     return {"frames": len(found.features), "peak_mb": round(peak_megabytes(), 1)}
 
 

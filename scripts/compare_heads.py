@@ -21,22 +21,20 @@ The command may run several times at once, and beside `compare_prompts.py` with 
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare_prompts import COLUMNS, make, percent, prepared, results
-from compare_pseudo_labels import VIDEOS, World, labels_of
+from compare_prompts import COLUMNS, prepared
+from worlds import VIDEOS, World, labels_of, make, options, results
 
 from zsvg.cli.terminal import table
 from zsvg.experiments.compare import LANGUAGE_FREE, Material, Run, measure
+from zsvg.experiments.compare_report import mean_and_spread
 from zsvg.experiments.quickstart import supervised_recipe
 from zsvg.heads.by_name import HEADS
-from zsvg.microworld.domains import DEVELOPMENT
 from zsvg.microworld.world import truth
 from zsvg.records import read_annotations
 from zsvg.training.recipes import load_recipe
@@ -79,10 +77,7 @@ def one_run(world: World, head: str, level: str) -> dict[str, Any]:
 
 def main() -> None:
     """Make the runs that are missing and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--domains", nargs="+", default=[DEVELOPMENT])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser = options(__doc__.splitlines()[0])
     parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=HEADS)
     parser.add_argument("--levels", nargs="+", default=list(LEVELS), choices=LEVELS)
     args = parser.parse_args()
@@ -102,7 +97,7 @@ def report(worlds: Sequence[World], heads: Sequence[str], levels: Sequence[str])
     runs = {(h, v): found for h in heads for v in levels if (found := results(worlds, f"{h} {v}"))}
     title = f"{len(worlds)} runs (domain, seed)"
     rows = [
-        (h, *(percent([r["metrics"] for r in runs[h, v]], "mIoU") if (h, v) in runs else "-"
+        (h, *(mean_and_spread([r["metrics"] for r in runs[h, v]], "mIoU") if (h, v) in runs else "-"
               for v in levels))
         for h in heads
     ]  # fmt: skip
@@ -116,9 +111,12 @@ def report(worlds: Sequence[World], heads: Sequence[str], levels: Sequence[str])
     rows = [
         (
             name,
-            *(percent(scores, column) for column in COLUMNS),
-            percent(other[name], "mIoU") if name in other else "",
-            *(percent([score["kinds"][kind] for score in scores], "mIoU") for kind in kinds),
+            *(mean_and_spread(scores, column) for column in COLUMNS),
+            mean_and_spread(other[name], "mIoU") if name in other else "",
+            *(
+                mean_and_spread([score["kinds"][kind] for score in scores], "mIoU")
+                for kind in kinds
+            ),
         )
         for name, scores in every.items()
     ]

@@ -23,34 +23,25 @@ The command may run several times at once: runs that another process is at are l
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from compare_pseudo_labels import VIDEOS, World, labels_of
+from worlds import VIDEOS, World, labels_of, make, options, results, worlds_of
 
-from zsvg.backbones.clip import load_backbone
 from zsvg.cli.terminal import table
-from zsvg.evaluation import baselines
 from zsvg.evaluation.metrics import evaluate
-from zsvg.experiments.quickstart import supervised_recipe
-from zsvg.files import locked, write_json
+from zsvg.experiments.compare_report import mean_and_spread
+from zsvg.experiments.quickstart import supervised_recipe, without_looking
 from zsvg.grounding.grounder import Grounder
-from zsvg.grounding.load import load
-from zsvg.grounding.model_folder import ADAPTER_FILE, detach_adapters
-from zsvg.microworld.domains import DEVELOPMENT
+from zsvg.grounding.model_folder import ADAPTER_FILE
 from zsvg.microworld.world import truth
 from zsvg.records import Annotation, read_annotations
 from zsvg.training.from_recipe import build_network
 from zsvg.training.labels import choose_labels
-from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import Recipe, load_recipe
-from zsvg.training.tune import tune
 
 METHODS = (
     "head-only", "coop", "cocoop", "dapl", "ppt", "vpt", "vpt-deep", "independent", "maple", "tvp"
@@ -102,21 +93,12 @@ def one_run(world: World, method: str, budget: str) -> dict[str, Any]:
     if recipe.prompts.domain_tokens:
         labels = [replace(a, extra={**a.extra, "domain": world.domain}) for a in labels]
     prompts, head = build_network(world.backbone, recipe, world.seed, labels).parameter_counts()
-    model = world.folder / "models" / f"{method} {budget}"
+    name = f"{method} {budget}"
     started, processor = time.monotonic(), time.process_time()
-    outcome = tune(
-        labels,
-        world.videos("train"),
-        world.backbone,
-        model,
-        recipe=recipe,
-        options=TuneOptions(seed=world.seed),
-        cache=world.folder / "features",
-    )
+    outcome = world.tune(name, labels, recipe)
     seconds, processor = time.monotonic() - started, time.process_time() - processor
-    scores = world.answer(load(model, backbone=world.backbone))
-    detach_adapters(world.backbone)
-    adapter = model / ADAPTER_FILE
+    scores = world.test(name)
+    adapter = world.folder / "models" / name / ADAPTER_FILE
     return {
         "labels": len(labels),
         "videos": len({label.vid for label in labels}),
@@ -134,59 +116,22 @@ def trivial_rows(world: World) -> dict[str, dict[str, Any]]:
     """Return what needs no training: answers without looking, and similarity alone."""
     world.videos("test")
     asked = read_annotations(world.folder / "test" / "annotations.jsonl")
-    start, end = baselines.fit_fixed_window(labels_of(world, "blocks", "captions"))
-    answers = {
-        "random": baselines.random_windows(asked, seed=world.seed),
-        "whole-video": baselines.whole_video(asked),
-        "uniform-part": baselines.uniform_part(asked, seed=world.seed),
-        "fixed-window": baselines.fixed_window(asked, start, end),
-    }
+    answers = without_looking(asked, labels_of(world, "blocks", "captions"), world.seed)
     rows = {name: evaluate(predictions, asked) for name, predictions in answers.items()}
     return {**rows, "training-free": world.answer(Grounder(world.backbone))}
 
 
-def make(world: World, name: str, work: Any) -> None:
-    """Make one result file, unless it is there or another process is at it."""
-    file = world.folder / f"{name}.json"
-    with locked(world.folder / f".{name}.lock") as ours:
-        if ours and not file.exists():
-            write_json(file, work() | {"domain": world.domain, "seed": world.seed})
-            print(world.domain, world.seed, name, flush=True)
-
-
 def prepared(args: argparse.Namespace) -> list[World]:
-    """Return a world for each of `args.domains` and `args.seeds`, its training-free rows made."""
-    backbone = load_backbone("micro")
-    worlds = []
-    for domain, seed in product(args.domains, args.seeds):
-        world = World(args.out / f"{domain}-{seed}", domain, seed, backbone)
-        world.folder.mkdir(parents=True, exist_ok=True)
+    """Return the worlds that are asked for, their training-free rows made."""
+    worlds = worlds_of(args)
+    for world in worlds:
         make(world, "trivial", lambda world=world: {"rows": trivial_rows(world)})
-        worlds.append(world)
     return worlds
-
-
-def results(worlds: Sequence[World], name: str) -> list[dict[str, Any]] | None:
-    """Return what `make` wrote by that name in each world; None unless all have it."""
-    files = [world.folder / f"{name}.json" for world in worlds]
-    if not all(file.exists() for file in files):
-        return None
-    return [json.loads(file.read_text()) for file in files]
-
-
-def percent(scores: Sequence[Mapping[str, Any]], column: str) -> str:
-    """Return mean and standard deviation of a column over worlds."""
-    values = 100 * np.array([score[column] for score in scores])
-    spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{values.mean():.1f}{spread}"
 
 
 def main() -> None:
     """Make the runs that are missing and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--domains", nargs="+", default=[DEVELOPMENT])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser = options(__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--budgets", nargs="+", default=list(BUDGETS))
     args = parser.parse_args()
@@ -204,14 +149,14 @@ def report(worlds: Sequence[World], methods: Sequence[str], budgets: Sequence[st
     """Print mIoU by budget, then R@1, sizes and time; ± is the standard deviation over runs."""
 
     def cell(runs: Sequence[Mapping[str, Any]] | None, column: str) -> str:
-        return "-" if runs is None else percent([run["test"] for run in runs], column)
+        return "-" if runs is None else mean_and_spread([run["test"] for run in runs], column)
 
     runs = {(m, b): results(worlds, f"{m} {b}") for m in methods for b in budgets}
     title = f"{len(worlds)} runs (domain, seed); true labels given, percent of the videos"
     trivial = results(worlds, "trivial")
     if trivial is not None:
         rows = [
-            (name, *(percent([run["rows"][name] for run in trivial], c) for c in COLUMNS))
+            (name, *(mean_and_spread([run["rows"][name] for run in trivial], c) for c in COLUMNS))
             for name in trivial[0]["rows"]
         ]
         table(("without training", *COLUMNS), rows)

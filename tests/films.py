@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from zsvg.video.sampling import FrameSampler
+from zsvg.video.sampling import sample_frames
 
 RATE = 10
 SIZE = (64, 48)
@@ -114,5 +114,5 @@ def patch(path: Path, name: bytes, offset: int, form: str, value: float) -> Path
 
 def seconds_shown(path: Path, fps: float = 2.0, **options: object) -> list[int]:
     """Return which second of the film each clip shows."""
-    sampler = FrameSampler(path, fps=fps, size=16, **options)  # type: ignore[arg-type]
+    sampler = sample_frames(path, fps=fps, size=16, **options)  # type: ignore[arg-type]
     return [round((float(pixels.mean()) - 10) / 10) for _, pixels in sampler]

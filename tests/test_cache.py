@@ -18,6 +18,7 @@ from zsvg.cli.app import app
 from zsvg.features.cache import cache_content, prune
 from zsvg.features.extract import cache_file, extract
 from zsvg.video.hashes import video_hash
+from zsvg.video.sampling import Sampling
 
 DAY = 86_400.0
 
@@ -29,8 +30,8 @@ def made(tiny_clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     backbone = load_backbone(f"local-dir:{tiny_clip_folder}", "cpu")
     for name, count, fps in (("a", 20, 2.0), ("b", 30, 2.0), ("a", 20, 4.0)):
         video = encode_video(folder / f"{name}.mp4", coloured_frames(count))
-        extract(video, backbone, fps=fps, cache=folder / "cache")
-        file = cache_file(folder / "cache", video_hash(video), backbone, fps=fps)
+        extract(video, backbone, Sampling(fps), cache=folder / "cache")
+        file = cache_file(folder / "cache", video_hash(video), backbone, Sampling(fps))
         assert file.is_file()
     return {file.name: file.read_bytes() for file in (folder / "cache").glob("*.safetensors")}
 

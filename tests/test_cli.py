@@ -186,8 +186,7 @@ def test_damaged_video_in_a_batch_is_named_and_the_others_are_done(
 @pytest.mark.parametrize("command", ["microworld", "quickstart"])
 def test_unknown_domain_lists_the_known_ones(refused, command: str, tmp_path: Path):
     out = tmp_path / "out"
-    where = [str(out)] if command == "microworld" else ["-o", str(out)]
-    line = refused(command, *where, "--domain", "nonsense")
+    line = refused(command, "-o", str(out), "--domain", "nonsense")
     assert "'nonsense'" in line
     assert "studio, chalk, paper, night, fabric" in line
     assert not out.exists()

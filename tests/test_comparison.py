@@ -233,8 +233,8 @@ def test_the_command_compares_skips_and_fails_where_a_run_does(
         return run_python(
             "-m", "zsvg", "compare", tmp_path / "train.jsonl",
             tmp_path / "test.jsonl", "--videos", world / "videos", "-o", tmp_path / "out",
-            "--prompts", f"{world / 'own.yaml'},{tmp_path / 'deep.yaml'}", "--seeds", "0,1",
-            "--supervision", "glance", "--supervision", "training-free", "--heads", "regression",
+            "--recipe", f"{world / 'own.yaml'},{tmp_path / 'deep.yaml'}", "--seeds", "0,1",
+            "--supervision", "glance", "--supervision", "training-free", "--head", "regression",
             "--controls", "query-blind,permuted", "--cache", tmp_path / "cache", "--device", "cpu",
             "--backbone", f"local-dir:{tiny_clip_folder}", *more,
         )  # fmt: skip

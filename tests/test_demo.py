@@ -678,7 +678,7 @@ class TestJobs:
         self, tmp_path: Path, tiny_clip_folder: Path, small_video: Path
     ):
         turns = jobs.Turns(running=1, waiting=1)
-        assert turns.take(1.0)  # somebody else's long run
+        assert turns.free.acquire(timeout=1.0)  # somebody else's long run
         waiting = [
             self.job(tmp_path / str(n), turns, tiny_clip_folder, small_video) for n in (1, 2)
         ]

@@ -71,7 +71,7 @@ def test_a_whole_look(hub: Path, tmp_path: Path):
     assert "h264" in checks["video", "decodes"]["found"]
     assert "moments" in checks["tried out", "asks a video"]["found"]
     assert checks["tried out", "captions a frame"]["found"].startswith("micro: '")
-    assert "0 files, 0 B" in checks["folders", "features"]["found"]
+    assert "0 files, 0 bytes" in checks["folders", "features"]["found"]
     assert sorted(tmp_path.rglob("*")) == before  # nothing is left behind
     assert "error" not in err
 

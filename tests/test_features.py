@@ -18,7 +18,7 @@ from zsvg.backbones.clip import load_backbone
 from zsvg.errors import TruncatedVideoError, VideoError, ZsvgError
 from zsvg.features.extract import default_cache, extract
 from zsvg.video.reading import probe
-from zsvg.video.sampling import sample_frames
+from zsvg.video.sampling import Sampling, sample_frames
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,9 @@ def test_cache_key_holds_everything_that_matters(backbone, small_video, tmp_path
     other = load_backbone(f"local-dir:{write_tiny_clip(tmp_path / 'other', seed=1)}", "cpu")
     cache = tmp_path / "cache"
     extract(small_video, backbone, cache=cache)
-    for change in ({"fps": 1.0}, {"framing": "pad"}, {"batch_size": 5}):
-        extract(small_video, backbone, cache=cache, **change)
+    for sampling in (Sampling(fps=1.0), Sampling(framing="pad")):
+        extract(small_video, backbone, sampling, cache=cache)
+    extract(small_video, backbone, cache=cache, batch_size=5)
     extract(small_video, other, cache=cache)
     assert len(list(cache.glob("*.safetensors"))) == 5
 
@@ -147,10 +148,10 @@ def test_a_part_kept_once_is_not_taken_for_the_whole(backbone, tmp_path):
     cache = tmp_path / "cache"
     with pytest.raises(TruncatedVideoError, match=r"cut\.mkv"):
         extract(path, backbone, cache=cache)
-    part = extract(path, backbone, cache=cache, allow_truncated=True)
+    part = extract(path, backbone, Sampling(allow_truncated=True), cache=cache)
     assert 2 < part.duration < 8
     assert len(part.features) == len(part.times) == np.ceil(part.duration * 2)
-    again = extract(path, backbone, cache=cache, allow_truncated=True)
+    again = extract(path, backbone, Sampling(allow_truncated=True), cache=cache)
     assert np.array_equal(part.features, again.features)
     with pytest.raises(TruncatedVideoError):
         extract(path, backbone, cache=cache)
@@ -165,7 +166,7 @@ def test_errors_leave_no_thread_and_no_file(backbone, small_video, tmp_path):
     with pytest.raises(ValueError, match="batch_size"):
         extract(small_video, backbone, batch_size=0)
     with pytest.raises(ValueError, match="framing"):
-        extract(small_video, backbone, framing="zoom")
+        extract(small_video, backbone, Sampling(framing="zoom"))
     text = tmp_path / "notes.mp4"
     text.write_text("no video")
     with pytest.raises(VideoError, match="cannot be opened"):

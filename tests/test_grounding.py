@@ -32,6 +32,7 @@ from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import Recipe, load_recipe, recipe_names
 from zsvg.training.tune import plan, tune
 from zsvg.video.finding import find_videos
+from zsvg.video.sampling import Sampling
 
 pytestmark = pytest.mark.numeric
 
@@ -272,7 +273,10 @@ def test_recipes_that_ship_are_valid_and_mistakes_are_named(tmp_path):
         ("head: {scales: [8]}", "head: scales: not a key of head regression, which has dim"),
         ("head: {hidden: wide}", "head: hidden: Input should be a valid integer"),
         ("head: {hidden: 12}", r"head: hidden 12 must be a multiple of 2 \* attention_heads"),
-        ("head: {guidance_weight: -1}", "head: guidance_weight -1.0 must be 0 or more"),
+        (
+            "head: {guidance_weight: -1}",
+            "head: guidance_weight: Input should be greater than or equal to 0, got -1",
+        ),
         ("head: {dim: 8}", "head: dim: follows from backbone and labels"),
         ("[1, 2]", "mapping"),
         ("a: [", "not YAML"),
@@ -362,11 +366,12 @@ def seeing_and_reading(world, backbone, folder):
 def test_the_backbone_itself_never_sees_or_reads_prompts(world, backbone, tmp_path):
     path = next(iter(world[0].values()))
     text = "a video of a red circle"
-    before = extract(path, backbone, fps=1.0).features, backbone.encode_text([text]).tokens
+    slow = Sampling(fps=1.0)
+    before = extract(path, backbone, slow).features, backbone.encode_text([text]).tokens
     for grounder in seeing_and_reading(world, backbone, tmp_path):
         for _ in range(2):  # before and after the grounder has worked
             cache = tmp_path / "fresh"
-            made = extract(path, grounder.backbone, fps=1.0, cache=cache).features
+            made = extract(path, grounder.backbone, slow, cache=cache).features
             np.testing.assert_array_equal(made, before[0])
             shutil.rmtree(cache)
             assert torch.equal(grounder.backbone.encode_text([text]).tokens, before[1])
@@ -376,7 +381,7 @@ def test_the_backbone_itself_never_sees_or_reads_prompts(world, backbone, tmp_pa
     network = build_network(backbone, recipe("vpt"), 0, world[1])
     detach_adapters(backbone)
     network.attach()  # as training does, without telling the backbone
-    np.testing.assert_array_equal(extract(path, backbone, fps=1.0).features, before[0])
+    np.testing.assert_array_equal(extract(path, backbone, slow).features, before[0])
     network.release()
 
 

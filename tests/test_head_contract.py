@@ -357,13 +357,17 @@ def test_a_recipe_chooses_and_an_option_overrides(tmp_path):
     ("kind", "values", "why"),
     [
         ("map", {"scales": (17,)}, "17 clips do not divide into the 2"),
-        ("map", {"scales": ()}, "must not be empty"),
-        ("map", {"kernel": 4}, "be odd"),
-        ("map", {"low": 0.8, "high": 0.5}, "low below high"),
-        ("span", {"nms": 3}, "nms 3.0 is not an IoU"),
-        ("set", {"queries": 3}, "queries 3 must be at least 2 and answers 5"),
-        ("windows", {"lengths": (0.5, 2)}, "in \\(0, 1\\]"),
-        ("windows", {"overlap": 1}, "overlap 1.0"),
+        ("map", {"scales": ()}, "give 1 to 16 scales"),
+        ("map", {"kernel": 4}, "an odd kernel, not 4"),
+        ("map", {"low": 0.8, "high": 0.5}, "low 0.8 must be below high 0.5"),
+        ("span", {"nms": 3}, "nms: Input should be less than or equal to 1, got 3"),
+        ("set", {"queries": 3}, "queries 3 must be at least answers 5"),
+        (
+            "windows",
+            {"lengths": (0.5, 2)},
+            "lengths.1: Input should be less than or equal to 1, got 2",
+        ),
+        ("windows", {"overlap": 1}, "overlap: Input should be less than 1, got 1"),
     ],
 )
 def test_wrong_config_is_explained(kind, values, why):

@@ -152,7 +152,7 @@ def test_a_folder_is_of_one_world_which_may_grow(tmp_path, run_zsvg):
     def world(**change):
         options = {"domain": "night", "split": "val", "seed": 4, "videos": 2, **change}
         words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-        status, _, said = run_zsvg("microworld", tmp_path, *words)
+        status, _, said = run_zsvg("microworld", "-o", tmp_path, *words)
         return status, said
 
     assert world()[0] == 0

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from zsvg.errors import ZsvgError
+from zsvg.features.processes import Processes
 from zsvg.files import sha256_file
-from zsvg.label.sharding import Processes
 from zsvg.training.checkpoint import remove_checkpoint
 from zsvg.training.output_folder import folder_of, only_run, replace_folder, staged
 

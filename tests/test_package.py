@@ -23,7 +23,7 @@ from zsvg.cli.app import app
 from zsvg.resources import shipped
 
 HEAVY = ("torch", "open_clip", "transformers", "peft", "accelerate", "sklearn", "av", "gradio")
-SHIPPED = (".py", ".typed", ".css", ".js", ".yaml", ".json", ".txt", ".safetensors")
+SHIPPED = (".py", ".typed", ".css", ".js", ".html", ".yaml", ".json", ".txt", ".safetensors")
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 LEAVES = [
     (name, *sub) for name, command in COMMANDS.items()
@@ -145,6 +145,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_everything_and_nothing_else(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {"zsvg/py.typed", "zsvg/report/report.css", "zsvg/_demo/app.py"}
+    expected.add("zsvg/report/templates/page.html")
     for folder, inside in (
         ("zsvg", "zsvg"),
         ("prompts", "zsvg/_prompts"),

@@ -143,11 +143,15 @@ class TestChoose:
         assert [query.text for query in queries] == ["a", "c"]
 
     def test_options_are_checked(self):
-        for wrong in ({"view": "gif"}, {"overlap": 2}, {"samples": -1}, {"per_video": 0}):
+        for wrong in (
+            {"view": "gif"},
+            {"overlap": 2},
+            {"samples": -1},
+            {"per_video": 0},
+            {"min_score": 3},
+        ):
             with pytest.raises(ValueError, match=next(iter(wrong))):
                 QueryOptions(**wrong)
-        with pytest.raises(ValueError, match="correlation"):
-            QueryOptions(min_score=3)
 
 
 class TestCaptions:

@@ -19,8 +19,9 @@ from zsvg.backbones.clip import load_backbone
 from zsvg.cli import app, terminal
 from zsvg.errors import VideoError, ZsvgError
 from zsvg.features.ahead import ahead
+from zsvg.features.processes import Processes
+from zsvg.label.parts import gather
 from zsvg.label.run import LabelReport, default_options, pseudo_label
-from zsvg.label.sharding import Processes, gather
 from zsvg.video.finding import find_videos
 
 # What a worker of torchrun runs in place of `zsvg`: the second one dies after its first video.

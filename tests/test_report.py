@@ -134,10 +134,10 @@ def test_equal_data_gives_equal_bytes(tmp_path: Path) -> None:
 
 def test_every_section_has_a_heading_and_two_sentences() -> None:
     page = render(full())
-    found = re.findall(r"<section>\n<h2>(.*?)</h2>\n<p>(.*?)</p>", page)
+    found = re.findall(r"<section>\n<h2>(.*?)</h2>\n<p>(.*?)</p>", page, re.DOTALL)
     assert [heading for heading, _ in found] == HEADINGS
     for _, explanation in found:
-        assert len(re.findall(r"[.] [A-Z]|[.]$", explanation)) == 2
+        assert len(re.findall(r"[.]\s[A-Z]|[.]$", explanation)) == 2
 
 
 def test_sections_without_data_are_left_out() -> None:

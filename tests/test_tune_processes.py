@@ -168,7 +168,7 @@ def run_wordless(backbone: ClipBackbone, folder: Path) -> dict:
 
 def work(clip: str, folder: str, *line: str) -> None:
     """What each of two processes does; what it saw is written to `folder`."""
-    from zsvg.label.sharding import launched
+    from zsvg.features.processes import launched
 
     processes, place = launched(), Path(folder)
     backbone = load_backbone(f"local-dir:{clip}", device="cpu")

@@ -61,18 +61,31 @@ def failure(name: object, error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return what a library says of an error, on one line; of a very long one the first words."""
+    """Return the message of a library's error on one line, shortened if it is very long."""
     said = " ".join(str(error).split()).rstrip(".")
     return shorten(said, _LONG, placeholder=" ...") or type(error).__name__
 
 
 def told(error: BaseException) -> str:
-    """Return an error on one line; of one that is not `ours` the log tells where it was raised."""
-    text = " ".join(str(error).split())
+    """Return an error on one line; log the traceback of one that is not `ours`."""
+    text = out_of_range(error) or " ".join(str(error).split())
     if ours(error):
         return text or type(error).__name__
     _log.info("the internal error was raised here", exc_info=error)
     return f"internal error, -v shows more: {type(error).__name__}: {text}"
+
+
+def out_of_range(error: BaseException) -> str | None:
+    """Return the first mistake that pydantic found in options; None for other errors."""
+    if not isinstance(error, ValueError) or not hasattr(error, "errors"):
+        return None
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] in ("value_error", "extra_forbidden"):
+        why = str(first["msg"]).removeprefix("Value error, ")
+    else:
+        why = f"{first['msg']}, got {str(first['input'])[:80]}"
+    return f"{where}: {why}" if where else why
 
 
 def visible(text: str) -> str:
@@ -85,11 +98,13 @@ def visible(text: str) -> str:
 
 
 def ours(error: BaseException) -> bool:
-    """Whether an error tells a user what to change; others are faults, of us or of a library.
+    """Whether an error tells a user what to change; others are bugs, ours or of a library.
 
     A `ValueError` may say that an option is out of range, or that numpy was given what it cannot
     add. The former are those that a `raise` of this package made.
     """
+    if out_of_range(error):
+        return True
     trace = error.__traceback__
     if not isinstance(error, ValueError) or isinstance(error, ZsvgError) or trace is None:
         return isinstance(error, (ZsvgError, OSError, MemoryError))

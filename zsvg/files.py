@@ -1,4 +1,4 @@
-"""Small file habits shared by every stage: atomic writes, stable JSON, content hashes."""
+"""Atomic writes, locks, bounded reading, stable JSON and content hashes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from rich.filesize import decimal
 
 from zsvg.errors import RecordError, ZsvgError
 from zsvg.strict_json import escaped
@@ -48,7 +50,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         try:
             yield temporary
         except OSError as error:
-            # Nobody knows the name of the temporary file, and a full disk is told without a name.
+            # Name the target instead of the temporary file; a full disk has no name at all.
             names = (None, str(temporary), f"file:{temporary}")
             if error.errno is None or error.filename not in names:
                 raise
@@ -120,7 +122,7 @@ def _temporary_name(target: Path) -> str:
 
 
 def is_temporary(name: str) -> str | None:
-    """Return whose temporary file a name of `atomic_path` is; None for all other names."""
+    """Return the target of a temporary name of `atomic_path`; None for other names."""
     match = re.fullmatch(r"\.(.+)\.\d+-\d+\.tmp(\.[^.]*)?", name, re.DOTALL)
     return match[1] if match else None
 
@@ -161,7 +163,7 @@ def _descriptor(path: Path) -> int | None:
 
 
 def remove_own(folder: Path, own: Callable[[str], bool]) -> bool:
-    """Remove the files that are ours from a folder, and the folder itself if nothing else is in it.
+    """Remove our files from a folder, and the folder itself if that leaves it empty.
 
     Args:
         folder: Need not exist.
@@ -187,7 +189,7 @@ def locked(path: str | Path) -> Iterator[bool]:
     """Hold the file `path` as a lock; yield False where another process or thread holds it.
 
     The system frees the lock when its process ends, however it ends. The file is removed at the
-    end unless somebody keeps something in it; one that a killed process left locks nobody out.
+    end unless it has content; one left by a killed process does not lock.
     """
     from filelock import FileLock, Timeout
 
@@ -216,8 +218,8 @@ def locked(path: str | Path) -> Iterator[bool]:
 def file_stem(name: str, most: int = 100) -> str:
     """Return the name of a video as a part of a file's name, at most so many bytes long.
 
-    Folders in it become parts, and what a terminal or a disk would not take is replaced. A name
-    that is cut keeps apart from others by its hash.
+    Folders in it become parts, and unprintable characters are replaced. A name that is cut gets a
+    hash, which keeps it unique.
     """
     text = "".join("-" if c in "/\\" else c if c.isprintable() else "_" for c in name)
     data = text.encode("utf-8", "replace")
@@ -262,7 +264,7 @@ def read_pieces(path: str | Path, most: int = MOST_BYTES) -> Iterator[bytes]:
                 size += len(piece)
                 if size > most:
                     raise RecordError(
-                        f"{path}: more than {in_bytes(most)} unpacked, too much for annotations or "
+                        f"{path}: more than {decimal(most)} unpacked, too much for annotations or "
                         "predictions; if it is right, split it into several files"
                     )
                 yield piece
@@ -291,7 +293,7 @@ def _unpacked(pieces: Iterable[bytes]) -> Iterator[bytes]:
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text as `atomic_path` does; the path `-` is standard output."""
     if str(path) == STANDARD:
-        if sys.stdout.isatty():  # people may copy from it, but it obeys nothing in it
+        if sys.stdout.isatty():  # it would obey control characters
             from zsvg.errors import visible
 
             text = "\n".join(map(visible, text.split("\n")))
@@ -313,15 +315,6 @@ def json_text(value: Any, indent: int | None = None) -> str:
     """Return JSON with sorted keys and a line end; on one line without an indent."""
     text = json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return escaped(text) + "\n"
-
-
-def in_bytes(size: float) -> str:
-    """Return a size for people, such as "1.5 GB" (of 1000 MB)."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 def sha256_file(path: str | Path) -> str:

@@ -91,10 +91,8 @@ class Prediction:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.pred_relevant_windows is not None:
-            windows = tuple(
-                (float(s), float(e), float(p)) for s, e, p in self.pred_relevant_windows
-            )
+        if (given := self.pred_relevant_windows) is not None:
+            windows = tuple((float(start), float(end), float(score)) for start, end, score in given)
             object.__setattr__(self, "pred_relevant_windows", windows)
         _check_extra(self.extra, _PREDICTION_KEYS)
 
@@ -181,7 +179,7 @@ def called(record: Annotation) -> str:
 
 
 def check_query(record: Annotation, *, timed: bool = False) -> None:
-    """Refuse a record that cannot be asked, and a `timed` one that tells no answer.
+    """Refuse a record without a query, and a `timed` one without windows.
 
     Raises:
         RecordError: Its query is blank, or it has no windows.
@@ -197,7 +195,7 @@ def check_query(record: Annotation, *, timed: bool = False) -> None:
 def sift(
     records: Iterable[Annotation], check: Callable[[Annotation], object]
 ) -> tuple[list[Annotation], dict[str, str]]:
-    """Return the records that pass a check, and name -> why of the others.
+    """Return the records that pass a check, and name -> error of the others.
 
     Args:
         records: Any.

@@ -85,7 +85,7 @@ class _TooLong(ValueError):
 
 
 class _Text:
-    """What is still to be read of a text that comes in pieces."""
+    """The unread rest of a text that comes in pieces."""
 
     def __init__(self, pieces: Iterable[str], path: str | Path) -> None:
         self._pieces = iter(pieces)
@@ -111,7 +111,7 @@ class _Text:
                 yield where, value
 
     def enter_list(self, keys: Collection[str]) -> bool:
-        """Go to the first item of the list that the text is, or has under a key; or stay."""
+        """Go to the first item of the list that the text is, or has under a key; else stay."""
         entered = False
         self._back = self._at
         # What cannot be read here is refused as a line, with its number.
@@ -248,7 +248,7 @@ def _refusing(where: str | Path, way_out: str = "") -> Iterator[None]:
 
 def _parse(text: str) -> Any:
     if not text.isascii():
-        text.encode("utf-8")  # before anything else is said of a file in another encoding
+        text.encode("utf-8")  # the first error to report of a file in another encoding
     value = _DECODER.decode(text)
     if "\\u" in text:
         _check_text(text, value)

@@ -66,7 +66,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a function as a command: with --verbose, and with an own end where it is stopped."""
+    """Return a function as a command: with --verbose, and with status 130 when interrupted."""
 
     @wraps(function)
     def command(*, verbose: int, **options: Any) -> None:
@@ -109,7 +109,7 @@ def _show_version(value: bool) -> None:
 def root(
     verbose: Verbose = 0,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version.")
     ] = False,
 ) -> None:
     """From a folder of unlabelled videos to a model that finds moments by sentence.

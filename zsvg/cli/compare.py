@@ -34,13 +34,14 @@ def compare(
     pseudo: Annotated[
         Path | None, typer.Option(help="Pseudo labels of the same videos, for language-free.")
     ] = None,
-    prompts: Annotated[
+    recipe: Annotated[
         list[str] | None,
         typer.Option(
-            help="Recipes, shipped or .yaml (default: coop).", autocompletion=completion.recipes
+            help="Recipes, shipped or .yaml (default: coop).",
+            autocompletion=completion.recipes,
         ),
     ] = None,
-    heads: Annotated[
+    head: Annotated[
         list[str] | None,
         typer.Option(
             help="Kinds of head (default: each recipe's own).", autocompletion=completion.heads
@@ -119,8 +120,8 @@ def compare(
         raise ZsvgError(f"--controls {unknown[0]}: choose some of {', '.join(CONTROLS)}")
     known = ["full"] if all(map(is_pseudo, given)) else ["weak", "glance", "full"]
     runs = grid(
-        [load_recipe(name) for name in _values(prompts) or ["coop"]],
-        heads=_values(heads),
+        [load_recipe(name) for name in _values(recipe) or ["coop"]],
+        heads=_values(head),
         supervision=_values(supervision)
         or ["training-free", *["language-free"] * bool(made), *known],
         shot_counts=[None if n == "all" else _whole("--shots", n) for n in _values(shots)]

@@ -1,4 +1,4 @@
-"""What the shell offers after TAB: values that are known and quick to list.
+"""Shell completion: values that are known and quick to list.
 
 Where nothing fits, the shell offers files. Nothing is checked here: the library names what is valid
 in its own errors.
@@ -35,7 +35,7 @@ def recipes() -> list[str]:
 
 @offer_from
 def protocols() -> list[str]:
-    """Ways of counting."""
+    """Protocols."""
     from zsvg.evaluation.protocols.by_name import PROTOCOLS
 
     return ["list", *(known.name for known in PROTOCOLS)]

@@ -16,13 +16,13 @@ from zsvg.errors import ZsvgError
 
 
 def microworld(
-    out: Annotated[Path, typer.Argument(help="Folder to write into.")],
     domain: Annotated[
         str,
         typer.Option(
             help="studio, chalk, paper, night or fabric.", autocompletion=completion.domains
         ),
     ],
+    output: Output = Path("microworld"),
     videos: Annotated[int, typer.Option(help="How many videos.")] = 10,
     split: Annotated[
         str,
@@ -35,14 +35,14 @@ def microworld(
 ) -> None:
     """Render a small labelled world of real mp4 files to play and measure with.
 
-    Example: zsvg microworld world/ --domain chalk --videos 10 --split test
+    Example: zsvg microworld --domain chalk --videos 10 --split test -o world/
     """
     from zsvg.microworld.world import check_world, write_world
 
-    check_world(out, domain=domain, split=split, seed=seed, videos=videos)
+    check_world(output, domain=domain, split=split, seed=seed, videos=videos)
     with progress("rendering", videos) as advance:
         write_world(
-            out,
+            output,
             domain=domain,
             videos=videos,
             split=split,
@@ -51,7 +51,7 @@ def microworld(
             workers=os.cpu_count() or 1,
             on_progress=lambda done, _: advance(done),
         )
-    say(f"wrote {videos} videos to {out / 'videos'}")
+    say(f"wrote {videos} videos to {output / 'videos'}")
 
 
 def quickstart(
@@ -64,7 +64,7 @@ def quickstart(
     test_videos: Annotated[int, typer.Option(min=4, help="Test videos.")] = 50,
     steps: Steps = None,
 ) -> None:
-    """Run the whole path on a rendered domain nobody labelled, and measure it.
+    """Run the whole path on an unlabelled rendered domain, and evaluate it.
 
     Example: zsvg quickstart --domain night -o night/
     """
@@ -109,7 +109,7 @@ def demo(
         typer.Option(
             envvar="ZSVG_DEMO_AUTH",
             metavar="USER:PASSWORD",
-            help="Let in who knows these; other programs see a command line, not the variable.",
+            help="Require this login; other programs see a command line, not the variable.",
         ),
     ] = None,
     host: Annotated[
@@ -120,12 +120,12 @@ def demo(
         ),
     ] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Port on this machine.")] = None,
-    max_minutes: Annotated[float, typer.Option(min=0.1, help="Longest video to take.")] = 60.0,
-    max_mb: Annotated[int, typer.Option(min=1, help="Largest upload to take.")] = 500,
+    max_minutes: Annotated[float, typer.Option(min=0.1, help="Longest video, minutes.")] = 60.0,
+    max_mb: Annotated[int, typer.Option(min=1, help="Largest upload, MB.")] = 500,
     allow_download: AllowDownload = False,
     device: Device = None,
 ) -> None:
-    """Open the demo in a browser: ask videos, label them, tune on the labels.
+    """Serve the demo, a web page: query videos, label them, tune on the labels.
 
     Example: zsvg demo --model kitchen/ --videos videos/
     """

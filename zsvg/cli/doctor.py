@@ -1,4 +1,4 @@
-"""Whether this machine has what zsvg needs: looked at, and tried out."""
+"""Checks that this machine has what zsvg needs, and a trial of the real code."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from rich.filesize import decimal
 
 import zsvg
 
@@ -29,12 +30,12 @@ _MODULES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was looked at.
+    """One check.
 
     Attributes:
-        group: What it belongs to.
-        name: What it is.
-        found: What was found, in words.
+        group: Its group, such as "packages".
+        name: What was checked.
+        found: What was found.
         remedy: What to do about it; empty where nothing has to be done.
     """
 
@@ -50,35 +51,44 @@ class Check:
 
 
 def diagnose(cache: str | Path | None = None) -> list[Check]:
-    """Look at everything; nothing is downloaded, and nothing is left behind.
+    """Run all checks; nothing is downloaded, and no file is left behind.
 
     Args:
         cache: Folder of frame features; by default the one that commands use.
     """
-    checks = [*_system(), *_packages()]
+    checks = [*_checks("system", _system()), *_checks("packages", _packages())]
     if not all(check.ok for check in checks):
         return checks  # what follows needs the packages
     from zsvg.features.extract import default_cache
 
     folder = Path(cache).expanduser() if cache is not None else default_cache()
-    for check in (_devices, _codecs, lambda: _folders(folder), _models, _try_out):
-        checks += check()
+    for group, seen in (
+        ("devices", _devices()),
+        ("video", _codecs()),
+        ("folders", _folders(folder)),
+        ("offline", _models()),
+        ("tried out", _try_out()),
+    ):
+        checks += _checks(group, seen)
     return checks
 
 
-def _system() -> Iterator[Check]:
-    place = Path(zsvg.__file__).parent
-    yield Check(group="system", name="zsvg", found=f"{zsvg.__version__} in {place}")
-    yield Check(
-        group="system",
-        name="Python",
-        found=f"{platform.python_version()} on {platform.platform()}",
-        remedy="install Python 3.10 or newer" if sys.version_info < (3, 10) else "",
-    )
+_Seen = Iterator[tuple[str, str, str]]  # name, found, remedy
 
 
-def _packages() -> Iterator[Check]:
-    """Check what pyproject.toml asks for: is it there, new and old enough, and can be imported?"""
+def _checks(group: str, seen: _Seen) -> Iterator[Check]:
+    for name, found, remedy in seen:
+        yield Check(group=group, name=name, found=found, remedy=remedy)
+
+
+def _system() -> _Seen:
+    yield "zsvg", f"{zsvg.__version__} in {Path(zsvg.__file__).parent}", ""
+    remedy = "install Python 3.10 or newer" if sys.version_info < (3, 10) else ""
+    yield "Python", f"{platform.python_version()} on {platform.platform()}", remedy
+
+
+def _packages() -> _Seen:
+    """Check that each dependency is installed in a fitting version and can be imported."""
     try:
         wanted = metadata.requires("zsvg") or []
     except metadata.PackageNotFoundError:
@@ -99,26 +109,24 @@ def _packages() -> Iterator[Check]:
             found, remedy = "missing", f'`python -m pip install "{requirement}"`'
         except Exception as error:  # whatever an import of a broken package raises
             found, remedy = f"{found}, but: {_line(error)}", f"{REINSTALL}, or its package alone"
-        yield Check(group="packages", name=requirement.name, found=found, remedy=remedy)
+        yield requirement.name, found, remedy
 
 
-def _devices() -> Iterator[Check]:
+def _devices() -> _Seen:
     import torch
 
     from zsvg.backbones.base import pick_device
 
-    threads = f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
-    yield Check(group="devices", name="cpu", found=threads)
+    yield "cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads", ""
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
-        found = f"{card.name}, {card.total_memory / 2**30:.0f} GiB"
-        yield Check(group="devices", name=f"cuda:{index}", found=found)
+        yield f"cuda:{index}", f"{card.name}, {card.total_memory / 2**30:.0f} GiB", ""
     if torch.backends.mps.is_available():
-        yield Check(group="devices", name="mps", found="Apple's GPU")
-    yield Check(group="devices", name="used", found=f"{pick_device()}, unless --device says else")
+        yield "mps", "Apple's GPU", ""
+    yield "used", f"{pick_device()}, unless --device says else", ""
 
 
-def _codecs() -> Iterator[Check]:
+def _codecs() -> _Seen:
     import av
 
     def there(name: str, mode: str) -> bool:
@@ -130,75 +138,67 @@ def _codecs() -> Iterator[Check]:
     able = [name for name in DECODERS if there(name, "r")]
     lacking = [name for name in DECODERS if name not in able]
     found = ", ".join(able) + (f"; not {', '.join(lacking)}" if lacking else "")
-    remedy = "" if "h264" in able else "`python -m pip install --force-reinstall av`"
-    yield Check(group="video", name="decodes", found=found, remedy=remedy)
-    writes = there("libx264", "w")
-    yield Check(
-        group="video",
-        name="encodes",
-        found="libx264" if writes else "not libx264, which --cut and microworld write with",
-        remedy="" if writes else "`python -m pip install --force-reinstall av`",
-    )
+    remedy = "`python -m pip install --force-reinstall av`"
+    yield "decodes", found, "" if "h264" in able else remedy
+    if there("libx264", "w"):
+        yield "encodes", "libx264", ""
+    else:
+        yield "encodes", "not libx264, which --cut and microworld write with", remedy
 
 
-def _folders(cache: Path) -> Iterator[Check]:
+def _folders(cache: Path) -> _Seen:
     from zsvg.backbones.offline import hub_folder
     from zsvg.features.cache import cache_content
-    from zsvg.files import in_bytes
 
     hub, temporary = hub_folder(), Path(tempfile.gettempdir())
 
     def cached() -> str:
         content = cache_content(cache)
-        return f", {len(content.files)} files, {in_bytes(content.size)}"
+        return f", {len(content.files)} files, {decimal(content.size)}"
 
     def loaded() -> str:
         files = [file for file in hub.glob("models--*/blobs/*") if file.is_file()]
-        return f", {in_bytes(sum(file.stat().st_size for file in files))}"
+        return f", {decimal(sum(file.stat().st_size for file in files))}"
 
     for name, folder, content, variable in (
         ("features", cache, cached, "ZSVG_CACHE"),
         ("downloads", hub, loaded, "HF_HOME"),
         ("temporary files", temporary, str, "TMPDIR"),
     ):
-        remedy = ""
+        remedy = f"set {variable} to a folder that you may write"
         try:
-            free = in_bytes(shutil.disk_usage(_existing(folder)).free)
+            free = decimal(shutil.disk_usage(_existing(folder)).free)
             found = f"{folder}{content()}; {free} free"
-            readable = True
         except OSError as error:  # a folder of somebody else
-            found, readable = f"{folder}; cannot be read ({error.strerror})", False
-        if not (readable and _writable(folder)):
-            found += "; cannot be written" if readable else ""
-            remedy = f"set {variable} to a folder that you may write"
-        yield Check(group="folders", name=name, found=found, remedy=remedy)
+            yield name, f"{folder}; cannot be read ({error.strerror})", remedy
+            continue
+        try:
+            tempfile.TemporaryFile(dir=_existing(folder)).close()
+        except OSError:
+            yield name, f"{found}; cannot be written", remedy
+        else:
+            yield name, found, ""
 
 
-def _models() -> Iterator[Check]:
+def _models() -> _Seen:
     from zsvg.backbones.offline import offline_models
 
     models = offline_models()
     for name in ("backbones", "captioners", "encoders"):
-        yield Check(group="offline", name=name, found=", ".join(getattr(models, name)))
+        yield name, ", ".join(getattr(models, name)), ""
 
 
-def _try_out() -> Iterator[Check]:
-    """Render a video, encode it, ask it, and caption a frame: the real code, the real weights."""
-    steps: tuple[tuple[str, Callable[[Path], str]], ...] = (
-        ("asks a video", _ask),
-        ("captions a frame", _caption),
-    )
+def _try_out() -> _Seen:
+    """Render a video, encode it, ground a query, and caption a frame: real code, real weights."""
     with tempfile.TemporaryDirectory(prefix="zsvg-doctor-") as folder:
-        for name, step in steps:
+        for name, step in (("asks a video", _ask), ("captions a frame", _caption)):
             started = time.monotonic()
             try:
                 found = step(Path(folder))
-                remedy = ""
             except Exception as error:  # the doctor reports what breaks, whatever it is
-                found, remedy = _line(error), REINSTALL
+                yield name, _line(error), REINSTALL
             else:
-                found += f" in {time.monotonic() - started:.1f} s"
-            yield Check(group="tried out", name=name, found=found, remedy=remedy)
+                yield name, f"{found} in {time.monotonic() - started:.1f} s", ""
 
 
 def _ask(folder: Path) -> str:
@@ -221,16 +221,8 @@ def _caption(folder: Path) -> str:
     return f"micro: {captioner.caption(list(frames))[0]!r}"
 
 
-def _writable(folder: Path) -> bool:
-    """Return whether a file can be written into a folder, or into where it would be made."""
-    try:
-        with tempfile.TemporaryFile(dir=_existing(folder)):
-            return True
-    except OSError:
-        return False
-
-
 def _existing(folder: Path) -> Path:
+    """Return a folder, or the nearest one above it that exists."""
     folder = folder.absolute()
     return next(place for place in (folder, *folder.parents) if os.path.exists(place))
 

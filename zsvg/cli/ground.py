@@ -1,4 +1,4 @@
-"""`zsvg ground`: which moments of which videos sentences describe."""
+"""`zsvg ground`: retrieve the moments that sentences describe."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def ground(
                 failures += _ask(grounder, encoded, vid, path, asked, top_k, to.page)
             advance(done)
     predictions: list[Prediction] = []
-    read: list[Prediction] = []  # what people read: without near duplicates
+    read: list[Prediction] = []  # for tables and subtitles: without near duplicates
     tables, clips, seen = [], [], []
     for one in asked:
         predictions += (ranked := by_fit(one.answers))
@@ -146,7 +146,7 @@ def ground(
 
 @dataclass
 class _Asked:
-    """A sentence, its number on the command line, and what videos answered to it."""
+    """A query, its number on the command line, and its predictions by video."""
 
     number: int
     query: str
@@ -164,7 +164,7 @@ def _ask(
     top_k: int,
     page: bool,
 ) -> list[str]:
-    """Ask one video all sentences; return why some of them have no answer."""
+    """Predict the moments of all queries in one video; return the failures."""
     from zsvg.records import to_jsonl
     from zsvg.report.results_page import Curve
 
@@ -187,7 +187,7 @@ def _ask(
 
 
 def _table(query: str, best: Sequence[Shown]) -> Table:
-    """Return the moments that are shown of a sentence, each with a link to its video."""
+    """Return the table of a query's moments, each with a link to its video."""
     from zsvg.grounding.writers import hms
     from zsvg.report.links import file_url, near
 
@@ -201,7 +201,7 @@ def _table(query: str, best: Sequence[Shown]) -> Table:
 
 
 def _wrong(sentence: str) -> str:
-    """Return why a sentence cannot be asked, as the end of a message."""
+    """Return why a sentence is no query, as the end of a message; "" if it is one."""
     if not sentence.strip():
         return "is blank; describe the moment in a few words"
     try:
@@ -212,7 +212,7 @@ def _wrong(sentence: str) -> str:
 
 
 def _cut(folder: Path, clips: Sequence[tuple[str, Path, float, float]]) -> list[str]:
-    """Save moments (name, video, start, end) as clips; return what went wrong, by clip."""
+    """Save moments (name, video, start, end) as clips; return the failures."""
     from av.error import FFmpegError
 
     from zsvg.video.writing import cut

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 from zsvg.cli import completion
 from zsvg.cli import options as opts
-from zsvg.cli.options import cache_folder, check_sampling, finish, write_labels
+from zsvg.cli.options import cache_folder, finish, write_labels
 from zsvg.cli.results import AsNumbers, Table, show_result
 from zsvg.cli.terminal import loading, progress, say
 from zsvg.errors import ITEM_ERRORS, failure
@@ -42,8 +43,9 @@ def features(
     with loading(str(backbone)):
         from zsvg.backbones.clip import load_backbone
         from zsvg.features.extract import cache_file, extract
+        from zsvg.video.sampling import Sampling
 
-        check_sampling(fps, framing)
+        sampling = Sampling(fps, framing, allow_truncated)  # type: ignore[arg-type]
         clip = load_backbone(backbone, device)
     folder = cache_folder(cache, rehash)
     done_videos: list[dict[str, Any]] = []
@@ -52,19 +54,11 @@ def features(
     with progress("encoding", len(found)) as advance:
         for done, (vid, path) in enumerate(found.items(), 1):
             try:
-                video = extract(
-                    path,
-                    clip,
-                    fps=fps,
-                    framing=framing,  # type: ignore[arg-type]
-                    cache=folder,
-                    allow_truncated=allow_truncated,
-                )
+                video = extract(path, clip, sampling, cache=folder)
             except ITEM_ERRORS as error:
                 failures.append(failure(path, error))
             else:
-                sampling: dict[str, Any] = {"fps": fps, "framing": framing}
-                kept += os.path.isfile(cache_file(folder, video.content, clip, **sampling))
+                kept += os.path.isfile(cache_file(folder, video.content, clip, sampling))
                 first, last = map(float, (video.times[0], video.times[-1]))
                 done_videos.append(
                     {
@@ -162,8 +156,8 @@ def pseudo_label(
     """
     from zsvg.backbones.names import check_backbone, check_captioner
     from zsvg.cli.from_captions import caption_files, label_from_captions
+    from zsvg.features.processes import launched
     from zsvg.label.parts import note_captioner
-    from zsvg.label.sharding import launched
     from zsvg.label.tagging import load_tagger
     from zsvg.video.finding import Videos, find_videos
 
@@ -181,6 +175,7 @@ def pseudo_label(
         from zsvg.label.forms import check_tagger
         from zsvg.label.run import default_options
         from zsvg.label.run import pseudo_label as label
+        from zsvg.video.sampling import Sampling
 
         options = default_options(
             kind=kind,
@@ -196,7 +191,7 @@ def pseudo_label(
         check_tagger(options.queries, words)
         if not tracks and options.queries.speaks and not dry_run:
             check_captioner(captioner)
-        check_sampling(fps, framing)
+        sampling = Sampling(fps, framing, allow_truncated)  # type: ignore[arg-type]
     if tracks:
         own = None if captioner == os.environ.get("ZSVG_CAPTIONER") else captioner
         unused = {"--captioner": own, "--samples": samples, "--view": view, "--cache": cache}
@@ -216,15 +211,14 @@ def pseudo_label(
         "seed": seed,
         "cache": cache_folder(cache, rehash),
         "work_dir": work,
-        "framing": framing,
-        "fps": fps,
-        "allow_truncated": allow_truncated,
     }
     if dry_run:
         from zsvg.label.forecast import forecast
 
         with progress("looking", len(found)) as advance:
-            size = forecast(found, clip, captioner, **settings, on_progress=advance)
+            size = forecast(
+                found, clip, captioner, **settings, sampling=sampling, on_progress=advance
+            )
         for line in size.lines():
             say(line)
         return
@@ -241,6 +235,7 @@ def pseudo_label(
             clip,
             describe,
             **settings,
+            **asdict(sampling),
             processes=processes,
             on_progress=lambda done, _total, _vid: advance(done),
             on_resume=lambda done: advance(done, resumed=True),

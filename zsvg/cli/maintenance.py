@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from rich.filesize import decimal
 
 from zsvg.cli.options import Cache, finish
 from zsvg.cli.results import AsNumbers, Table, show_result
@@ -49,7 +50,6 @@ def cache_size(form: AsNumbers = "table", cache: Cache = None) -> None:
     """
     from zsvg.features.cache import cache_content
     from zsvg.features.extract import default_cache
-    from zsvg.files import in_bytes
 
     content = cache_content(cache or default_cache())
     counts: dict[str, list[int]] = {}
@@ -62,8 +62,8 @@ def cache_size(form: AsNumbers = "table", cache: Cache = None) -> None:
         "states": {state: {"files": len(s), "bytes": sum(s)} for state, s in counts.items()},
         "foreign": content.foreign,
     }
-    rows = [(state, str(len(sizes)), in_bytes(sum(sizes))) for state, sizes in counts.items()]
-    rows.append(("together", str(len(content.files)), in_bytes(content.size)))
+    rows = [(state, str(len(sizes)), decimal(sum(sizes))) for state, sizes in counts.items()]
+    rows.append(("together", str(len(content.files)), decimal(content.size)))
     show_result(form, value, Table(header=(str(content.folder), "files", "size"), rows=rows))
     if content.foreign:
         say(f"{content.foreign} files there are not zsvg's; they are left alone")
@@ -107,7 +107,6 @@ def cache_prune(
     """
     from zsvg.features.cache import prune
     from zsvg.features.extract import default_cache
-    from zsvg.files import in_bytes
 
     if older_than is None and not unused:
         raise typer.BadParameter("say what to remove: --older-than 30d, --unused, or both")
@@ -119,11 +118,10 @@ def cache_prune(
     )
     _list(form, removed)
     would = "would remove" if dry_run else "removed"
-    say(f"{would} {len(removed)} files, {in_bytes(sum(file.size for file in removed))}")
+    say(f"{would} {len(removed)} files, {decimal(sum(file.size for file in removed))}")
 
 
 def _list(form: str, files: Any) -> None:
-    from zsvg.files import in_bytes
 
     def day(moment: float) -> str:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
@@ -134,7 +132,7 @@ def _list(form: str, files: Any) -> None:
         seconds = f"{of['seconds']:.1f}" if "seconds" in of else "-"
         frames = f"{of['frames']} x {of['width']}" if "frames" in of else "-"
         backbone = str(of.get("fingerprint", "-"))[:12]
-        rows.append((file.path.name[:12], seconds, frames, backbone, in_bytes(file.size),
+        rows.append((file.path.name[:12], seconds, frames, backbone, decimal(file.size),
                      day(file.used), file.state))  # fmt: skip
     value = [
         {**file.details, "file": str(file.path), "state": file.state, "bytes": file.size,

@@ -189,9 +189,9 @@ def check_sampling(fps: float, framing: str) -> None:
     Raises:
         ValueError: One is out of range.
     """
-    from zsvg.video.sampling import sample_frames
+    from zsvg.video.sampling import Sampling
 
-    sample_frames("", fps=fps, size=1, framing=framing).close()  # type: ignore[arg-type]
+    Sampling(fps, framing)  # type: ignore[arg-type]
 
 
 def write_labels(report: LabelReport, given: int, output: Path) -> None:

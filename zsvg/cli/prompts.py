@@ -1,4 +1,4 @@
-"""What ships as recipes, and what learned prompts have become."""
+"""Recipes that ship, and what learned prompts are near to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 prompts = typer.Typer(
     no_args_is_help=True,
-    help="Look into learned prompts.\n\nExample: zsvg prompts show model/",
+    help="Inspect learned prompts.\n\nExample: zsvg prompts show model/",
 )
 
 
@@ -29,11 +29,11 @@ def show_prompts(
     allow_download: AllowDownload = False,
     device: Device = None,
 ) -> None:
-    """Show which words learned text tokens are near, and how large all prompts are.
+    """Show the nearest words of learned text tokens, and the norms of all prompts.
 
     Example: zsvg prompts show model/
 
-    Near words are a hint at what was learned, not a reading of it.
+    Nearest words are a hint, not a translation.
     """
     from zsvg.backbones.names import MANIFEST
     from zsvg.grounding.load import load

@@ -144,9 +144,9 @@ class Destination:
             show_result(self.form, None, *tables)
         elif self.form == "table":
             rows = [
-                (str(record.qid), record.vid, *_times(moment), moment[3])
+                (str(record.qid), record.vid, hms(start), hms(end), _number(score), sentence)
                 for record in records
-                for moment in windows(record)
+                for start, end, score, sentence in windows(record)
             ]
             table(("query", "video", "start", "end", "score", "sentence"), rows)
         elif self.form is not None:
@@ -195,9 +195,8 @@ def destination(
     return Destination(file=output, form=form)
 
 
-def _times(moment: tuple[float, float, float | None, str]) -> tuple[str, str, str]:
-    start, end, score, _ = moment
-    return hms(start), hms(end), "-" if score is None else f"{score:.3f}"
+def _number(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}"
 
 
 def _of(form: str, records: Records, read: Records | None) -> Records:

@@ -35,7 +35,7 @@ def console(stderr: bool = True) -> Console:
 
 
 def say(text: str) -> None:
-    """Tell something on stderr, as one line; results alone go to stdout."""
+    """Print a message on stderr, as one line; results alone go to stdout."""
     from rich.markup import escape
 
     console().print(escape(visible(text)))
@@ -84,14 +84,14 @@ class _OneLine(logging.Formatter):
 
 
 class _Lines(logging.Handler):
-    """Writes to what stderr is at the moment: rich moves it while it shows a bar."""
+    """Writes to the current `sys.stderr`: rich replaces it while it shows a bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         sys.stderr.write(self.format(record) + "\n")
 
 
 class _Form(_OneLine):
-    """Gives every record its time and place, but warnings, which are for everybody, none."""
+    """Formats records with time and place, warnings without."""
 
     def format(self, record: logging.LogRecord) -> str:
         if record.levelno < logging.WARNING:
@@ -101,7 +101,7 @@ class _Form(_OneLine):
 
 @contextmanager
 def loading(name: str) -> Iterator[None]:
-    """Tell a terminal what is loaded, while a block imports and loads it: that takes seconds.
+    """Print on a terminal what a block imports and loads: that takes seconds.
 
     The garbage collector rests meanwhile, and leaves out later what was made. Imports make a
     million objects that stay, and to look through them again and again takes a fifth of the time.
@@ -148,7 +148,7 @@ def logs() -> Iterator[None]:
 
 
 def _show_warning(message: Warning | str, *_place: Any, **_more: Any) -> None:
-    """Show a warning of Python as one line; where in a library it was raised helps nobody."""
+    """Show a warning of Python as one line; where in a library it was raised is left out."""
     say(f"warning: {' '.join(str(message).split())}")
 
 

@@ -83,7 +83,7 @@ def tune(
     Under torchrun, several processes share every batch.
     """
     from zsvg.backbones.names import check_backbone
-    from zsvg.label.sharding import launched
+    from zsvg.features.processes import launched
     from zsvg.records import Annotation, check_query, read_annotations, sift
     from zsvg.training.labels import choose_labels
     from zsvg.training.recipes import check_recipe, load_recipe

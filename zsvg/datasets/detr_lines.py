@@ -11,11 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zsvg.datasets.reading import listed, number, pair, records_of, required, string
+from zsvg.datasets.reading import identifier, listed, number, pair, records_of, required, string
 from zsvg.datasets.rules import Row
 from zsvg.errors import RecordError
 from zsvg.records import MOST_WINDOWS, SALIENCY, WINDOWS
-from zsvg.strict_json import quoted
 
 _FIELDS = ("qid", "query", "vid", "duration", "relevant_windows")
 _NAMES_OF_TVR = {"desc_id": "qid", "desc": "query", "vid_name": "vid"}
@@ -37,16 +36,14 @@ def detr(text: str, path: str | Path) -> Iterator[Row]:
                 record[name] = record.pop(key)
         if "duration" not in record and (WINDOWS in record or SALIENCY in record):
             raise RecordError(f"{where}: this is a prediction; give a file of annotations")
-        qid = required(record, "qid", where)
-        if isinstance(qid, bool) or not isinstance(qid, (int, str)):
-            raise RecordError(f"{where}: qid {quoted(qid)} must be a whole number or a string")
+        qid = required(record, "qid", where, identifier)
         duration = number(record["duration"], "duration", where) if "duration" in record else None
         windows = _windows(record, where)
         yield Row(
             where=where,
-            vid=string(required(record, "vid", where), "vid", where),
+            vid=required(record, "vid", where, string),
             qid=qid,
-            query=string(required(record, "query", where), "query", where),
+            query=required(record, "query", where, string),
             windows=windows,
             duration=duration,
             extra={key: value for key, value in record.items() if key not in _FIELDS},

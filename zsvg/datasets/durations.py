@@ -51,13 +51,13 @@ def duration_key(entry: dict[str, Any]) -> str | None:
 
 def counted_duration(entry: dict[str, Any], where: str) -> float:
     """Return `num_frames` / `fps`, in seconds."""
-    frames = number(required(entry, "num_frames", where), "num_frames", where)
+    frames = required(entry, "num_frames", where, number)
     return frames / frame_rate(entry, where)
 
 
 def frame_rate(entry: dict[str, Any], where: str) -> float:
     """Return `fps`, which must be there and be more than 0."""
-    fps = number(required(entry, "fps", where), "fps", where)
+    fps = required(entry, "fps", where, number)
     if fps <= 0:
         raise RecordError(f"{where}: fps {fps:g} must be more than 0")
     return fps
@@ -73,8 +73,8 @@ def _entries(text: str, path: str | Path) -> Iterator[tuple[str, str, float]]:
         return
     for where, record in records_of(text, path):
         key = "vid_name" if "vid_name" in record else "vid"
-        vid = string(required(record, key, where), key, where)
-        yield where, vid, number(required(record, "duration", where), "duration", where)
+        vid = required(record, key, where, string)
+        yield where, vid, required(record, "duration", where, number)
 
 
 def _lists_records(text: str, path: str | Path) -> bool:

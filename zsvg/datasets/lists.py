@@ -28,16 +28,16 @@ def didemo(text: str, path: str | Path) -> Iterator[Row]:
     """
     for where, row in _rows(text, path):
         votes: Counter[tuple[int, int]] = Counter()
-        for answer in listed(required(row, "times", where), "times", where):
+        for answer in required(row, "times", where, listed):
             pair(answer, "times", where)
             votes[whole(answer[0], "times", where), whole(answer[1], "times", where)] += 1
         ranked = sorted(votes, key=lambda answer: (-votes[answer], answer))
-        count = whole(required(row, "num_segments", where), "num_segments", where)
+        count = required(row, "num_segments", where, whole)
         yield Row(
             where=where,
-            vid=splitext(string(required(row, "video", where), "video", where))[0],
-            qid=whole(required(row, "annotation_id", where), "annotation_id", where),
-            query=string(required(row, "description", where), "description", where),
+            vid=splitext(required(row, "video", where, string))[0],
+            qid=required(row, "annotation_id", where, whole),
+            query=required(row, "description", where, string),
             windows=tuple(
                 (first * SEGMENT_SECONDS, (last + 1) * SEGMENT_SECONDS) for first, last in ranked
             ),
@@ -57,18 +57,18 @@ def psvl(text: str, path: str | Path) -> Iterator[Row]:
     gistvision/PSVL): charades_train_pseudo_supervision_TEP_PS.json and its like.
     """
     for where, row in _rows(text, path):
-        duration = number(required(row, "duration", where), "duration", where)
-        start, end = pair(required(row, "timestamp", where), "timestamp", where)
+        duration = required(row, "duration", where, number)
+        start, end = required(row, "timestamp", where, pair)
         extra = _without(row, "vid", "duration", "timestamp", "sentence")
         if "sentence" in row:
             query = string(row["sentence"], "sentence", where)
         else:
-            tokens = listed(required(row, "tokens", where), "tokens", where)
+            tokens = required(row, "tokens", where, listed)
             query = " ".join(string(token, "token", where) for token in tokens)
             extra = {"source": {"proposals": "psvl"}, "weight": 1.0, **extra}
         yield Row(
             where=where,
-            vid=string(required(row, "vid", where), "vid", where),
+            vid=required(row, "vid", where, string),
             query=query,
             windows=((start * duration, end * duration),),
             duration=duration,

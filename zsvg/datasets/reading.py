@@ -6,9 +6,9 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zsvg.errors import RecordError
 from zsvg.files import read_bytes
@@ -42,14 +42,10 @@ def read_text(path: str | Path) -> str:
 
 def numbered_lines(text: str, path: str | Path) -> Iterator[tuple[str, str]]:
     """Yield ("path:number", line) of every line that is not blank."""
-    number = start = 0
-    while start < len(text):
-        # Only "\n" ends a line: str.splitlines would also cut at U+2028 inside a sentence.
-        end = text.find("\n", start)
-        line = text[start : len(text) if end < 0 else end]
-        number, start = number + 1, start + len(line) + 1
+    # Only "\n" ends a line: str.splitlines would also cut at U+2028 inside a sentence.
+    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
         if line.strip():
-            yield f"{path}:{number}", line.removesuffix("\r")
+            yield f"{path}:{number}", line.removesuffix("\n").removesuffix("\r")
 
 
 def records_of(text: str, path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -97,11 +93,31 @@ def fields(value: Any, where: str | Path) -> dict[str, Any]:
     return value
 
 
-def required(record: dict[str, Any], key: str, where: str | Path) -> Any:
-    """Return the value of a key that must be there."""
+_Value = TypeVar("_Value")
+
+
+def required(
+    record: dict[str, Any],
+    key: str,
+    where: str | Path,
+    read: Callable[[Any, str, str | Path], _Value],
+) -> _Value:
+    """Return the value of a key that must be there, as one of the functions below reads it."""
     if key not in record:
         raise RecordError(f'{where}: no "{key}"; the keys are {quoted(sorted(record))}')
-    return record[key]
+    return read(record[key], key, where)
+
+
+def nested(value: Any, _key: str, where: str | Path) -> dict[str, Any]:
+    """Return a JSON object, as `fields` does."""
+    return fields(value, where)
+
+
+def identifier(value: Any, key: str, where: str | Path) -> int | str:
+    """Return a whole JSON number or a string."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise RecordError(f"{where}: {key} {quoted(value)} must be a whole number or a string")
+    return value
 
 
 def listed(value: Any, key: str, where: str | Path) -> list[Any]:

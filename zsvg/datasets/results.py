@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zsvg.datasets.reading import fields, listed, number, pair, read_text, required
+from zsvg.datasets.reading import fields, listed, nested, number, pair, read_text, required
 from zsvg.errors import RecordError
 from zsvg.records import Prediction
 from zsvg.strict_json import parse_json, quoted
@@ -20,10 +20,9 @@ def read_results(path: str | Path) -> list[Prediction]:
         FileNotFoundError: there is no such file.
         RecordError: the file has another form.
     """
-    results = fields(required(fields(parse_json(read_text(path), path), path), "results", path),
-                     path)  # fmt: skip
+    given = fields(parse_json(read_text(path), path), path)
     predictions = []
-    for qid, answers in results.items():
+    for qid, answers in required(given, "results", path, nested).items():
         where = f"{path}: query {quoted(qid)}"
         vid, mark, index = qid.rpartition("-")
         if not mark or not index.isdecimal():
@@ -31,8 +30,8 @@ def read_results(path: str | Path) -> list[Prediction]:
         windows = []
         for answer in listed(answers, "answers", where):
             record = fields(answer, where)
-            start, end = pair(required(record, "timestamp", where), "timestamp", where)
-            score = number(required(record, "score", where), "score", where)
+            start, end = required(record, "timestamp", where, pair)
+            score = required(record, "score", where, number)
             windows.append((start, end, score))
         predictions.append(
             Prediction(qid=qid, query="", vid=vid, pred_relevant_windows=tuple(windows))

@@ -1,4 +1,4 @@
-"""What happens to the rows of every form: kept, repaired or dropped, and always reported.
+"""Rules for the rows of every form: kept, repaired or dropped, and always reported.
 
 The rules, unless the rows are taken as they are:
 
@@ -17,6 +17,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,9 @@ def settle(
         owners[str(qid)] = row.where
         duration, replaced = _duration(row, path, durations)
         _check_finite(row, duration)
-        notes = [(change, f"qid {_plain(str(qid))}") for change in (*row.changes, *replaced)]
-        notes += _notes(row, duration, f"qid {_plain(str(qid))}", as_is)
+        name = f"qid {_plain(str(qid))}"
+        notes = [(change, name) for change in (*row.changes, *replaced)]
+        notes += _notes(row, duration, name, as_is)
         dropped = next((note for note in notes if note[0].startswith(DROPPED)), None)
         if dropped is not None:
             changes[dropped[0]].append(dropped[1])
@@ -138,14 +140,11 @@ def settle(
         windows, query = row.windows, row.query
         if not as_is:
             windows, query = _cut(windows, duration), _single_spaces(query)
-        content = (row.vid, query, windows)
-        original = first.setdefault(content, qid)
+        original = first.setdefault((row.vid, query, windows), qid)
         if original != qid:
-            notes.append(
-                (NOTICED + _REPEATED, f"qid {_plain(str(qid))} as {_plain(str(original))}")
-            )
-        for change, name in notes:
-            changes[change].append(name)
+            notes.append((NOTICED + _REPEATED, f"{name} as {_plain(str(original))}"))
+        for change, affected in notes:
+            changes[change].append(affected)
         try:
             record = Annotation(
                 qid=qid,
@@ -235,9 +234,8 @@ def _duration(
 
 def _check_finite(row: Row, duration: float) -> None:
     # Readers check what is written; frames per second and fractions can still make it too large.
-    for value in (duration, *(time for window in row.windows for time in window)):
-        if not math.isfinite(value):
-            raise RecordError(f"{row.where}: a time is too large for a number of seconds")
+    if not all(map(math.isfinite, (duration, *chain.from_iterable(row.windows)))):
+        raise RecordError(f"{row.where}: a time is too large for a number of seconds")
 
 
 def _single_spaces(sentence: str) -> str:

@@ -12,6 +12,7 @@ from zsvg.datasets.reading import (
     csv_rows,
     fields,
     listed,
+    nested,
     number,
     pair,
     read_text,
@@ -70,7 +71,7 @@ def nextgqa(text: str, path: str | Path, questions: str | Path | None) -> Iterat
         asked[key] = row
     for where, vid, entry in _videos(text, path):
         others = {k: v for k, v in entry.items() if k not in ("duration", "location")}
-        for question, windows in fields(required(entry, "location", where), where).items():
+        for question, windows in required(entry, "location", where, nested).items():
             if (vid, question) not in asked:
                 raise RecordError(f"{where}: no question {quoted(question)} in {questions}")
             columns = dict(asked[vid, question])
@@ -96,8 +97,8 @@ def _videos(text: str, path: str | Path) -> list[tuple[str, str, dict[str, Any]]
 def _rows(videos: list[tuple[str, str, dict[str, Any]]], *, frames: bool) -> Iterator[Row]:
     split: dict[str, bool] = {}
     for where, _, entry in videos:
-        sentences = listed(required(entry, "sentences", where), "sentences", where)
-        times = listed(required(entry, "timestamps", where), "timestamps", where)
+        sentences = required(entry, "sentences", where, listed)
+        times = required(entry, "timestamps", where, listed)
         if len(times) != len(sentences):
             raise RecordError(f"{where}: {len(times)} timestamps for {len(sentences)} sentences")
         for key, value in entry.items():

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
@@ -29,7 +30,7 @@ _SMALLEST = 1e-12
 _DIGITS = 6  # of what is clustered: equal frames must not fall apart by rounding
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked(frozen=True, kw_only=True, config={"extra": "forbid"})
 class Cutting:
     """Settings of the methods that cut.
 
@@ -46,21 +47,12 @@ class Cutting:
         restarts: k-means++ starts, the best of which is kept.
     """
 
-    clusters: int = 5
-    least: float = 11 / 128
+    clusters: int = Field(default=5, ge=1)
+    least: float = Field(default=11 / 128, ge=0, lt=1)
     centre: bool = False
     standardise: bool = False
-    temporal_weight: float = 0.0
-    restarts: int = 4
-
-    def __post_init__(self) -> None:
-        for name in ("clusters", "restarts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.least < 1:
-            raise ValueError(f"least is a share of the video, in [0, 1), got {self.least}")
-        if not self.temporal_weight >= 0:
-            raise ValueError(f"temporal_weight must not be negative, got {self.temporal_weight}")
+    temporal_weight: float = Field(default=0.0, ge=0)
+    restarts: int = Field(default=4, ge=1)
 
 
 def unit_rows(frames: ArrayLike, *, centre: bool = False) -> Points:

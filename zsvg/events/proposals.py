@@ -13,10 +13,11 @@ al., "Zero-shot Natural Language Video Localization", ICCV 2021) and others, in 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked
 
 from zsvg.events import cuts
 from zsvg.events.cuts import Cutting, Points, unit_rows
@@ -29,7 +30,7 @@ _FLAT = 1e-10
 _WINDOWS_PER_LENGTH = 2
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked(frozen=True, kw_only=True, config={"extra": "forbid"})
 class ProposalOptions(Cutting):
     """How events are proposed. Lengths are shares of the video.
 
@@ -51,29 +52,20 @@ class ProposalOptions(Cutting):
 
     kind: str = "blocks"
     rank: str = "fit"
-    count: int = 12
-    nms: float = 0.5
+    count: int = Field(default=12, ge=1)
+    nms: float = Field(default=0.5, ge=0, le=1)
     greedy: bool = False
-    shortest: float = 0.05
-    longest: float = 0.5
-    points: int = 128
+    shortest: float = Field(default=0.05, ge=0)
+    longest: float = Field(default=0.5, le=1)
+    points: int = Field(default=128, ge=1)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.kind not in KINDS:
             raise ValueError(f"kind {self.kind!r} is unknown; use one of {', '.join(KINDS)}")
         if self.rank not in RANKS:
             raise ValueError(f"rank {self.rank!r} is unknown; use one of {', '.join(RANKS)}")
-        for name in ("count", "points"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.nms <= 1:
-            raise ValueError(f"nms {self.nms} is not an IoU; give a value in [0, 1]")
-        if not 0 <= self.shortest <= self.longest <= 1:
-            raise ValueError(
-                "shortest and longest are shares of the video, 0 <= shortest <= longest <= 1; got "
-                f"{self.shortest} and {self.longest}"
-            )
+        if self.shortest > self.longest:
+            raise ValueError(f"shortest {self.shortest} is above longest {self.longest}")
 
 
 def propose(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from zsvg.evaluation.metrics import evaluate
 from zsvg.experiments.compare import Run
 from zsvg.files import write_text
 from zsvg.records import Annotation
-from zsvg.report.svg import drawing, scale, text, ticks
+from zsvg.report.svg import drawing, scale, style_sheet, text, ticks
 
 COLUMNS = ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.5", "mIoU")
 HEADER = ("method", "level", "labelled videos", "runs", *COLUMNS)
@@ -43,19 +42,25 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """Return the line in percent, with the standard deviation where there are several runs."""
         runs = "-" if self.yardstick and len(self.metrics) == 1 else str(len(self.metrics))
-        return self.method, self.level, self.videos, runs, *map(self._cell, COLUMNS)
+        cells = (mean_and_spread(self.metrics, column) for column in COLUMNS)
+        return self.method, self.level, self.videos, runs, *cells
 
-    def values(self, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Return one number of each run in percent; empty where there is none."""
-        found = [metrics[column] for metrics in self.metrics]
-        return 100 * np.array([value for value in found if value is not None], dtype=np.float64)
 
-    def _cell(self, column: str) -> str:
-        values = self.values(column)
-        if not len(values):
-            return "-"
-        spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-        return f"{values.mean():.1f}{spread}"
+def percents(
+    metrics: Sequence[Mapping[str, Any]], column: str
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return one number of each run in percent; empty where there is none."""
+    found = [run[column] for run in metrics]
+    return 100 * np.array([value for value in found if value is not None], dtype=np.float64)
+
+
+def mean_and_spread(metrics: Sequence[Mapping[str, Any]], column: str) -> str:
+    """Return a mean over runs in percent, with the standard deviation where there are several."""
+    values = percents(metrics, column)
+    if not len(values):
+        return "-"
+    spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{spread}"
 
 
 def rows_of(
@@ -109,7 +114,7 @@ def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
 
 def figure(rows: Sequence[Row]) -> str:
     """Return an SVG file of the mean IoU: a dot per run, a stroke at their mean."""
-    highest = max(float(row.values("mIoU").max(initial=1.0)) for row in rows)
+    highest = max(float(percents(row.metrics, "mIoU").max(initial=1.0)) for row in rows)
     place = scale(0.0, highest, _LEFT, _RIGHT)
     bottom = 34 + _STEP * len(rows)
     parts = [text(_LEFT, 14, "mIoU, %", "strong")]
@@ -120,23 +125,19 @@ def figure(rows: Sequence[Row]) -> str:
     for number, row in enumerate(rows):
         y = 40 + _STEP * number
         style = "line-bar" if row.yardstick else "guess"
-        about = ", ".join(part for part in (row.level, _of(row.videos)) if part not in ("-", ""))
+        told = (row.level, f"{row.videos} videos")
+        about = ", ".join(part for part in told if not part.startswith("-"))
         parts.append(text(0, y + 4, row.method, "quiet" if row.yardstick else "strong"))
         parts.append(text(_LEFT - 12, y + 4, about, "small", "end"))
-        values = row.values("mIoU")
+        values = percents(row.metrics, "mIoU")
         for value in values:
             parts.append(f'<circle cx="{place(value):.1f}" cy="{y}" r="4" class="{style}"/>')
         if len(values) > 1:
             x = place(float(values.mean()))
             parts.append(f'<path d="M{x:.1f} {y - 9}V{y + 9}" class="line"/>')
-    style = resources.files("zsvg.report").joinpath("report.css").read_text(encoding="utf-8")
-    inline = f"<style>{style}svg {{ font-family: system-ui, sans-serif; }}</style>"
+    inline = f"<style>{style_sheet()}svg {{ font-family: system-ui, sans-serif; }}</style>"
     picture = drawing(_WIDTH, bottom + 24, "Mean IoU of each method", [inline, *parts])
     return picture.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
-
-
-def _of(videos: str) -> str:
-    return "" if videos == "-" else f"{videos} videos"
 
 
 def write_comparison(out: Path, rows: Sequence[Row], notes: Sequence[str]) -> list[Path]:

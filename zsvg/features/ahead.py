@@ -12,11 +12,7 @@ _Result = TypeVar("_Result")
 
 
 def ahead(
-    items: Iterable[_Item],
-    work: Callable[[_Item], _Result],
-    depth: int = 2,
-    *,
-    wait: bool = False,
+    items: Iterable[_Item], work: Callable[[_Item], _Result], depth: int = 2, *, wait: bool = False
 ) -> Generator[tuple[_Item, Future[_Result]], None, None]:
     """Yield each item with the future of `work(item)`, while a thread works on the next ones.
 

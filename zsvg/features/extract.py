@@ -27,12 +27,12 @@ from zsvg.files import atomic_path, sha256_json
 from zsvg.video.clock import Timeline, remember, timeline
 from zsvg.video.decoding import VideoInfo
 from zsvg.video.hashes import video_hash
-from zsvg.video.pictures import Framing
-from zsvg.video.sampling import FrameSampler, sample_frames
+from zsvg.video.sampling import FrameSampler, Sampling
 
 FORMAT = 2
 """Part of every cache key: raise it when sampling, resizing or the file layout change."""
 
+_BATCH = 16  # frames per forward pass
 _log = logging.getLogger(__name__)
 _saving = threading.Lock()  # temporary names differ between processes, not between threads
 _told: set[Path] = set()  # folders that something was wrong with: it is said once
@@ -53,22 +53,17 @@ def cache_file(
     cache: str | Path,
     content: str,
     backbone: FrameEncoder,
-    *,
-    fps: float = 2.0,
-    framing: Framing = "crop",
-    batch_size: int = 16,
+    sampling: Sampling = Sampling(),
 ) -> Path:
-    """Return where `extract` keeps the features of a video.
+    """Return where `extract` keeps the features of a video, at its own `batch_size`.
 
     Args:
         cache: Folder of cached features.
         content: SHA-256 of the video file.
-        backbone: As of `extract`, like the next ones.
-        fps: Clips per second.
-        framing: How pictures become square.
-        batch_size: Frames per forward pass.
+        backbone: As of `extract`, like the next one.
+        sampling: Which frames are looked at.
     """
-    key = _key(content, backbone, fps, framing, batch_size)
+    key = _key(content, backbone, sampling, _BATCH)
     return Path(cache).expanduser() / file_name(key)
 
 
@@ -78,7 +73,7 @@ def file_name(key: Mapping[str, Any]) -> str:
 
 
 def _key(
-    content: str, backbone: FrameEncoder, fps: float, framing: Framing, batch_size: int
+    content: str, backbone: FrameEncoder, sampling: Sampling, batch_size: int
 ) -> dict[str, Any]:
     """Return everything that decides the bytes of a video's features."""
     return {
@@ -86,8 +81,8 @@ def _key(
         "content": content,
         "fingerprint": backbone.fingerprint,
         "precision": backbone.precision,
-        "fps": float(fps),
-        "framing": framing,
+        "fps": float(sampling.fps),
+        "framing": sampling.framing,
         "batch_size": batch_size,
     }
 
@@ -95,12 +90,10 @@ def _key(
 def extract(
     path: str | Path,
     backbone: FrameEncoder,
+    sampling: Sampling = Sampling(),
     *,
-    fps: float = 2.0,
-    framing: Framing = "crop",
     cache: str | Path | None = None,
-    batch_size: int = 16,
-    allow_truncated: bool = False,
+    batch_size: int = _BATCH,
 ) -> FrameFeatures:
     """Return a video's frame features: ready ones, from the cache, or by decoding and encoding it.
 
@@ -110,13 +103,11 @@ def extract(
     Args:
         path: The video.
         backbone: The frozen backbone.
-        fps: Clips per second; see `zsvg.video.sampling.sample_frames` for the frame of a clip.
-        framing: How pictures become square.
+        sampling: Which frames are looked at, and how.
         cache: Folder of cached features; None neither reads nor writes one. It only saves time: one
             that cannot be used is said in one warning, and done without.
         batch_size: Frames per forward pass; small ones let short videos overlap too. Part of the
             cache key, because a row's last bits depend on it.
-        allow_truncated: Keep the readable part of a damaged file instead of raising.
 
     Raises:
         TruncatedVideoError: The file ends early; the message names the time reached.
@@ -127,18 +118,14 @@ def extract(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if (ready := backbone.ready(path)) is not None:
         return ready
-    sampler = sample_frames(
-        path,
-        fps=fps,
-        size=backbone.image_size,
-        framing=framing,
-        allow_truncated=allow_truncated,
-    )
-    content = _content(path, cache)
-    key = _key(content, backbone, fps, framing, batch_size)
+    sampler = FrameSampler(path, backbone.image_size, sampling)
+    if not Path(path).is_file():
+        raise VideoError(f"{path}: no such file; give the path of one video")
+    content = video_hash(path, cache)
+    key = _key(content, backbone, sampling, batch_size)
     file = None if cache is None else Path(cache).expanduser() / file_name(key)
     stored = None if file is None else _load(file, backbone.embed_dim)
-    if stored is None or (stored[2]["truncated_at"] is not None and not allow_truncated):
+    if stored is None or (stored[2]["truncated_at"] is not None and not sampling.allow_truncated):
         if file is not None:
             before = (file_name({**key, "format": old}) for old in range(1, FORMAT))
             if any(os.path.isfile(file.parent / name) for name in before):
@@ -169,17 +156,11 @@ def extract(
         features=rows,
         times=times,
         duration=float(meta["duration"]),
-        fps=float(fps),
-        framing=framing,
+        fps=float(sampling.fps),
+        framing=sampling.framing,
         fingerprint=backbone.fingerprint,
         content=content,
     )
-
-
-def _content(path: str | Path, cache: str | Path | None) -> str:
-    if not Path(path).is_file():
-        raise VideoError(f"{path}: no such file; give the path of one video")
-    return video_hash(path, cache)
 
 
 def _encode(
@@ -225,9 +206,10 @@ def _batches(
     clips: list[int] = []
     frames: list[NDArray[np.uint8]] = []
     try:
-        with closing(ahead(repeat(sampler), _next, 2 * batch_size, wait=True)) as decoded:
-            for _, coming in decoded:
-                shown = coming.result()
+        coming = ahead(repeat(sampler), lambda one: next(one, None), 2 * batch_size, wait=True)
+        with closing(coming) as decoded:
+            for _, future in decoded:
+                shown = future.result()
                 if shown is None:
                     break
                 time, pixels = shown
@@ -243,10 +225,6 @@ def _batches(
     finally:
         sampler.close()
     yield times, clips, np.stack(frames)
-
-
-def _next(sampler: FrameSampler) -> tuple[float, NDArray[np.uint8]] | None:
-    return next(sampler, None)
 
 
 @lru_cache

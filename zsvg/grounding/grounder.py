@@ -24,6 +24,7 @@ from zsvg.scorers.find import find_moments
 from zsvg.scorers.options import ScorerOptions
 from zsvg.video.finding import find_readable
 from zsvg.video.pictures import Framing
+from zsvg.video.sampling import Sampling
 
 if TYPE_CHECKING:
     from zsvg.heads.encoder import Encoder
@@ -136,10 +137,8 @@ class Grounder:
         frames = extract(
             video,
             self._prompted,
-            fps=self.fps,
-            framing=self.framing,
+            Sampling(self.fps, self.framing, allow_truncated),
             cache=cache,
-            allow_truncated=allow_truncated,
         )
         return EncodedVideo(vid=frames.vid, frames=frames, encoder=self.encoder)
 

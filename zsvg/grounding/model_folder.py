@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from zsvg.backbones.clip import ClipBackbone, load_backbone
 from zsvg.backbones.names import MANIFEST
 from zsvg.backbones.offline import missing, nothing_fetched
-from zsvg.errors import BackboneError, ModelFolderError
+from zsvg.errors import BackboneError, ModelFolderError, told
 from zsvg.files import sha256_file
 from zsvg.heads.by_name import head_config, make_head
 from zsvg.heads.encoder import Encoder
@@ -77,11 +77,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         checked = _Manifest.model_validate(manifest)
         head_config(checked.head.kind, checked.head.config)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ModelFolderError(
-            f"{folder / MANIFEST}: {where} is {str(first['input'])[:80]!r}: {first['msg']}"
-        ) from error
+        raise ModelFolderError(f"{folder / MANIFEST}: {told(error)}") from error
     except ValueError as error:
         raise ModelFolderError(f"{folder / MANIFEST}: head: {error}") from error
     return dict(manifest)

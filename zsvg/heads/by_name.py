@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
+from zsvg.errors import told
 from zsvg.heads.encoder import Encoder, HeadConfig
 from zsvg.heads.map import MapConfig, MapHead
 from zsvg.heads.pointing import PointingConfig, PointingHead
@@ -44,11 +45,9 @@ def head_config(kind: str, values: Mapping[str, Any]) -> HeadConfig:
         if key not in known:
             raise ValueError(f"{key}: not a key of head {kind}, which has {', '.join(known)}")
     try:
-        return TypeAdapter(config_type).validate_python(dict(values))
+        return config_type(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f"{part}: " for part in first["loc"])
-        raise ValueError(where + first["msg"].removeprefix("Value error, ")) from error
+        raise ValueError(told(error)) from error
 
 
 def make_head(kind: str, values: Mapping[str, Any]) -> Encoder:

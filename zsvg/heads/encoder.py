@@ -10,9 +10,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked
 from torch import Tensor, nn
 
 from zsvg.heads.base import HeadOutput
@@ -25,9 +28,17 @@ _TIME_OCTAVES = 4
 _REMEMBERED = 1024  # frames that every frame of a video compares itself with; 8 minutes at 2 fps
 
 
-@dataclass(frozen=True, kw_only=True)
+Weight = Annotated[float, Field(ge=0)]
+Overlap = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+@checked(frozen=True, kw_only=True, config={"extra": "forbid"})
 class HeadConfig:
     """Shape and loss weights that all kinds of heads have; JSON values.
+
+    Configs are read from files of others: the limits are far above what helps, and far below what
+    fills a machine.
 
     Attributes:
         dim: width D of frame and text features.
@@ -46,44 +57,23 @@ class HeadConfig:
             which answers are read from.
     """
 
-    dim: int
-    hidden: int = 64
-    layers: int = 2
-    attention_heads: int = 4
-    dropout: float = 0.1
-    content_dropout: float = 0.5
+    dim: int = Field(ge=1, le=8192)
+    hidden: int = Field(default=64, ge=1, le=1024)
+    layers: int = Field(default=2, ge=1, le=32)
+    attention_heads: int = Field(default=4, ge=1, le=64)
+    dropout: Rate = 0.1
+    content_dropout: Rate = 0.5
     words: bool = True
-    answers: int = 5
-    guidance_weight: float = 1.0
-    inside_weight: float = 1.0
+    answers: int = Field(default=5, ge=1, le=1000)
+    guidance_weight: Weight = 1.0
+    inside_weight: Weight = 1.0
 
     def __post_init__(self) -> None:
-        self.check_sizes(dim=8192, hidden=1024, layers=32, attention_heads=64, answers=1000)
         if self.hidden % (2 * self.attention_heads):
             raise ValueError(
                 f"hidden {self.hidden} must be a multiple of 2 * attention_heads "
                 f"({2 * self.attention_heads})"
             )
-        for name in ("dropout", "content_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must lie in [0, 1)")
-        self.check_weights("guidance_weight", "inside_weight")
-
-    def check_sizes(self, **most: int) -> None:
-        """Raise a `ValueError` for one of these that is below 1, or above what is given.
-
-        Configs are read from files of others: the limits are far above what helps, and far below
-        what fills a machine.
-        """
-        for name, limit in most.items():
-            if not 1 <= getattr(self, name) <= limit:
-                raise ValueError(f"{name} {getattr(self, name)} must lie in [1, {limit}]")
-
-    def check_weights(self, *names: str) -> None:
-        """Raise a `ValueError` for one of these that is below 0."""
-        for name in names:
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} {getattr(self, name)} must be 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked
 from torch import Tensor, nn
 
 from zsvg.heads.base import HeadOutput
-from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Truth
+from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Overlap, Truth, Weight
 from zsvg.heads.layers import quiet_mlp
 from zsvg.heads.losses import scaled_iou_loss
 from zsvg.heads.span_arithmetic import (
@@ -33,7 +35,7 @@ from zsvg.heads.span_arithmetic import (
 _LARGEST = 1024  # clips along a side of the map
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked(frozen=True, kw_only=True, config={"extra": "forbid"})
 class MapConfig(HeadConfig):
     """Shape and loss weights of a `MapHead`.
 
@@ -50,35 +52,29 @@ class MapConfig(HeadConfig):
         map_weight: weight of the cross-entropy between judged and true IoU, a mean over the map.
     """
 
-    scales: tuple[int, ...] = (64,)
-    dense: int = 16
-    map_width: int = 16
-    map_layers: int = 2
-    kernel: int = 5
-    low: float = 0.5
-    high: float = 1.0
-    nms: float = 0.5
-    map_weight: float = 10.0
+    scales: tuple[Annotated[int, Field(ge=1, le=_LARGEST)], ...] = (64,)
+    dense: int = Field(default=16, ge=1, le=_LARGEST)
+    map_width: int = Field(default=16, ge=1, le=256)
+    map_layers: int = Field(default=2, ge=1, le=16)
+    kernel: int = Field(default=5, ge=1, le=15)
+    low: Overlap = 0.5
+    high: Overlap = 1.0
+    nms: Overlap = 0.5
+    map_weight: Weight = 10.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_sizes(dense=_LARGEST, map_width=256, map_layers=16, kernel=15)
-        self.check_weights("map_weight")
-        if len(self.scales) > 16 or max(self.scales, default=0) > _LARGEST:
-            raise ValueError(f"scales {self.scales[:20]} are at most 16, of up to {_LARGEST} clips")
+        if not 1 <= len(self.scales) <= 16 or self.kernel % 2 == 0:
+            raise ValueError(f"give 1 to 16 scales, and an odd kernel, not {self.kernel}")
         for clips in self.scales:
             step = int(_stride(torch.tensor(clips), self.dense))
-            if clips < 1 or clips % step:
+            if clips % step:
                 raise ValueError(
                     f"scales: {clips} clips do not divide into the {step} that long moments begin "
                     "and end at; choose a multiple, or a larger dense"
                 )
-        if not self.scales or self.kernel % 2 == 0:
-            raise ValueError(f"scales {self.scales} must not be empty, kernel {self.kernel} be odd")
-        if not (0 <= self.low < self.high <= 1 and 0 <= self.nms <= 1):
-            raise ValueError(
-                f"low {self.low}, high {self.high} and nms {self.nms} are IoUs, low below high"
-            )
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,8 @@ else is the boundary head's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
+from pydantic.dataclasses import dataclass as checked
 from torch import Tensor, nn
 
 from zsvg.heads.curves import standardise
@@ -20,7 +19,7 @@ from zsvg.heads.layers import Residual
 from zsvg.heads.span import SpanConfig, SpanHead
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked(frozen=True, kw_only=True, config={"extra": "forbid"})
 class PointingConfig(SpanConfig):
     """Shape and loss weights of a `PointingHead`."""
 

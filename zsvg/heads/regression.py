@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from pydantic.dataclasses import dataclass as checked
 from torch import Tensor
 
 from zsvg.heads.base import HeadOutput
-from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Truth
+from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Truth, Weight
 from zsvg.heads.layers import quiet_mlp
 from zsvg.heads.losses import contrast_loss, scaled_iou_loss, span_loss
 from zsvg.heads.runs import RunFit, Runs, find_runs, overlap
@@ -24,7 +25,7 @@ _DILATION = 0.25
 _CANDIDATES = 10
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked(frozen=True, kw_only=True, config={"extra": "forbid"})
 class AttentionRegressionConfig(HeadConfig):
     """Shape and loss weights of an `AttentionRegressionHead`.
 
@@ -33,12 +34,8 @@ class AttentionRegressionConfig(HeadConfig):
         contrast_weight: weight of matching true runs with queries across the batch.
     """
 
-    rank_weight: float = 1.0
-    contrast_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_weights("rank_weight", "contrast_weight")
+    rank_weight: Weight = 1.0
+    contrast_weight: Weight = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked
 from torch import Tensor, nn
 
 from zsvg.heads.base import HeadOutput
-from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Truth
+from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Truth, Weight
 from zsvg.heads.layers import Attention, quiet_mlp
 from zsvg.heads.losses import set_loss
 from zsvg.heads.runs import find_runs
@@ -32,7 +34,7 @@ from zsvg.heads.span_arithmetic import (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked(frozen=True, kw_only=True, config={"extra": "forbid"})
 class SetConfig(HeadConfig):
     """Shape and loss weights of a `SetHead`.
 
@@ -45,21 +47,17 @@ class SetConfig(HeadConfig):
         class_weight: the same of "is a moment".
     """
 
-    queries: int = 10
-    decoder_layers: int = 2
-    background_weight: float = 0.1
-    span_weight: float = 10.0
-    iou_weight: float = 1.0
-    class_weight: float = 4.0
+    queries: int = Field(default=10, ge=2, le=1000)
+    decoder_layers: int = Field(default=2, ge=1, le=32)
+    background_weight: Weight = 0.1
+    span_weight: Weight = 10.0
+    iou_weight: Weight = 1.0
+    class_weight: Weight = 4.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_sizes(queries=1000, decoder_layers=32)
-        if self.queries < max(2, self.answers):
-            raise ValueError(
-                f"queries {self.queries} must be at least 2 and answers {self.answers}"
-            )
-        self.check_weights("background_weight", "span_weight", "iou_weight", "class_weight")
+        if self.queries < self.answers:
+            raise ValueError(f"queries {self.queries} must be at least answers {self.answers}")
 
 
 class Guess(NamedTuple):

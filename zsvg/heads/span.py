@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from pydantic.dataclasses import dataclass as checked
 from torch import Tensor, nn
 
 from zsvg.heads.base import HeadOutput
-from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Truth
+from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Overlap, Truth, Weight
 from zsvg.heads.layers import quiet_mlp
 from zsvg.heads.losses import distribution_loss
 from zsvg.heads.span_arithmetic import clip_edges, span_iou, suppress, take
@@ -23,7 +24,7 @@ from zsvg.heads.span_arithmetic import clip_edges, span_iou, suppress, take
 _NEVER = 1e6  # taken from the score of what is no candidate; finite, as gradients pass through
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked(frozen=True, kw_only=True, config={"extra": "forbid"})
 class SpanConfig(HeadConfig):
     """Shape and loss weights of a `SpanHead`.
 
@@ -34,15 +35,9 @@ class SpanConfig(HeadConfig):
         span_weight: weight of the cross-entropy of (start, end) pairs.
     """
 
-    softness: float = 0.05
-    nms: float = 0.5
-    span_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_weights("softness", "span_weight")
-        if not 0 <= self.nms <= 1:
-            raise ValueError(f"nms {self.nms} is not an IoU; give a value in [0, 1]")
+    softness: Weight = 0.05
+    nms: Overlap = 0.5
+    span_weight: Weight = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked
 from torch import Tensor, nn
 
 from zsvg.heads.base import HeadOutput
-from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Truth
+from zsvg.heads.encoder import Encoded, Encoder, HeadConfig, Overlap, Rate, Truth, Weight
 from zsvg.heads.layers import drop_channels, quiet_mlp
 from zsvg.heads.losses import alignment_loss, offset_loss, scaled_iou_loss
 from zsvg.heads.span_arithmetic import (
@@ -33,7 +36,7 @@ from zsvg.heads.span_arithmetic import (
 _MOST = 10_000  # windows of a video
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked(frozen=True, kw_only=True, config={"extra": "forbid"})
 class WindowsConfig(HeadConfig):
     """Shape and loss weights of a `WindowsHead`.
 
@@ -46,20 +49,17 @@ class WindowsConfig(HeadConfig):
         offset_weight: weight of the error of the borders, in lengths of the window.
     """
 
-    lengths: tuple[float, ...] = (0.04, 0.08, 0.16, 0.32, 0.64, 1.0)
-    overlap: float = 0.8
-    nms: float = 0.5
-    align_weight: float = 1.0
-    rank_weight: float = 10.0
-    offset_weight: float = 1.0
+    lengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.04, 0.08, 0.16, 0.32, 0.64, 1.0)
+    overlap: Rate = 0.8
+    nms: Overlap = 0.5
+    align_weight: Weight = 1.0
+    rank_weight: Weight = 10.0
+    offset_weight: Weight = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_weights("align_weight", "rank_weight", "offset_weight")
-        if not self.lengths or not all(0 < length <= 1 for length in self.lengths):
-            raise ValueError(f"lengths {self.lengths} are fractions of a video, in (0, 1]")
-        if not (0 <= self.overlap < 1 and 0 <= self.nms <= 1):
-            raise ValueError(f"overlap {self.overlap} and nms {self.nms} are shares, below 1")
+        if not self.lengths:
+            raise ValueError("lengths: give at least one")
         count = sum(1 + 1 / max(length * (1 - self.overlap), 1e-12) for length in self.lengths)
         if count > _MOST:
             raise ValueError(

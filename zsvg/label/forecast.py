@@ -17,9 +17,8 @@ from zsvg.label.run import LabelOptions, label_settings
 from zsvg.label.tagging import Tagger
 from zsvg.label.views import pictures
 from zsvg.video.hashes import video_hash
-from zsvg.video.pictures import Framing
 from zsvg.video.reading import probe
-from zsvg.video.sampling import clip_count
+from zsvg.video.sampling import Sampling, clip_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +69,7 @@ def forecast(
     seed: int,
     cache: Path,
     work_dir: Path,
-    framing: Framing,
-    fps: float,
-    allow_truncated: bool,
+    sampling: Sampling,
     on_progress: Callable[[int], None] | None = None,
 ) -> Forecast:
     """Count what `zsvg.label.run.pseudo_label` would have to do.
@@ -88,9 +85,7 @@ def forecast(
         seed: Of everything random.
         cache: Folder of frame features.
         work_dir: Folder of finished videos.
-        framing: How frames become squares.
-        fps: Frames looked at per second.
-        allow_truncated: Whether videos that end early are taken.
+        sampling: Which frames are looked at.
         on_progress: Called with the number of videos looked at, after each.
 
     Raises:
@@ -105,9 +100,7 @@ def forecast(
         options=options,
         captions=CaptionOptions(),
         seed=seed,
-        framing=framing,
-        fps=fps,
-        allow_truncated=allow_truncated,
+        sampling=sampling,
         backbone=backbone.fingerprint,
         captioner=noted,
         tagger=tagger.fingerprint if tagger else None,
@@ -129,11 +122,11 @@ def forecast(
             finished += 1
             continue
         images += options.proposals.count * pictures(queries.view) if queries.speaks else 0
-        kept = cache_file(cache, content, backbone, fps=fps, framing=framing)
+        kept = cache_file(cache, content, backbone, sampling)
         if content and os.path.isfile(kept):  # one that may not be looked into holds nothing
             cached += 1
         else:
-            frames += clip_count(duration, fps)
+            frames += clip_count(duration, sampling.fps)
     return Forecast(
         videos=len(videos) - len(unreadable),
         seconds=seconds,

@@ -19,22 +19,8 @@ from zsvg.errors import ZsvgError
 from zsvg.label.queries import Form, PseudoQuery, QueryOptions, choose
 from zsvg.label.tagging import Tagger
 
-_BE = {
-    "be",
-    "am",
-    "is",
-    "are",
-    "was",
-    "were",
-    "been",
-    "being",
-    "'m",
-    "'s",
-    "'re",
-    "’m",
-    "’s",
-    "’re",
-}
+_SHORTENED = {"'m", "'s", "'re", "’m", "’s", "’re"}
+_BE = {"be", "am", "is", "are", "was", "were", "been", "being"} | _SHORTENED
 _STILL = _BE | {"stay", "stays", "staying"}
 _SHORT = 4  # words, up to which the share of different ones says little
 

@@ -21,7 +21,7 @@ from zsvg.label.forms import check_tagger, phrase, well_said
 from zsvg.label.run import LabelOptions, LabelReport, as_json, report_of
 from zsvg.label.tagging import Tagger
 from zsvg.label.views import clean
-from zsvg.moments import Spans, spans_to_mask
+from zsvg.moments import spans_to_mask
 
 CAPTIONER = "ready captions"
 """What stands as captioner in the source of these labels."""
@@ -60,13 +60,6 @@ def label_captions(
     if not options.queries.speaks:
         raise ZsvgError("form 'features' makes queries of frames; ready captions have none")
     check_tagger(options.queries, tagger)
-    source = {
-        "proposals": options.proposals.kind,
-        "backbone": backbone.name,
-        "captioner": CAPTIONER,
-    }
-    if options.queries.form == "simplified":
-        source["form"] = "simplified"
     parts: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
     for done, vid in enumerate(tracks, start=1):
@@ -76,7 +69,7 @@ def label_captions(
             failures[vid] = failure(tracks[vid], error)
         if on_progress is not None:
             on_progress(done, len(tracks), vid)
-    return report_of(parts, failures, source)
+    return report_of(parts, failures, options, backbone.name, CAPTIONER)
 
 
 def _label_track(
@@ -100,7 +93,7 @@ def _label_track(
     queries = options.queries
     said = [clean(caption) for caption in track.captions]
     said = [caption if well_said(caption, queries) else "" for caption in said]
-    captions = [central(said, rows, inside) for inside in _clips(events, video.centres)]
+    captions = [central(said, rows, spans_to_mask(event[None], video.centres)) for event in events]
     chosen = phrase(
         captions,
         lambda texts: encoder.weigh(encoder.encode(texts), video.features),
@@ -145,8 +138,3 @@ def central(said: list[str], rows: NDArray[np.floating], inside: NDArray[np.bool
         spelling[key] = min(text, spelling.get(key, text))
     least = float(np.median(list(likeness.values())))
     return sorted(spelling[key] for key, value in likeness.items() if value >= least)
-
-
-def _clips(events: Spans, centres: NDArray[np.float64]) -> list[NDArray[np.bool_]]:
-    """Return which clips (T,) belong to each event."""
-    return [spans_to_mask(event[None], centres) for event in events]

@@ -1,4 +1,9 @@
-"""Finished videos of a labelling run: one JSON file each, named by settings and by content."""
+"""Finished videos of a labelling run: one JSON file each, named by settings and by content.
+
+Processes take disjoint shares and meet in the folder of these files. What they tell each other are
+small JSON files there, one per process, written anew by every run: no tensor and no pickle travels,
+and nothing in a finished video's file depends on how many processes there are.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from zsvg.errors import ITEM_ERRORS
+from zsvg.errors import ITEM_ERRORS, ZsvgError
+from zsvg.features.processes import Processes
 from zsvg.files import sha256_json, write_json
 from zsvg.video.hashes import video_hash
 
@@ -93,3 +99,40 @@ def noted_captioner(work_dir: str | Path, name: str | None) -> str | None:
         return str(note["fingerprint"]) if note["name"] == name else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def gather(
+    processes: Processes, folder: Path, finished: Mapping[str, str], failures: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Tell what became of one's own videos, wait for the others, and return the same of all.
+
+    Args:
+        processes: All of them call this, each once.
+        folder: That all of them see.
+        finished: vid -> name of its file in `folder`.
+        failures: vid -> why there is none.
+
+    Raises:
+        ZsvgError: What another process wrote is not there.
+    """
+    own = {"finished": dict(finished), "failures": dict(failures)}
+    write_json(folder / _list_name(processes.index, processes.count), own)
+    processes.wait()
+    all_finished: dict[str, str] = {}
+    all_failures: dict[str, str] = {}
+    for index in range(processes.count):
+        path = folder / _list_name(index, processes.count)
+        try:
+            told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ZsvgError(
+                f"{path}: process {index + 1} of {processes.count} left nothing readable here; "
+                "all processes must write to the same folder"
+            ) from error
+        all_finished |= told["finished"]
+        all_failures |= told["failures"]
+    return all_finished, all_failures
+
+
+def _list_name(index: int, count: int) -> str:
+    return f"process-{index + 1}-of-{count}.json"

@@ -14,18 +14,19 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked
 
-from zsvg.label.views import VIEWS, View
+from zsvg.label.views import View
 from zsvg.moments import iou, spans_to_mask
 from zsvg.records import FROM_FRAMES
 
 Form = Literal["caption", "before", "after"]
-_FORMS = ("captions", "simplified", "composed", "features")
 # Standard deviation below which a curve of cosines is rounding, not content.
 _FLAT = 1e-5
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked(frozen=True, kw_only=True, config={"extra": "forbid"})
 class QueryOptions:
     """How events get their sentences.
 
@@ -51,30 +52,14 @@ class QueryOptions:
 
     form: Literal["captions", "simplified", "composed", "features"] = "captions"
     view: View = "strip"
-    samples: int = 0
-    least_words: int = 1
+    samples: int = Field(default=0, ge=0)
+    least_words: int = Field(default=1, ge=1)
     quality: bool = False
     static: bool = True
-    min_score: float = 0.0
-    overlap: float = 0.1
-    alike: float = 1.0
-    per_video: int = 10
-
-    def __post_init__(self) -> None:
-        for name, known in (("form", _FORMS), ("view", VIEWS)):
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
-        if self.samples < 0:
-            raise ValueError(f"samples must not be negative, got {self.samples}")
-        for name in ("per_video", "least_words"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not -1 <= self.min_score <= 1:
-            raise ValueError(f"min_score is a correlation, in [-1, 1], got {self.min_score}")
-        if not 0 <= self.overlap <= 1:
-            raise ValueError(f"overlap is an IoU, in [0, 1], got {self.overlap}")
-        if not -1 <= self.alike <= 1:
-            raise ValueError(f"alike is a cosine, in [-1, 1], got {self.alike}")
+    min_score: float = Field(default=0.0, ge=-1, le=1)
+    overlap: float = Field(default=0.1, ge=0, le=1)
+    alike: float = Field(default=1.0, ge=-1, le=1)
+    per_video: int = Field(default=10, ge=1)
 
     @property
     def speaks(self) -> bool:

@@ -24,11 +24,11 @@ from zsvg.events.proposals import ProposalOptions, propose
 from zsvg.features.ahead import ahead
 from zsvg.features.encoder import FrameFeatures
 from zsvg.features.extract import extract
+from zsvg.features.processes import Processes
 from zsvg.files import sha256_json, write_json
 from zsvg.label.forms import check_tagger, phrase, well_said
-from zsvg.label.parts import finished_contents, other_parts, part_file, read_part
+from zsvg.label.parts import finished_contents, gather, other_parts, part_file, read_part
 from zsvg.label.queries import PseudoQuery, QueryOptions, choose_events
-from zsvg.label.sharding import Processes, gather
 from zsvg.label.tagging import Tagger
 from zsvg.label.views import caption_events, view_times
 from zsvg.moments import Spans
@@ -36,7 +36,7 @@ from zsvg.records import FROM_FRAMES, Annotation
 from zsvg.video.finding import as_videos
 from zsvg.video.hashes import video_hash
 from zsvg.video.pictures import Framing
-from zsvg.video.sampling import load_frames_at
+from zsvg.video.sampling import Sampling, load_frames_at
 
 _log = logging.getLogger(__name__)
 
@@ -98,9 +98,7 @@ def label_settings(
     options: LabelOptions,
     captions: CaptionOptions,
     seed: int,
-    framing: Framing,
-    fps: float,
-    allow_truncated: bool,
+    sampling: Sampling,
     backbone: str,
     captioner: str | None,
     tagger: str | None,
@@ -111,9 +109,7 @@ def label_settings(
         options: As of `pseudo_label`, like the next ones.
         captions: The captioner's options.
         seed: Of everything random.
-        framing: How frames become squares.
-        fps: Frames looked at per second.
-        allow_truncated: Whether videos that end early are taken.
+        sampling: Which frames are looked at.
         backbone: The backbone's fingerprint.
         captioner: The captioner's fingerprint, like the next one without effect where the options
             do not need it.
@@ -125,9 +121,8 @@ def label_settings(
         "options": asdict(options),
         "captions": asdict(captions) if queries.speaks else None,
         "seed": seed,
-        "framing": framing,
-        "fps": float(fps),
-        "allow_truncated": allow_truncated,
+        **asdict(sampling),
+        "fps": float(sampling.fps),
         "backbone": backbone,
         "captioner": captioner if queries.speaks else None,
         "tagger": tagger if queries.needs_tagger else None,
@@ -168,8 +163,8 @@ def pseudo_label(
         framing: How frames become squares: "crop", "pad" or "squash".
         fps: Frames looked at per second.
         allow_truncated: Take videos that end before their header says, as far as they go.
-        processes: Those that share the videos, see `zsvg.label.sharding.launched`; several need a
-            `work_dir`. Each returns the same report, after the last one is done.
+        processes: Those that share the videos, see `zsvg.features.processes.launched`; several need
+            a `work_dir`. Each returns the same report, after the last one is done.
         on_progress: Called with (videos done, videos in all, vid) after each video of this process,
             first for those that an earlier call had finished.
         on_resume: Called after those with their number, if there are any: the time that the rest
@@ -179,19 +174,21 @@ def pseudo_label(
         Labels of all videos that could be read; the others under `failures`.
 
     Raises:
-        ValueError: Several processes without a `work_dir`.
+        ValueError: Several processes without a `work_dir`, or no such sampling.
         ZsvgError: Another process's files are not in `work_dir`, or the options need a captioner or
             a tagger that is not given.
     """
     options = options or LabelOptions()
-    form = options.queries.form
     check_tagger(options.queries, tagger)
     if captioner is None and options.queries.speaks:
-        raise ZsvgError(f"form {form!r} needs a captioner; only 'features' does without")
+        raise ZsvgError(
+            f"form {options.queries.form!r} needs a captioner; only 'features' does without"
+        )
     files, clip = as_videos(videos), as_backbone(backbone)
     speaker = captioner
     if isinstance(speaker, str):
         speaker = load_captioner(speaker, str(clip.device))
+    sampling = Sampling(fps, framing, allow_truncated)
     processes = processes or Processes()
     if processes.count > 1 and work_dir is None:
         raise ValueError("several processes need a work_dir, where they meet")
@@ -199,9 +196,7 @@ def pseudo_label(
         options=options,
         captions=speaker.options if speaker else CaptionOptions(),
         seed=seed,
-        framing=framing,
-        fps=fps,
-        allow_truncated=allow_truncated,
+        sampling=sampling,
         backbone=clip.fingerprint,
         captioner=speaker.fingerprint if speaker else None,
         tagger=tagger.fingerprint if tagger else None,
@@ -216,8 +211,6 @@ def pseudo_label(
     own = processes.share(files)
     contents = finished_contents(own, files, work_dir, settings, cache)
 
-    sampling = {"framing": framing, "fps": fps, "allow_truncated": allow_truncated}
-
     def start(vid: str) -> tuple[Path | None, dict[str, Any] | _Seen]:
         """Return a finished video's part, or one that only the captioner has not seen."""
         path = Path(files[vid])
@@ -226,7 +219,7 @@ def pseudo_label(
         if (part := read_part(file)) is not None:
             return file, part
         own_seed = int(sha256_json([seed, content])[:8], 16)
-        return file, _look(path, clip, speaker, options, own_seed, cache=cache, **sampling)
+        return file, _look(path, clip, speaker, options, own_seed, sampling, cache)
 
     parts: dict[str, dict[str, Any]] = {}
     finished: dict[str, str] = {}
@@ -265,12 +258,7 @@ def pseudo_label(
                 raise ZsvgError(f"{file}: is gone; run the command again")
             parts[vid] = theirs
         processes.wait()  # all have read: a caller may now remove the folder
-    source = {"proposals": options.proposals.kind, "backbone": clip.name}
-    if speaker and options.queries.speaks:
-        source["captioner"] = speaker.name
-    if form in ("simplified", "features"):
-        source["form"] = form
-    return report_of(parts, failures, source)
+    return report_of(parts, failures, options, clip.name, speaker.name if speaker else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,10 +280,11 @@ def _look(
     captioner: Captioner | None,
     options: LabelOptions,
     seed: int,
-    **sampling: Any,
+    sampling: Sampling,
+    cache: Path | None,
 ) -> _Seen:
     """Find the events of a video; it may run ahead in another thread."""
-    frames = extract(path, backbone, **sampling)
+    frames = extract(path, backbone, sampling, cache=cache)
     events, _ = propose(frames.features, frames.edges, options=options.proposals, seed=seed)
     views = None
     if captioner is not None and options.queries.speaks:
@@ -303,8 +292,8 @@ def _look(
         # Two frames side by side then fill the captioner's square without another resize.
         halves = options.queries.view == "strip"
         size = captioner.image_size // 2 if halves else captioner.image_size
-        pictures = load_frames_at(path, times.ravel(), size, sampling["framing"],
-                                  allow_truncated=sampling["allow_truncated"])  # fmt: skip
+        pictures = load_frames_at(path, times.ravel(), size, sampling.framing,
+                                  allow_truncated=sampling.allow_truncated)  # fmt: skip
         views = pictures.reshape(*times.shape, *pictures.shape[1:])
     return _Seen(frames=frames, events=events, views=views, seed=seed)
 
@@ -342,9 +331,18 @@ def _say(
 
 
 def report_of(
-    parts: Mapping[str, Mapping[str, Any]], failures: Mapping[str, str], source: Mapping[str, str]
+    parts: Mapping[str, Mapping[str, Any]],
+    failures: Mapping[str, str],
+    options: LabelOptions,
+    backbone: str,
+    captioner: str | None,
 ) -> LabelReport:
-    """Return what finished videos (by vid) make together, sorted."""
+    """Return what finished videos (by vid) make together, sorted, under the models' names."""
+    source = {"proposals": options.proposals.kind, "backbone": backbone}
+    if captioner is not None and options.queries.speaks:
+        source["captioner"] = captioner
+    if options.queries.form in ("simplified", "features"):
+        source["form"] = options.queries.form
     return LabelReport(
         labels=tuple(
             label for vid in sorted(parts) for label in as_annotations(vid, parts[vid], source)

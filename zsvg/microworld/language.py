@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -119,10 +120,14 @@ WORDINGS: dict[str, Wording] = {
 TEMPLATE_WORDS = "a video of"
 
 
-def _choose(rng: np.random.Generator, words: tuple[str, ...], wording: Wording) -> str:
+_Word = TypeVar("_Word")
+
+
+def _choose(rng: np.random.Generator, words: tuple[_Word, ...], wording: Wording) -> _Word:
+    """Draw a synonym: the domain's own by habit, else any."""
     if rng.random() < wording.habit:
         return words[min(wording.synonym, len(words) - 1)]
-    return str(rng.choice(words))
+    return words[int(rng.integers(len(words)))]
 
 
 def place_words(x: float, y: float) -> str:
@@ -143,23 +148,14 @@ def noun_phrase(
         words.append(_choose(rng, SIZE_WORDS[size], wording))
     words.append(_choose(rng, COLOUR_WORDS[thing.colour], wording))
     words.append(_choose(rng, SHAPE_WORDS[thing.shape], wording))
-    text = " ".join(words)
-    return (
-        text.replace("a orange", "an orange")
-        .replace("a emerald", "an emerald")
-        .replace("a amber", "an amber")
-    )
+    return re.sub(r"\ba (?=orange|emerald|amber)", "an ", " ".join(words))
 
 
 def action_sentence(
     rng: np.random.Generator, noun: str, action: str, wording: Wording, tail: str = ""
 ) -> str:
     """Return a sentence such as `the red circle spins at the top left`."""
-    words = ACTION_WORDS[action]
-    index = min(wording.synonym, len(words) - 1)
-    if rng.random() >= wording.habit:
-        index = int(rng.integers(len(words)))
-    third, ing = words[index]
+    third, ing = _choose(rng, ACTION_WORDS[action], wording)
     pattern = str(rng.choice(wording.sentences))
     return f"{pattern.format(np=noun, third=third, ing=ing)} {tail}".strip()
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from zsvg.microworld.domains import Look, look_of
-from zsvg.microworld.script import DIGITS, Event, Scene, Thing, pose
+from zsvg.microworld.script import DIGITS, Pose, Scene, Thing, pose
 
 SIZE = 128  # pixels, square
 _SPRITE = 80  # sprites are drawn once at this size and scaled down
@@ -150,10 +150,11 @@ class Renderer:
         corner = (_MARGIN + dx, _MARGIN + dy)
         image = self._ground.crop((*corner, corner[0] + SIZE, corner[1] + SIZE))
         for distractor in self.scene.distractors:
-            self._draw(image, distractor.thing, "small", distractor.x, distractor.y, dx, dy)
+            at = Pose(x=distractor.x, y=distractor.y)
+            self._draw(image, distractor.thing, "small", at, dx, dy)
         for event in self.scene.events:
             if event.start <= time < event.end:
-                self._draw_event(image, event, time, dx, dy)
+                self._draw(image, event.thing, event.size, pose(event, time), dx, dy)
         index = round(time * 1000) + self.scene.seed
         noise = _noise_bank()[index % 16]
         noise = np.roll(noise, (index * 7919 % SIZE, index * 104729 % SIZE), (0, 1))
@@ -163,38 +164,19 @@ class Renderer:
         pixels: NDArray[np.uint8] = np.clip(lit, 0, 255).astype(np.uint8)
         return pixels
 
-    def _draw_event(self, image: Image.Image, event: Event, time: float, dx: int, dy: int) -> None:
-        at = pose(event, time)
-        self._draw(image, event.thing, event.size, at.x, at.y, dx, dy,
-                   at.scale, at.angle, at.opacity)  # fmt: skip
-
     def _draw(
-        self,
-        image: Image.Image,
-        thing: Thing,
-        size: str,
-        x: float,
-        y: float,
-        dx: int,
-        dy: int,
-        scale: float = 1.0,
-        angle: float = 0.0,
-        opacity: float = 1.0,
+        self, image: Image.Image, thing: Thing, size: str, at: Pose, dx: int, dy: int
     ) -> None:
         mask = _mask(thing.shape, thing.style, self.style.ink == "outline")
-        if angle:
-            mask = mask.rotate(-angle, Image.Resampling.BILINEAR)
+        if at.angle:
+            mask = mask.rotate(-at.angle, Image.Resampling.BILINEAR)
         wider = 1.25 if thing.shape in DIGITS else 1.0
-        width = max(4, round(2 * RADIUS[size] * SIZE * scale * wider))
+        width = max(4, round(2 * RADIUS[size] * SIZE * at.scale * wider))
         mask = mask.resize((width, width), Image.Resampling.BOX)
         # A thing has one colour, so blurring its edge and the ground under it blurs the frame.
         mask = ImageOps.expand(mask, _HALO).filter(ImageFilter.GaussianBlur(self.style.blur))
-        if opacity < 1:
-            mask = mask.point(lambda value: int(value * opacity))
-        corner = (round(x * SIZE - width / 2) - dx, round(y * SIZE - width / 2) - dy)
-        corner = (corner[0] - _HALO, corner[1] - _HALO)
-        image.paste(
-            self.style.palette[thing.colour],
-            (*corner, corner[0] + mask.width, corner[1] + mask.height),
-            mask,
-        )
+        if at.opacity < 1:
+            mask = mask.point(lambda value: int(value * at.opacity))
+        left = round(at.x * SIZE - width / 2) - dx - _HALO
+        top = round(at.y * SIZE - width / 2) - dy - _HALO
+        image.paste(self.style.palette[thing.colour], (left, top), mask)

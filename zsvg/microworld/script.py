@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -67,10 +66,6 @@ class Scene:
     events: tuple[Event, ...]
     distractors: tuple[Distractor, ...]
     seed: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
 
 
 def generator(domain: str, split: str, seed: int, index: int) -> np.random.Generator:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -85,13 +87,12 @@ def write_video_file(scene: Scene, path: Path) -> None:
     write_video(path, frames, fps=FPS, preset="ultrafast", crf=22)
 
 
-def _render_one(job: tuple[str, str, int, int, str]) -> str:
+def _render_one(job: tuple[str, str, int, int, str]) -> None:
     domain, split, seed, index, folder = job
     scene, _ = plan_video(domain, split, seed, index)
     path = Path(folder) / f"{scene.vid}.mp4"
     if not path.exists():
         write_video_file(scene, path)
-    return scene.vid
 
 
 def write_world(
@@ -107,9 +108,9 @@ def write_world(
 ) -> Path:
     """Render `videos` videos into `folder`/videos; write annotations.jsonl and scenes.jsonl.
 
-    Finished videos are kept, so an interrupted call continues; `check_world` tells whether the
-    folder has others. With `annotations=False` only the
-    videos are written: what a user with unlabelled footage has.
+    Finished videos are kept, so an interrupted call continues; `check_world` refuses a folder that
+    has others. With `annotations=False` only the videos are written: what a user with unlabelled
+    footage has.
 
     Args:
         folder: Where to write.
@@ -137,21 +138,19 @@ def write_world(
     clips = folder / "videos"
     clips.mkdir(parents=True, exist_ok=True)
     jobs = [(domain, split, seed, index, str(clips)) for index in range(videos)]
-    if workers > 1 and videos > 1:
-        # `spawn`: forking a process that has started threads (torch) can hang.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            for done, _ in enumerate(pool.map(_render_one, jobs), 1):
-                if on_progress:
-                    on_progress(done, videos)
-    else:
-        for done, job in enumerate(jobs, 1):
-            _render_one(job)
+    with ExitStack() as stack:
+        rendered: Iterable[None] = map(_render_one, jobs)
+        if workers > 1 and videos > 1:
+            # `spawn`: forking a process that has started threads (torch) can hang.
+            pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+            rendered = stack.enter_context(pool).map(_render_one, jobs)
+        for done, _ in enumerate(rendered, 1):
             if on_progress:
                 on_progress(done, videos)
     if annotations:
         plans = [plan_video(domain, split, seed, index) for index in range(videos)]
         write_annotations(folder / "annotations.jsonl", [a for _, many in plans for a in many])
-        lines = (json.dumps(scene.to_json(), sort_keys=True) for scene, _ in plans)
+        lines = (json.dumps(asdict(scene), sort_keys=True) for scene, _ in plans)
         write_text(folder / "scenes.jsonl", "\n".join(lines) + "\n")
     return folder
 
@@ -159,6 +158,3 @@ def write_world(
 def truth(domain: str, split: str, seed: int, videos: int) -> list[Annotation]:
     """Return the annotations of a split without writing or drawing anything."""
     return [a for index in range(videos) for a in plan_video(domain, split, seed, index)[1]]
-
-
-__all__ = ["FPS", "check_world", "plan_video", "truth", "write_video_file", "write_world"]

@@ -18,9 +18,11 @@ from zsvg.report.svg import (
     Scale,
     clock,
     drawing,
+    image,
     jpeg,
     line,
     png,
+    rect,
     scale,
     shorten,
     text,
@@ -69,31 +71,23 @@ class SimilarityFigure:
         edges = np.asarray(self.edges, dtype=np.float64)
         place = scale(edges[0], edges[-1], 0.0, side)
         picture, low, high = _heat(np.asarray(self.similarity, dtype=np.float64))
-        parts = [
-            f'<image x="{left:.0f}" y="{top:.0f}" width="{side:.0f}" height="{side:.0f}" '
-            f'preserveAspectRatio="none" class="cells" href="{png(picture)}"/>'
-        ]
+        stretched = 'preserveAspectRatio="none"'
+        parts = [image(left, top, side, side, png(picture), f'{stretched} class="cells"')]
         for index, (start, end) in enumerate(as_spans(self.events)):
             a, size = place(start), place(end) - place(start)
-            box = f'x="{left + a:.1f}" y="{top + a:.1f}" width="{size:.1f}" height="{size:.1f}"'
-            parts.append(f'<rect {box} class="halo"/><rect {box} class="event"/>')
+            parts += [rect(left + a, top + a, size, size, style) for style in ("halo", "event")]
             number = str(index + 1)
             if size >= 8 * len(number):  # numbers of short events would run into each other
                 middle = left + a + size / 2
                 parts.append(text(middle, top - 7, number, "small strong", "middle"))
         for seconds in ticks(edges[-1]):
-            at = place(seconds)
-            parts.append(
-                text(left + at, top + side + 16, clock(seconds, edges[-1]), "small", "middle")
-            )
-            parts.append(text(left - 6, top + at + 4, clock(seconds, edges[-1]), "small", "end"))
+            at, told = place(seconds), clock(seconds, edges[-1])
+            parts.append(text(left + at, top + side + 16, told, "small", "middle"))
+            parts.append(text(left - 6, top + at + 4, told, "small", "end"))
         # The legend: a ramp of the same colours with the values of its ends.
         ramp = png(_colour(np.linspace(0.0, 1.0, 64)[None, :]))
         y = top + side + 30
-        parts.append(
-            f'<image x="{left:.0f}" y="{y:.0f}" width="120" height="9" '
-            f'preserveAspectRatio="none" href="{ramp}"/>'
-        )
+        parts.append(image(left, y, 120, 9, ramp, stretched))
         parts.append(text(left + 128, y + 9, f"similarity {low:.2f} to {high:.2f}", "small"))
         label = f"Self-similarity of {self.vid} with {len(as_spans(self.events))} events"
         return drawing(left + side + 16, y + 16, label, parts)
@@ -129,25 +123,19 @@ class TimelineFigure:
             cell = width / len(self.thumbnails)
             height = min(132.0, cell * max(t.shape[0] / t.shape[1] for t in self.thumbnails))
             for index, pixels in enumerate(self.thumbnails):
-                parts.append(
-                    f'<image x="{_GUTTER + index * cell:.1f}" y="0" width="{cell - 2:.1f}" '
-                    f'height="{height:.1f}" preserveAspectRatio="xMidYMid meet" '
-                    f'href="{jpeg(pixels, longest=160)}"/>'
-                )
+                x, picture = _GUTTER + index * cell, jpeg(pixels, longest=160)
+                parts.append(image(x, 0, cell - 2, height, picture))
             y = height + 12
         grid_top = y
-        for name, moments, style in (
-            ("truth", self.truth, "truth"),
-            ("pseudo", self.pseudo, "guess"),
-        ):
+        bands = (("truth", self.truth, "truth"), ("pseudo", self.pseudo, "guess"))
+        for name, moments, style in bands:
             if moments is None:
                 continue
             parts.append(text(0, y + 14, name, f"strong {style}-text"))
             lanes = _lanes(moments, place)
             for lane, start, end, sentence in lanes:
                 left, right = place(start), max(place(end), place(start) + 2)
-                bar = f'x="{left:.1f}" y="{y + 34 * lane + 19:.1f}" width="{right - left:.1f}"'
-                parts.append(f'<rect {bar} height="7" rx="2" class="{style}"/>')
+                parts.append(rect(left, y + 34 * lane + 19, right - left, 7, style, radius=2))
                 x, anchor = _text_place(left, right, sentence)
                 parts.append(text(x, y + 34 * lane + 13, shorten(sentence), "", anchor))
             if not lanes:
@@ -203,27 +191,22 @@ class CurveFigure:
             parts.append(text(_GUTTER, y + 13, title, "strong"))
             top, bottom = y + 22, y + 118
             for start, end in self.truth:
-                box = f'x="{place(start):.1f}" width="{place(end) - place(start):.1f}"'
-                parts.append(
-                    f'<rect {box} y="{top:.1f}" height="{bottom - top:.1f}" class="truth-band"/>'
-                    f'<rect {box} y="{top:.1f}" height="5" class="truth"/>'
-                )
+                left, width = place(start), place(end) - place(start)
+                parts.append(rect(left, top, width, bottom - top, "truth-band"))
+                parts.append(rect(left, top, width, 5, "truth"))
             values = np.asarray(curve, dtype=np.float64)
             height = scale(*value_range(values), bottom - 14, top + 12)
             parts += value_axis(values, height, _GUTTER, _RIGHT, 2)
             parts.append(line(times, values, place, height, "line"))
             if answer is not None:
                 a, b = place(answer[0]), place(answer[1])
-                parts.append(
-                    f'<rect x="{a:.1f}" width="{b - a:.1f}" y="{bottom - 6:.1f}" height="6" '
-                    f'rx="2" class="guess"/><path d="M{a:.1f} {top:.1f}V{bottom - 6:.1f}'
-                    f'M{b:.1f} {top:.1f}V{bottom - 6:.1f}" class="guess-edge"/>'
-                )
+                parts.append(rect(a, bottom - 6, b - a, 6, "guess", radius=2))
+                edges = "".join(f"M{x:.1f} {top:.1f}V{bottom - 6:.1f}" for x in (a, b))
+                parts.append(f'<path d="{edges}" class="guess-edge"/>')
             y = bottom + 12
         axis = time_axis(self.duration, place, y - 8, y - 4)
-        return drawing(
-            _WIDTH, y + 16, f"Relevance of each moment to: {self.query}", [*axis, *parts]
-        )
+        label = f"Relevance of each moment to: {self.query}"
+        return drawing(_WIDTH, y + 16, label, [*axis, *parts])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

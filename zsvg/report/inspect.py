@@ -10,14 +10,13 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsvg.errors import ITEM_ERRORS, VideoError, ZsvgError, failure
-from zsvg.evaluation.audit import Audit, audit
+from zsvg.evaluation.audit import audit
 from zsvg.files import write_text
 from zsvg.records import Annotation, video_key
 from zsvg.report import page
@@ -25,7 +24,6 @@ from zsvg.report.svg import histogram, shorten, value_range
 from zsvg.report.timelines import middle_frames, score, source, video_card
 
 _THUMBNAILS = 6
-_SENTENCES = 15  # rows of the table of sentences
 _PER_LABEL = ("caption", "query", "sentence")  # keys of `source` that differ from label to label
 
 
@@ -77,9 +75,7 @@ def write_inspection(
     shown = draw_videos(labels, most, seed)
     result = None if truth is None else audit(labels, truth, seed=seed)
     own = _by_video(labels)
-    true = None
-    if truth is not None:
-        true = _by_video([replace(record, vid=video_key(record.vid)) for record in truth])
+    true = _by_video([replace(record, vid=video_key(record.vid)) for record in truth or ()])
     failures: dict[str, str] = {}
     cards = []
     for done, vid in enumerate(shown, 1):
@@ -92,20 +88,29 @@ def write_inspection(
                 frames = middle_frames(videos[vid], duration, _THUMBNAILS)
             except ITEM_ERRORS as error:
                 failures[vid] = failure(videos.get(vid, vid), error)
-        known = None if true is None else true.get(video_key(vid), [])
+        known = None if truth is None else true.get(video_key(vid), [])
         cards.append(video_card(vid, duration, frames, own[vid], known, failures.get(vid)))
         if on_progress is not None:
             on_progress(done)
     if shown and len(failures) == len(shown):
         return failures
-    parts = [
-        page.top(f"Pseudo labels: {name}", _summary(labels), _facts(labels, videos)),
-        _shapes(labels, truth),
-        _sentences(labels),
-        _audit(result),
-        _timelines(cards, len(own), seed, truth is not None),
-    ]
-    write_text(path, page.document(f"Pseudo labels: {name}", parts))
+    text = page.render(
+        "inspect.html",
+        f"Pseudo labels: {name}",
+        summary=_summary(labels),
+        facts=_facts(labels, videos),
+        shapes=_shapes(labels, truth),
+        sentences=_sentences(labels),
+        audit=result,
+        audited=[
+            page.Row(name, cells, ours=name in ("precision", "coverage"))
+            for name, *cells in (result.rows() if result else ())
+        ],
+        cards=cards,
+        videos=len(own),
+        seed=seed,
+    )
+    write_text(path, text)
     return failures
 
 
@@ -122,20 +127,18 @@ def _spans(records: Sequence[Annotation]) -> NDArray[np.float64]:
     return np.clip(np.array(spans, dtype=np.float64).reshape(-1, 2), 0, 1)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
 def _summary(labels: Sequence[Annotation]) -> str:
     counts = Counter(label.vid for label in labels)
     sentences = Counter(label.query for label in labels)
     repeated = sum(count for count in sentences.values() if count > 1)
-    length, median = np.diff(_spans(labels)).clip(0).mean(), np.median(list(counts.values()))
+    shared = page.percent(repeated / len(labels))
+    length = page.percent(float(np.diff(_spans(labels)).clip(0).mean()))
+    median = np.median(list(counts.values()))
     return (
         f"{page.count(len(counts), 'video')}, {page.count(len(labels), 'label')}: {median:g} in "
         f"the median video, {max(counts.values()):,} at most. {len(sentences):,} different "
-        f"sentences; {_percent(repeated / len(labels))} of the labels share theirs with another "
-        f"label. A label lasts {_percent(float(length))} of its video on average."
+        f"sentences; {shared} of the labels share theirs with another label. A label lasts "
+        f"{length} of its video on average."
     )
 
 
@@ -162,7 +165,8 @@ def _facts(labels: Sequence[Annotation], videos: Mapping[str, Path] | None) -> d
     return facts
 
 
-def _shapes(labels: Sequence[Annotation], truth: Sequence[Annotation] | None) -> str:
+def _shapes(labels: Sequence[Annotation], truth: Sequence[Annotation] | None) -> list[str]:
+    """Draw how lengths, centres and scores are spread."""
     given = ({} if truth is None else {"truth": _spans(truth)}) | {"guess": _spans(labels)}
     edges = np.linspace(0, 1, 11)
     pictures = []
@@ -173,7 +177,7 @@ def _shapes(labels: Sequence[Annotation], truth: Sequence[Annotation] | None) ->
     for what, measure in measures.items():
         values = {style: np.clip(measure(spans).ravel(), 0, 1) for style, spans in given.items()}
         bars = [(k, np.histogram(v, edges)[0] / max(len(v), 1)) for k, v in values.items()]
-        label = f"Labels: {_percent(float(np.median(values['guess'])))} in the median"
+        label = f"Labels: {page.percent(float(np.median(values['guess'])))} in the median"
         title, names = f"{what} as part of the video", ("0 %", "50 %", "100 %")
         pictures.append(histogram(title, bars, names, label))
     scores = np.array([value for value in map(score, labels) if value is not None])
@@ -184,63 +188,14 @@ def _shapes(labels: Sequence[Annotation], truth: Sequence[Annotation] | None) ->
         label = f"{np.median(scores):.2f} in the median of {len(scores):,} labels"
         ends = [f"{value:.2f}" for value in (low, (low + high) / 2, high)]
         pictures.append(histogram("Score", [("line-bar", shares)], ends, label))
-    both = [("truth", "what people marked"), ("guess", "pseudo labels")]
-    return page.section(
-        "How long are they, and where?",
-        "Bars count labels in percent, by their length and by the place of their middle, both as "
-        "parts of the video; the score, where labels have one, is how well the sentence fits. "
-        "Labels that all have one length or lie in one place teach a model to answer without "
-        "looking.",
-        (page.legend(*both) if truth is not None else "")
-        + f'<div class="pair">{"".join(page.card("", picture) for picture in pictures)}</div>',
-    )
+    return pictures
 
 
-def _sentences(labels: Sequence[Annotation]) -> str:
+def _sentences(labels: Sequence[Annotation]) -> list[page.Row]:
+    """Return all sentences, most frequent first, with their numbers of labels and of videos."""
     counts = Counter(label.query for label in labels)
     vids: dict[str, set[str]] = defaultdict(set)
     for label in labels:
         vids[label.query].add(label.vid)
-    ranked = sorted(counts, key=lambda sentence: (-counts[sentence], sentence))[:_SENTENCES]
-    rows = [page.row(page.words(s), [f"{counts[s]:,}", f"{len(vids[s]):,}"]) for s in ranked]
-    caption = f"The most frequent {len(rows)} of {len(counts):,} sentences."
-    return page.section(
-        "What do they say?",
-        "Each row is a sentence, with the number of labels that have it and of videos they are "
-        "in. A sentence that stands in many videos tells little about any of them, and one that "
-        "is repeated within a video has no single right answer.",
-        page.table(caption, ["sentence", "labels", "videos"], rows, style="words"),
-    )
-
-
-def _audit(result: Audit | None) -> str:
-    if result is None:
-        return ""
-    rows = [page.row(escape(n), c, ours=n in ("precision", "coverage")) for n, *c in result.rows()]
-    names = ["best overlap", "mean", "0.5 or more", "0.7 or more"]
-    warnings = [f"warning: {warning}" for warning in result.values["warnings"]]
-    notes = "".join(f"<li>{escape(n)}</li>" for n in result.notes() if n not in warnings)
-    return page.section(
-        "Do they match the truth?",
-        "Precision is how well labels lie on the best true moment of their video, coverage how "
-        "well true moments are met by the best label: mean overlap (intersection over union), and "
-        "the share that reaches 0.5 and 0.7. The same with the labels of another video is what "
-        "lengths and places alone reach, so only the difference was learned by looking.",
-        "".join(f'<p class="gap">{escape(warning)}</p>' for warning in warnings)
-        + page.table("", names, rows, style="words")
-        + f"<ul>{notes}</ul>",
-    )
-
-
-def _timelines(cards: Sequence[str], videos: int, seed: int, compared: bool) -> str:
-    entries = [("truth", "what people marked")] if compared else []
-    chosen = "All videos are shown."
-    if len(cards) < videos:
-        chosen = f"{len(cards):,} of {videos:,} videos are shown, drawn with seed {seed}; "
-        chosen += f"{videos - len(cards):,} are not."
-    return page.section(
-        "What do they look like?",
-        "Time runs from left to right; each bar is a label, with its score and sentence above it. "
-        f"Good labels say what is to be seen while their bar lasts. {chosen}",
-        page.legend(*entries, ("guess", "pseudo labels")) + "".join(cards) if cards else "",
-    )
+    ranked = sorted(counts, key=lambda sentence: (-counts[sentence], sentence))
+    return [page.Row(page.words(s), [f"{counts[s]:,}", f"{len(vids[s]):,}"]) for s in ranked]

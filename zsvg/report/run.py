@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +79,31 @@ def write_report(path: str | Path, data: ReportData) -> None:
 
 def render(data: ReportData) -> str:
     """Return the report as the text of an HTML page."""
-    return page.document(
+    rows, headline = data.results, data.headline
+    names = dict.fromkeys(name for row in rows for name in row.metrics)
+    # A column that no method has a number for (R5 of single answers) is left out.
+    columns = [
+        name
+        for name in names
+        if name not in _COUNTS and any(row.metrics.get(name) is not None for row in rows)
+    ]
+    columns.sort(key=lambda name: name != headline)  # first: a narrow window cuts the last
+    return page.render(
+        "run.html",
         data.title,
-        [
-            page.top(data.title, data.summary, data.facts),
-            _results(data),
-            _kinds(data),
-            _similarities(data.similarities),
-            _timelines(data.timelines),
-            _curves(data.curves),
-            _learning(data.learning),
-        ],
+        summary=data.summary,
+        facts=data.facts,
+        data=data,
+        headline=headline,
+        columns=columns,
+        results=[_result(row, columns) for row in rows],
+        queries=max((int(row.metrics.get("queries", 0)) for row in rows), default=0),
+        gap=gap_closed(rows, headline),
+        ends={row.role: row.method for row in rows},
+        foot=_shares(rows, columns),
+        kinds=_kinds(rows, headline),
+        methods=[row.method for row in rows],
+        ours=[row.method for row in rows if row.role == "ours"],
     )
 
 
@@ -113,124 +126,29 @@ def gap_closed(rows: Sequence[ResultRow], metric: str) -> dict[str, float]:
     return {row.method: (row.metrics[metric] - floor) / (ceiling - floor) for row in ours}
 
 
-def _results(data: ReportData) -> str:
-    if not data.results:
-        return ""
-    names = dict.fromkeys(name for row in data.results for name in row.metrics)
-    # A column that no method has a number for (R5 of single answers) is left out.
-    columns = [
-        name
-        for name in names
-        if name not in _COUNTS and any(row.metrics.get(name) is not None for row in data.results)
-    ]
-    columns.sort(key=lambda name: name != data.headline)  # first: a narrow window cuts the last
-    body = []
-    for row in data.results:
-        note = f" <small>{escape(row.note)}</small>" if row.note else ""
-        cells = [as_percent(row.metrics.get(name)) for name in columns]
-        body.append(page.row(escape(row.method) + note, cells, ours=row.role == "ours"))
-    shares = {name: gap_closed(data.results, name) for name in columns}
-    foot = []
-    for row in data.results:
-        cells = [_share(shares[name].get(row.method)) for name in columns]
-        if row.role == "ours" and any(cell != "-" for cell in cells):
-            foot.append(page.row(f"gap closed by {escape(row.method)}", cells))
-    queries = max((int(row.metrics.get("queries", 0)) for row in data.results), default=0)
-    caption = f"{queries:,} queries; percentages, higher is better." if queries else ""
-    return page.section(
-        "How often is the right moment found?",
-        "Each row is a method, each column a measure in percent: R1@0.5 is the share of queries "
-        "whose first answer overlaps the true moment by at least half (intersection over union), "
-        "R5 counts the best of five answers, and mIoU is the mean overlap of the first answer. "
-        "Higher is better everywhere, and a method is only worth its cost where it clearly beats "
-        "the rows that never look at the video.",
-        _gap_sentence(data) + page.table(caption, ["method", *columns], body, foot),
-    )
+def _result(row: ResultRow, columns: Sequence[str]) -> page.Row:
+    cells = [as_percent(row.metrics.get(name)) for name in columns]
+    return page.Row(row.method, cells, row.note, ours=row.role == "ours")
 
 
-def _gap_sentence(data: ReportData) -> str:
-    shares = gap_closed(data.results, data.headline)
-    ends = {row.role: row.method for row in data.results if row.role in ("floor", "ceiling")}
-    return "".join(
-        f'<p class="gap"><b>{_share(share)}</b> of the gap in {escape(data.headline)} from '
-        f"{escape(ends['floor'])} to {escape(ends['ceiling'])} is closed by {escape(method)}.</p>"
-        for method, share in shares.items()
-    )
+def _shares(rows: Sequence[ResultRow], columns: Sequence[str]) -> list[page.Row]:
+    """Return how much of the gap in each column our methods close."""
+    gaps = [gap_closed(rows, name) for name in columns]
+    found = []
+    for row in rows:
+        if row.role == "ours" and any(row.method in gap for gap in gaps):
+            cells = [page.percent(gap[row.method]) if row.method in gap else "-" for gap in gaps]
+            found.append(page.Row(f"gap closed by {row.method}", cells))
+    return found
 
 
-def _kinds(data: ReportData) -> str:
-    tables = [row.metrics.get("kinds") or {} for row in data.results]
-    kinds = sorted({kind for table in tables for kind in table})
-    if not kinds:
-        return ""
-    body = []
-    for kind in kinds:
+def _kinds(rows: Sequence[ResultRow], headline: str) -> list[page.Row]:
+    """Return how many queries there are of each kind, and how well each method does on them."""
+    tables = [row.metrics.get("kinds") or {} for row in rows]
+    found = []
+    for kind in sorted(set().union(*tables)):
         entries = [table.get(kind, {}) for table in tables]
         queries = max(int(entry.get("queries", 0)) for entry in entries)
-        cells = [as_percent(entry.get(data.headline)) for entry in entries]
-        body.append(page.row(escape(kind), [f"{queries:,}", *cells]))
-    names = ["kind of query", "queries", *(row.method for row in data.results)]
-    marked = [row.role == "ours" for row in data.results]
-    return page.section(
-        "Which kinds of query are hard?",
-        f"Each row is a kind of query, each column a method; the numbers are {data.headline} in "
-        "percent. A row where all methods are low is hard for everybody, and a row where only ours "
-        "is low shows what it has not learned.",
-        page.table("", names, body, [], [False, False, *marked]),
-    )
-
-
-def _similarities(figures: Sequence[SimilarityFigure]) -> str:
-    cards = "".join(page.card(figure.vid, figure.svg()) for figure in figures)
-    return page.section(
-        "Where does something new begin?",
-        "Both axes are the time of one video, and each point shows how alike the pictures at these "
-        "two times are: bright is alike, dark is different. Good events, the numbered white "
-        "squares, sit on the bright blocks along the diagonal and begin and end where they do.",
-        f'<div class="pair">{cards}</div>' if cards else "",
-    )
-
-
-def _timelines(figures: Sequence[TimelineFigure]) -> str:
-    legend = page.legend(("truth", "what people marked"), ("guess", "what zsvg wrote by itself"))
-    cards = "".join(page.card(figure.vid, figure.svg()) for figure in figures)
-    return page.section(
-        "What does it teach itself?",
-        "Time runs from left to right under frames of the video; each bar is a moment, with its "
-        "sentence above it. Good pseudo labels say what is to be seen while their bar lasts, and "
-        "cover what people marked; they are written without seeing any of it.",
-        legend + cards if cards else "",
-    )
-
-
-def _curves(figures: Sequence[CurveFigure]) -> str:
-    legend = page.legend(
-        ("line", "relevance to the query"), ("truth", "true moment"), ("guess", "answer")
-    )
-    cards = "".join(page.card(f"“{f.query}”", f.svg(), note=f.vid) for f in figures)
-    return page.section(
-        "Does it look at the right time?",
-        "Time runs from left to right, and the line is how well each moment fits the sentence, "
-        "each method on a scale of its own. A good line is high inside the shaded true moment and "
-        "low outside, and the answer below it then covers just the shaded part.",
-        legend + cards if cards else "",
-    )
-
-
-def _learning(figures: Sequence[LearningFigure]) -> str:
-    cards = ""
-    for figure in figures:
-        pictures = "".join(page.card("", picture) for picture in figure.svg())
-        cards += f'<h3>{escape(figure.title)}</h3><div class="pair">{pictures}</div>'
-    return page.section(
-        "Did it learn?",
-        "The horizontal axis counts training steps; the loss is the error on its own pseudo labels "
-        "and should fall, the validation mIoU is the overlap on held-out labels and should rise. A "
-        "validation curve that turns down while the loss still falls means that it started to "
-        "learn its labels by heart.",
-        cards,
-    )
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.0f} %"
+        cells = [as_percent(entry.get(headline)) for entry in entries]
+        found.append(page.Row(kind, [f"{queries:,}", *cells]))
+    return found

@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from html import escape
+from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,11 @@ from PIL import Image
 
 Scale = Callable[[float], float]
 """Turns a value into a position; values outside its range stay at its ends."""
+
+
+def style_sheet() -> str:
+    """Return what pages and single drawings are styled by."""
+    return resources.files("zsvg.report").joinpath("report.css").read_text(encoding="utf-8")
 
 
 def drawing(width: float, height: float, label: str, parts: Sequence[str]) -> str:
@@ -31,6 +37,20 @@ def text(x: float, y: float, words: str, style: str = "", anchor: str = "start")
     attributes = f' class="{style}"' if style else ""
     attributes += f' text-anchor="{anchor}"' if anchor != "start" else ""
     return f'<text x="{x:.1f}" y="{y:.1f}"{attributes}>{escape(words)}</text>'
+
+
+def rect(x: float, y: float, width: float, height: float, style: str, radius: int = 0) -> str:
+    """Return a rectangle with rounded or sharp corners."""
+    return f'<rect {_box(x, y, width, height)} rx="{radius}" class="{style}"/>'
+
+
+def image(x: float, y: float, width: float, height: float, href: str, more: str = "") -> str:
+    """Return the picture at a data address, fitted into a box, with more attributes."""
+    return f'<image {_box(x, y, width, height)} href="{href}" {more}/>'
+
+
+def _box(x: float, y: float, width: float, height: float) -> str:
+    return f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
 
 
 def scale(low: float, high: float, first: float, last: float) -> Scale:
@@ -132,9 +152,8 @@ def histogram(
         for place, share in enumerate(shares[index]):
             if share > 0:
                 y = min(height(share), bottom - 1)
-                box = f'x="{left + place * cell + 1 + index * width:.1f}" y="{y:.1f}"'
-                size = f'width="{width:.1f}" height="{bottom - y:.1f}"'
-                parts.append(f'<rect {box} {size} class="{style}"/>')
+                x = left + place * cell + 1 + index * width
+                parts.append(rect(x, y, width, bottom - y, style))
     for index, name in enumerate(names):
         x = left + (right - left) * index / max(len(names) - 1, 1)
         parts.append(text(x, bottom + 17, name, "small", "middle"))

@@ -1,9 +1,8 @@
-"""Timelines of videos: their moments with the sentences, frames of them, and both as a card."""
+"""Timelines of videos: their moments with the sentences, frames of them, and both together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +75,8 @@ def video_card(
     labels: Sequence[Annotation],
     truth: Sequence[Annotation] | None,
     failure: str | None = None,
-) -> str:
-    """Return HTML: the timeline of one video, and below it the same as text.
+) -> dict[str, Any]:
+    """Return what a page shows of a video: its timeline as SVG, and its moments as text.
 
     Args:
         vid: Name of the video.
@@ -99,21 +98,18 @@ def video_card(
     notes = [f"No pictures: {failure}"] if failure else []
     if max(len(own), len(true or [])) > _DRAWN:
         notes.append(f"No more than {_DRAWN} moments are drawn; the text below has all of them.")
-    return page.card(
-        vid,
-        figure.svg(),
-        note=f"{duration:.1f} s, {page.count(len(own), 'label')}",
-        more="".join(f'<p class="gap">{escape(note)}</p>' for note in notes)
-        + "<details><summary>as text</summary>"
-        + (_table("truth", true) if true else "")
-        + _table("pseudo labels", own)
-        + "</details>",
-    )
+    return {
+        "vid": vid,
+        "duration": duration,
+        "own": _as_text(own),
+        "true": _as_text(true or []),
+        "drawing": figure.svg(),
+        "notes": notes,
+    }
 
 
-def _table(caption: str, given: Sequence[LabelledSpan]) -> str:
-    rows = [page.row(page.words(w), [f"{start:.1f} to {end:.1f}"]) for start, end, w in given]
-    return page.table(caption, ["sentence", "seconds"], rows, style="words")
+def _as_text(given: Sequence[LabelledSpan]) -> list[page.Row]:
+    return [page.Row(page.words(w), [f"{start:.1f} to {end:.1f}"]) for start, end, w in given]
 
 
 def _some(given: Sequence[LabelledSpan]) -> list[LabelledSpan]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked
 
 Kind = Literal[
     "max_sum",
@@ -19,7 +19,7 @@ Kind = Literal[
 """Which scorers there are."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked(frozen=True, kw_only=True, config={"extra": "forbid", "allow_inf_nan": False})
 class ScorerOptions:
     """Settings of a training-free scorer.
 
@@ -41,32 +41,13 @@ class ScorerOptions:
     """
 
     kind: Kind = "threshold_runs"
-    spread: float = 0.0
+    spread: float = Field(default=0.0, ge=0)
     box_cox: bool = False
-    smooth: float = 0.25
-    octaves: int = 2
+    smooth: float = Field(default=0.25, ge=0)
+    octaves: int = Field(default=2, ge=1, le=10)
     bias: float = 0.5
     length_weight: float = 0.35
-    clusters: int = 9
+    clusters: int = Field(default=9, ge=1)
     extend: bool = False
-    nms: float = 0.5
-    top_k: int = 5
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            known = sorted(get_args(Kind))
-            raise ValueError(f"scorer kind {self.kind!r} is unknown; use one of {known}")
-        if not (np.isfinite(self.spread) and self.spread >= 0):
-            raise ValueError(f"spread {self.spread} must be 0 or more")
-        if not (np.isfinite(self.smooth) and self.smooth >= 0):
-            raise ValueError(f"smooth {self.smooth} must be 0 or more seconds")
-        if not 1 <= self.octaves <= 10:
-            raise ValueError(f"octaves {self.octaves} must be from 1 to 10")
-        if not (np.isfinite(self.bias) and np.isfinite(self.length_weight)):
-            raise ValueError("bias and length_weight must be finite numbers")
-        if self.clusters < 1:
-            raise ValueError(f"clusters {self.clusters} must be at least 1")
-        if not 0 <= self.nms <= 1:
-            raise ValueError(f"nms {self.nms} is not an IoU; give a value in [0, 1]")
-        if self.top_k < 1:
-            raise ValueError(f"top_k {self.top_k} must be at least 1")
+    nms: float = Field(default=0.5, ge=0, le=1)
+    top_k: int = Field(default=5, ge=1)

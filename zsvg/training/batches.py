@@ -26,10 +26,7 @@ def share_of_batch(
 
 
 def drawn_at(
-    samples: Sequence[Example],
-    options: TrainingOptions,
-    positions: range,
-    most: int | None = None,
+    samples: Sequence[Example], options: TrainingOptions, positions: range, most: int | None = None
 ) -> list[tuple[Example, int]]:
     """Return the samples at some positions of that stream, augmented."""
     chosen = []

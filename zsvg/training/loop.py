@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,10 @@ from torch import Tensor
 
 from zsvg.errors import ZsvgError
 from zsvg.heads.encoder import Truth
-from zsvg.training.answers import all_answers, encoded, validate
+from zsvg.training.answers import Asked, encoded
 from zsvg.training.averaging import RunningMean
 from zsvg.training.batches import drawn_at, share_of_batch
-from zsvg.training.checkpoint import identity_of, read_checkpoint, write_checkpoint
+from zsvg.training.checkpoint import Checkpoints, identity_of
 from zsvg.training.denoising import denoised, describe_round
 from zsvg.training.distributed import accelerated, average_gradients, samples_away, start_alike
 from zsvg.training.examples import Example, collate
@@ -72,21 +72,28 @@ def train(
     if not train_examples:
         raise TrainingError("there are no training examples")
     with accelerated(network.backbone.device) as accelerator:
-        return _train(
-            network, train_examples, validation_examples, options, checkpoint_dir, on_step,
-            accelerator,
-        )  # fmt: skip
+        _check_sharing(network, options, accelerator)
+        run = _Run(
+            network, train_examples, validation_examples, options, Path(checkpoint_dir), accelerator
+        )
+        while not run.ended:
+            loss = run.step()
+            with run.mean.in_use():
+                run.validate()
+                run.denoise()
+            if accelerator.is_main_process:
+                run.checkpoint()
+                if on_step is not None:
+                    on_step(run.history.steps, loss)
+        accelerator.wait_for_everyone()
+        run.take_best()
+    network.eval()
+    return run.history
 
 
-def _train(
-    network: GroundingNetwork,
-    train_examples: Sequence[Example],
-    validation_examples: Sequence[Example],
-    options: TrainingOptions,
-    checkpoint_dir: str | Path,
-    on_step: Callable[[int, float], None] | None,
-    accelerator: Accelerator,
-) -> History:
+def _check_sharing(
+    network: GroundingNetwork, options: TrainingOptions, accelerator: Accelerator
+) -> None:
     device = network.backbone.device
     if accelerator.device.type != device.type:
         raise TrainingError(
@@ -99,139 +106,189 @@ def _train(
                 f"{name} {getattr(options, name)} cannot be shared by "
                 f"{accelerator.num_processes} processes; choose a multiple"
             )
-    folder = Path(checkpoint_dir)
-    samples = _with_mean_weight_one(train_examples)
-    network.attach()
-    network.checkpoint_gradients(options.checkpoint_gradients)
-    weights = network.trainable()
-    optimizer = _optimizer(weights, options, device)
-    identity = identity_of(
-        network, samples, validation_examples, options, accelerator.num_processes
-    )
-    if options.visual_from and network.trains_vision:
-        # Before weights of a checkpoint are read: as the visual prompts are at their start.
-        samples, validation_examples = (
-            encoded(network, examples) for examples in (samples, validation_examples)
-        )
-    originals, doubts = samples, any(sample.doubtful for sample in samples)
-    history, best, mean = History(), dict[str, Tensor](), RunningMean(weights, options.average)
-    resumed = read_checkpoint(
-        folder, identity=identity, weights=weights, mean=mean.values, optimizer=optimizer
-    )
-    if resumed is not None:
-        progress, best = resumed
-        step = progress.pop("step")
-        samples = _with_labels(samples, progress.pop("labels", None))
-        history = History.from_json(progress, resumed_at=step)
-    if not start_alike(identity, weights, accelerator):
-        raise TrainingError(
-            "the processes do not start alike; give all of them the same labels, options and "
-            "initial weights, and one folder of frame features"
-        )
-    texts = _token_ids(network, [*samples, *validation_examples])
-    # All of them now, in one order: the last bit of a text depends on what else is in its pass, and
-    # a resumed run must not meet them in others.
-    for some in torch.stack([*texts.values()]).split(_TEXTS_PER_PASS):
-        network.remember_texts(some.to(device))
-    # The network stays as it is: what is trained is small, and averaged by `average_gradients`.
-    # torch's DDP would take along the frozen backbone, and stop at weights that a process does not
-    # use in a step (`FrameQuery`) or uses only in the loss (`RunFit.scale`).
-    optimizer = accelerator.prepare(optimizer)
-    base_rates = [group["lr"] for group in optimizer.param_groups]
 
-    while history.steps < options.steps and not _stale(history, options):
-        step = history.steps
-        visual = network.trains_vision and step >= options.visual_from
-        torch.manual_seed(_seed(options.seed, step, accelerator.process_index))
-        for group, base in zip(optimizer.param_groups, base_rates, strict=True):
+
+@dataclass
+class _Run:
+    """A run between two steps: it starts from the checkpoint, if there is one.
+
+    Attributes:
+        network: What is trained.
+        samples: What is trained on, as rounds of denoising have left it.
+        held: Examples that choose the best step.
+        options: How.
+        folder: Of checkpoints.
+        accelerator: What joins the processes.
+        weights: What is trained, by name.
+        mean: Their running mean.
+        best: A copy of the best weights so far by validation, on the CPU.
+        history: What happened.
+        visual: Whether the last step trained prompts in the image tower.
+    """
+
+    network: GroundingNetwork
+    samples: Sequence[Example]
+    held: Sequence[Example]
+    options: TrainingOptions
+    folder: Path
+    accelerator: Accelerator
+
+    def __post_init__(self) -> None:
+        network, options, accelerator = self.network, self.options, self.accelerator
+        self.samples = _with_mean_weight_one(self.samples)
+        network.attach()
+        network.checkpoint_gradients(options.checkpoint_gradients)
+        self.weights = network.trainable()
+        identity = identity_of(network, self.samples, self.held, options, accelerator.num_processes)
+        if options.visual_from and network.trains_vision:
+            # Before weights of a checkpoint are read: as the visual prompts are at their start.
+            self.samples, self.held = (encoded(network, e) for e in (self.samples, self.held))
+        self.originals = self.samples
+        self.mean = RunningMean(self.weights, options.average)
+        self.best: dict[str, Tensor] = {}
+        self.history = History()
+        self.visual = False
+        optimizer = _optimizer(self.weights, options, network.backbone.device)
+        self.checkpoints = Checkpoints(
+            folder=self.folder,
+            identity=identity,
+            weights=self.weights,
+            mean=self.mean.values,
+            optimizer=optimizer,
+        )
+        if (found := self.checkpoints.read()) is not None:
+            progress, self.best = found
+            step = progress.pop("step")
+            self.samples = _with_labels(self.samples, progress.pop("labels", None))
+            self.history = History.from_json(progress, resumed_at=step)
+        if not start_alike(identity, self.weights, accelerator):
+            raise TrainingError(
+                "the processes do not start alike; give all of them the same labels, options and "
+                "initial weights, and one folder of frame features"
+            )
+        self.asked = Asked(network, self._texts(), options.batch_size, accelerator)
+        # The network stays as it is: what is trained is small, and averaged by
+        # `average_gradients`. torch's DDP would take along the frozen backbone, and stop at weights
+        # that a process does not use in a step (`FrameQuery`) or uses only in the loss
+        # (`RunFit.scale`).
+        self.optimizer = accelerator.prepare(optimizer)
+        self.base_rates = [group["lr"] for group in optimizer.param_groups]
+
+    def _texts(self) -> dict[str, Tensor]:
+        """Return query -> token ids, and encode those that stay as they are.
+
+        All of them now, in one order: the last bit of a text depends on what else is in its pass,
+        and a resumed run must not meet them in others.
+        """
+        queries = sorted({example.query for example in [*self.samples, *self.held]})
+        ids = self.network.tokenize(queries)
+        for some in ids.split(_TEXTS_PER_PASS):
+            self.network.remember_texts(some.to(self.network.backbone.device))
+        return dict(zip(queries, ids, strict=True))
+
+    @property
+    def ended(self) -> bool:
+        """Whether all steps are done, or so many validations brought nothing better."""
+        history, options = self.history, self.options
+        later = sum(step > history.best_step for step, _ in history.validation)
+        stale = options.patience is not None and later >= options.patience
+        return stale or history.steps == options.steps
+
+    def step(self) -> float:
+        """Do the next step, and return its loss."""
+        step, options, network = self.history.steps, self.options, self.network
+        self.visual = network.trains_vision and step >= options.visual_from
+        torch.manual_seed(_seed(options.seed, step, self.accelerator.process_index))
+        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             rate = options.prompt_rate(step, coupled=network.coupled)
             group["lr"] = base * (rate if group["prompts"] else options.head_rate(step))
         network.train()
-        optimizer.zero_grad()
+        self.optimizer.zero_grad()
+        passes = range(step * options.accumulation, (step + 1) * options.accumulation)
         totals: dict[str, Tensor] = {}
-        for part in range(options.accumulation):
-            chosen = share_of_batch(
-                samples, options, step * options.accumulation + part, accelerator
-            )
-            batch = collate(chosen, texts, device, raw_frames=visual)
-            with torch.autocast(
-                device.type, torch.bfloat16, enabled=options.mixed_precision == "bf16"
-            ):
-                output = network(batch, teacher=True)
-            truth = Truth(
-                target=batch.target,
-                inside=batch.inside,
-                weight=batch.weight,
-                away=samples_away(output, accelerator),
-            )
-            terms = network.head.loss(output, truth)
-            accelerator.backward(sum(terms.values()) / options.accumulation)
-            for name, value in terms.items():
+        for index in passes:
+            for name, value in self._pass(index).items():
                 totals[name] = totals.get(name, 0.0) + value.detach() / options.accumulation
-        means = accelerator.reduce(torch.stack(list(totals.values())), reduction="mean")
+        means = self.accelerator.reduce(torch.stack(list(totals.values())), reduction="mean")
         values = dict(zip(totals, means.tolist(), strict=True))
         loss = math.fsum(values.values())
         if not math.isfinite(loss):
-            passes = range(step * options.accumulation, (step + 1) * options.accumulation)
-            seen = [drawn_at(samples, options, options.positions(index)) for index in passes]
+            seen = [drawn_at(self.samples, options, options.positions(index)) for index in passes]
             vids = sorted({example.vid for drawn in seen for example, _ in drawn})
             raise TrainingError(
                 f"the loss is not finite at step {step + 1} ({values}); check the features of "
                 f"{', '.join(vids[:4])}, or lower the learning rates"
             )
-        average_gradients(list(weights.values()), accelerator)
-        accelerator.clip_grad_norm_(list(weights.values()), options.max_gradient_norm)
-        optimizer.step()
-        mean.take_in(step)
-
-        history.losses.append(loss)
+        weights = list(self.weights.values())
+        average_gradients(weights, self.accelerator)
+        self.accelerator.clip_grad_norm_(weights, options.max_gradient_norm)
+        self.optimizer.step()
+        self.mean.take_in(step)
+        self.history.losses.append(loss)
         for name, term in values.items():
-            history.terms.setdefault(name, []).append(term)
-        done = history.steps
-        with mean.in_use():
-            if validation_examples and options.validates_after(done):
-                score = validate(network, validation_examples, texts, options, accelerator, visual)
-                history.validation.append((done, score))
-                _log.info("step %d: loss %.4f, held-out labels %.4f", done, loss, score)
-                if history.best_score is None or score > history.best_score:
-                    history.best_step, history.best_score = done, score
-                    best = _kept(weights)
-            ended = done == options.steps or _stale(history, options)
-            due = options.round_after(done, visual=network.trains_vision)
-            if doubts and due and not ended:
-                moments, scores = all_answers(network, samples, texts, options, accelerator, visual)
-                before, samples = (
-                    samples,
-                    denoised(
-                        samples,
-                        originals,
-                        moments,
-                        scores,
-                        move=options.denoise in ("labels", "both"),
-                        weigh=options.denoise in ("weights", "both"),
-                    ),
-                )
-                history.rounds.append({"step": done} | describe_round(before, samples))
-        if accelerator.is_main_process and (ended or done % options.checkpoint_every == 0):
-            write_checkpoint(
-                folder,
-                identity=identity,
-                progress=history.to_json() | {"step": done} | _labels(samples, history),
-                weights=weights,
-                mean=mean.values,
-                best=best,
-                optimizer=optimizer.optimizer,
-            )
-        if on_step is not None and accelerator.is_main_process:
-            on_step(done, loss)
-    accelerator.wait_for_everyone()
-    if not validation_examples:
-        history.best_step, best = history.steps, _kept(mean.values)
-    with torch.no_grad():
-        for name, value in best.items():
-            weights[name].copy_(value)
-    network.eval()
-    return history
+            self.history.terms.setdefault(name, []).append(term)
+        return loss
+
+    def _pass(self, index: int) -> dict[str, Tensor]:
+        """Add the gradients of a pass, and return the terms of its loss."""
+        options, device = self.options, self.network.backbone.device
+        chosen = share_of_batch(self.samples, options, index, self.accelerator)
+        batch = collate(chosen, self.asked.texts, device, raw_frames=self.visual)
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.mixed_precision == "bf16"):
+            output = self.network(batch, teacher=True)
+        truth = Truth(
+            target=batch.target,
+            inside=batch.inside,
+            weight=batch.weight,
+            away=samples_away(output, self.accelerator),
+        )
+        terms = self.network.head.loss(output, truth)
+        self.accelerator.backward(sum(terms.values()) / options.accumulation)
+        return terms
+
+    def validate(self) -> None:
+        """Score the weights where it is time, and keep them if they are the best."""
+        history, done = self.history, self.history.steps
+        if not self.held or not self.options.validates_after(done):
+            return
+        score = self.asked.score(self.held, self.visual)
+        history.validation.append((done, score))
+        _log.info("step %d: loss %.4f, held-out labels %.4f", done, history.losses[-1], score)
+        if history.best_score is None or score > history.best_score:
+            history.best_step, history.best_score = done, score
+            self.best = _kept(self.weights)
+
+    def denoise(self) -> None:
+        """Let the network judge its labels where it is time."""
+        done, before = self.history.steps, self.samples
+        due = self.options.round_after(done, visual=self.network.trains_vision)
+        if not due or self.ended or not any(sample.doubtful for sample in before):
+            return
+        moments, scores = self.asked.answers(before, self.visual)
+        self.samples = denoised(
+            before,
+            self.originals,
+            moments,
+            scores,
+            move=self.options.denoise in ("labels", "both"),
+            weigh=self.options.denoise in ("weights", "both"),
+        )
+        self.history.rounds.append({"step": done} | describe_round(before, self.samples))
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint where it is time."""
+        history, done = self.history, self.history.steps
+        if self.ended or done % self.options.checkpoint_every == 0:
+            progress = history.to_json() | {"step": done} | _labels(self.samples, history)
+            self.checkpoints.write(progress, self.best)
+
+    @torch.no_grad()
+    def take_best(self) -> None:
+        """Leave the best weights in the network; without validation those are the last mean."""
+        if not self.held:
+            self.history.best_step, self.best = self.history.steps, _kept(self.mean.values)
+        for name, value in self.best.items():
+            self.weights[name].copy_(value)
 
 
 def _kept(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -246,28 +303,17 @@ def _optimizer(
     tuner = {name: p for name, p in weights.items() if name.startswith("model.")}
     borders = [p for name, p in tuner.items() if ".prompt_border." in name]
     prompts = [p for name, p in tuner.items() if ".prompt_border." not in name]
-    rate = options.head_learning_rate
     of_prompts = {"prompts": True, "weight_decay": 0.0}
+    of_head = {"prompts": False, "lr": options.head_learning_rate}
     groups = [
         {"params": prompts, "lr": options.prompt_learning_rate, **of_prompts},
         {"params": borders, "lr": options.border_learning_rate, **of_prompts},
-        {"params": [p for p in head if p.ndim > 1], "lr": rate, "prompts": False},
-        {
-            "params": [p for p in head if p.ndim <= 1],
-            "lr": rate,
-            "prompts": False,
-            "weight_decay": 0.0,
-        },
+        {"params": [p for p in head if p.ndim > 1], **of_head},
+        {"params": [p for p in head if p.ndim <= 1], **of_head, "weight_decay": 0.0},
     ]
     fused = device.type in ("cpu", "cuda")
     used = [group for group in groups if group["params"]]
     return torch.optim.AdamW(used, weight_decay=options.weight_decay, fused=fused)
-
-
-def _stale(history: History, options: TrainingOptions) -> bool:
-    if options.patience is None:
-        return False
-    return sum(step > history.best_step for step, _ in history.validation) >= options.patience
 
 
 def _with_mean_weight_one(examples: Sequence[Example]) -> list[Example]:
@@ -284,7 +330,7 @@ def _labels(samples: Sequence[Example], history: History) -> dict[str, list[list
     return {"labels": [[*map(float, e.windows[0]), e.weight] for e in samples]}
 
 
-def _with_labels(samples: list[Example], labels: list[list[float]] | None) -> list[Example]:
+def _with_labels(samples: Sequence[Example], labels: list[list[float]] | None) -> Sequence[Example]:
     """Put back what `_labels` gave; samples of several windows only have other weights."""
     if labels is None:
         return samples
@@ -296,11 +342,6 @@ def _with_labels(samples: list[Example], labels: list[list[float]] | None) -> li
         )
         for example, (start, end, weight) in zip(samples, labels, strict=True)
     ]
-
-
-def _token_ids(network: GroundingNetwork, examples: Sequence[Example]) -> dict[str, Tensor]:
-    queries = sorted({example.query for example in examples})
-    return dict(zip(queries, network.tokenize(queries), strict=True))
 
 
 def _seed(*parts: int) -> int:

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from zsvg.training.supervision import Level
 from zsvg.video.pictures import Framing
+from zsvg.video.sampling import Sampling
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -221,3 +222,12 @@ class TuneOptions:
     framing: Framing = "crop"
     mixed_precision: Literal["no", "bf16"] = "no"
     allow_truncated: bool = False
+
+    @property
+    def sampling(self) -> Sampling:
+        """How frames of videos are chosen.
+
+        Raises:
+            ValueError: One of its values is out of range.
+        """
+        return Sampling(self.fps, self.framing, self.allow_truncated)

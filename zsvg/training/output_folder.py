@@ -15,10 +15,10 @@ from pathlib import Path
 
 from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ZsvgError
+from zsvg.features.processes import Processes, everywhere
 from zsvg.files import locked, remove_own, sha256_file
 from zsvg.grounding.model_card import CARD
 from zsvg.grounding.model_folder import ADAPTER_CONFIG, ADAPTER_FILE, HEAD_FILE, HISTORY
-from zsvg.label.sharding import Processes, everywhere
 
 OWN = frozenset({MANIFEST, HISTORY, HEAD_FILE, ADAPTER_CONFIG, ADAPTER_FILE, CARD})
 

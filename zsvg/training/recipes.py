@@ -7,15 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from zsvg.errors import RecipeError
+from zsvg.errors import RecipeError, told
 from zsvg.resources import shipped
 from zsvg.training.options import Training, TrainingOptions
 
@@ -92,7 +86,7 @@ class Recipe(_Strict):
         try:
             head = HeadRecipe(kind=kind)
         except ValidationError as error:
-            raise RecipeError(_reason(error)) from error
+            raise RecipeError(told(error)) from error
         return self.model_copy(update={"head": head})
 
     def with_training(self, **changes: Any) -> Recipe:
@@ -104,7 +98,7 @@ class Recipe(_Strict):
         try:
             training = replace(self.training, **changes)
         except ValidationError as error:
-            raise RecipeError(f"recipe {self.name}: training: {_reason(error)}") from error
+            raise RecipeError(f"recipe {self.name}: training: {told(error)}") from error
         return self.model_copy(update={"training": training})
 
     def training_options(self, **more: Any) -> TrainingOptions:
@@ -116,7 +110,7 @@ class Recipe(_Strict):
         try:
             return TrainingOptions(**asdict(self.training), **more)
         except ValidationError as error:
-            raise RecipeError(_reason(error)) from error
+            raise RecipeError(told(error)) from error
 
 
 class _Templates(_Strict):
@@ -188,12 +182,4 @@ def _checked(path: Path, model: type[_Model], values: dict[str, Any]) -> _Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(f"{path}: {_reason(error)}") from error
-
-
-def _reason(error: ValidationError) -> str:
-    """Return where the first mistake is, and what it is, on one line."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    why = str(first["msg"]).removeprefix("Value error, ")
-    return f"{where}: {why}" if where else why
+        raise RecipeError(f"{path}: {told(error)}") from error

@@ -18,13 +18,13 @@ from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ITEM_ERRORS, RecipeError, RecordError, ZsvgError, failure
 from zsvg.features.encoder import FrameFeatures
 from zsvg.features.extract import extract
+from zsvg.features.processes import Processes, launched
 from zsvg.files import sha256_file, sha256_json, write_json
 from zsvg.grounding.grounder import BLIND_QUERY
 from zsvg.grounding.model_card import CARD, write_model_card
 from zsvg.grounding.model_folder import FORMAT_VERSION, HISTORY
 from zsvg.heads.by_name import describe_head
 from zsvg.heads.encoder import Encoder
-from zsvg.label.sharding import Processes, launched
 from zsvg.records import FROM_FRAMES, Annotation, check_trainable
 from zsvg.training.checkpoint import remove_checkpoint
 from zsvg.training.examples import Example
@@ -37,7 +37,7 @@ from zsvg.training.output_folder import folder_of, only_run, replace_folder, sta
 from zsvg.training.recipes import Recipe, load_recipe
 from zsvg.training.supervision import hide, level_of, located
 from zsvg.video.finding import as_videos
-from zsvg.video.sampling import sample_frames
+from zsvg.video.sampling import FrameSampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,24 +102,6 @@ class _Run:
     query_blind: bool = False
     on_step: Callable[[int, float], None] | None = None
 
-    @property
-    def training(self) -> TrainingOptions:
-        """How to train, as the recipe has it."""
-        options = self.options
-        return self.recipe.training_options(
-            seed=options.seed, mixed_precision=options.mixed_precision
-        )
-
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """How frames of videos are chosen."""
-        options = self.options
-        return {
-            "fps": options.fps,
-            "framing": options.framing,
-            "allow_truncated": options.allow_truncated,
-        }
-
 
 def plan(
     labels: Sequence[Annotation],
@@ -138,15 +120,6 @@ def plan(
         ZsvgError: Nothing to train on, or nothing to hold out.
     """
     labels = hide(labels, options.supervision, options.seed)
-    return _check(
-        _Run(labels=labels, videos=videos, backbone=backbone, recipe=recipe, options=options,
-             validation=validation)
-    )  # fmt: skip
-
-
-def _check(run: _Run) -> list[str]:
-    """Do what `plan` says."""
-    labels, recipe, options = run.labels, run.recipe, run.options
     if not labels:
         raise ZsvgError("there are no labels to tune on")
     if options.supervision != "full" and all(map(is_pseudo, labels)):
@@ -154,17 +127,17 @@ def _check(run: _Run) -> list[str]:
             f"--supervision {options.supervision} hides times of annotations, but all labels are "
             "pseudo labels; leave it out"
         )
-    _ = run.training  # raises
+    _training(recipe, options)  # raises
     check_trainable(labels, timed=options.supervision == "full")
-    known = [*labels, *(run.validation or ())]
-    lost = sorted({a.vid for a in known if a.vid not in run.videos})
+    known = [*labels, *(validation or ())]
+    lost = sorted({a.vid for a in known if a.vid not in videos})
     if lost:
         raise RecordError(
             f"{lost[0]}: its labels are given but the video is not in the folder"
             + (f" (nor are {len(lost) - 1} others)" if len(lost) > 1 else "")
         )
-    training, held = hold_out(labels, run.validation, recipe, options)
-    network = build_network(run.backbone, recipe, options.seed, labels)
+    training, held = hold_out(labels, validation, recipe, options)
+    network = build_network(backbone, recipe, options.seed, labels)
     if recipe.training.visual_share < 1 and not network.trains_vision:
         raise RecipeError(
             f"recipe {recipe.name}: visual_share is for prompts in the image tower; it has none"
@@ -172,7 +145,7 @@ def _check(run: _Run) -> list[str]:
     prompts, head = network.parameter_counts()
     domains = Counter(a.extra.get("domain") or "no domain" for a in training)
     return [
-        f"{recipe.name} on {run.backbone.name}: {prompts} prompt and {head} head parameters train",
+        f"{recipe.name} on {backbone.name}: {prompts} prompt and {head} head parameters train",
         level_of(labels, options.supervision),
         f"{len(training)} labels of {len({a.vid for a in training})} videos to train on, "
         f"{len(held)} of {len({a.vid for a in held})} to select by",
@@ -183,6 +156,10 @@ def _check(run: _Run) -> list[str]:
             else []
         ),
     ]
+
+
+def _training(recipe: Recipe, options: TuneOptions) -> TrainingOptions:
+    return recipe.training_options(seed=options.seed, mixed_precision=options.mixed_precision)
 
 
 def tune(
@@ -236,7 +213,7 @@ def tune(
     processes = launched(backbone.device.type)
     if backbone.adapters is not None:
         raise ZsvgError(f"{backbone.name} already carries prompts; load it afresh to tune on it")
-    _check(run)
+    plan(run.labels, run.videos, backbone, run.recipe, options, validation=validation)
     folder = folder_of(output)
     with only_run(folder, processes):
         outcome = _tune(run, folder, processes)
@@ -263,7 +240,7 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
             network,
             [_example(run, a, encoded[a.vid], network.trains_vision) for a in training],
             [_example(run, a, encoded[a.vid], network.trains_vision) for a in held],
-            run.training,
+            _training(recipe, options),
             checkpoint,
             on_step=run.on_step,
         )
@@ -336,7 +313,9 @@ def _encode(run: _Run, vids: Sequence[str]) -> tuple[dict[str, FrameFeatures], d
     encoded, failures = {}, {}
     for vid in vids:
         try:
-            encoded[vid] = extract(run.videos[vid], run.backbone, cache=run.cache, **run.sampling)
+            encoded[vid] = extract(
+                run.videos[vid], run.backbone, run.options.sampling, cache=run.cache
+            )
         except ITEM_ERRORS as error:
             failures[vid] = failure(run.videos[vid], error)
     return encoded, failures
@@ -344,8 +323,8 @@ def _encode(run: _Run, vids: Sequence[str]) -> tuple[dict[str, FrameFeatures], d
 
 def _example(run: _Run, record: Annotation, video: FrameFeatures, needs_frames: bool) -> Example:
     def frames() -> np.ndarray[Any, np.dtype[np.uint8]]:
-        size = run.backbone.image_size
-        sampled = sample_frames(run.videos[record.vid], size=size, **run.sampling)
+        size, sampling = run.backbone.image_size, run.options.sampling
+        sampled = FrameSampler(run.videos[record.vid], size, sampling)
         return np.stack([frame for _, frame in sampled])
 
     supervision = run.options.supervision

@@ -1,15 +1,14 @@
 """One model of a file's time: from its index, or one pass over its packets, without decoding.
 
 Clocks of files begin anywhere, jump, and start again; headers claim lengths that no picture fills.
-Here time is what is shown: it begins at 0 with the file, it grows, and it ends with the last
-picture, or with the sound if that goes on. `Timeline` says how to get from one to the other.
+Time here is that of what is shown: it begins at 0, grows, and ends with the last picture, or with
+the sound if that goes on. `Timeline` maps the clock to it.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,13 +80,13 @@ class Timeline:
 
 
 def usual_step(stream: Any) -> float:
-    """Return how long a picture stands by the rate that the container claims, seconds."""
+    """Return the duration of a picture by the container's frame rate, seconds."""
     rate = float(stream.average_rate or 0)
     return 1.0 / rate if rate >= 1.0 / LONGEST_STILL else 0.04
 
 
 def presentable(packet: Any, base: float) -> bool:
-    """Return whether a packet says when it is shown, no further from its decoding than can be.
+    """Return whether a packet has a plausible presentation time, near its decoding time.
 
     Args:
         packet: Of a film.
@@ -99,7 +98,7 @@ def presentable(packet: Any, base: float) -> bool:
 
 
 class _Strand:
-    """The packets of one stream in the order of the file: its clock's pieces without a jump."""
+    """Splits the packets of one stream, in the order of the file, where its clock jumps."""
 
     def __init__(self, stream: Any, longest: float, *, decoding_times: bool = False) -> None:
         self.step = usual_step(stream) if stream.type == "video" else 0.0
@@ -109,7 +108,7 @@ class _Strand:
         self.number = 0
         self._last = -self.step
         self.before: tuple[float, bool] | None = None
-        """What the clock showed last, and whether that was a time of decoding."""
+        """The last time of the clock, and whether that was a decoding time."""
         self.pieces: list[list[float]] = []
         """[number of the first packet, first time, end] of each."""
 
@@ -146,7 +145,7 @@ class _Strand:
         self._last = time
 
     def close(self) -> None:
-        """End the last piece with its last packet, which may not say how long it is."""
+        """End the last piece with its last packet, which may have no duration."""
         if self.pieces:
             self.pieces[-1][2] = max(self.pieces[-1][2], self._last + self.step)
 
@@ -170,28 +169,25 @@ class _Strand:
 
 
 def timeline(path: str | Path) -> Timeline:
-    """Return a file's timeline; of a file that has not changed it is known from before.
+    """Return a file's timeline, cached while the file is unchanged.
 
     Raises:
         VideoError: The file cannot be opened as a video.
     """
     key = _key(path)
-    with _lock:
-        known = _known.get(key)
-    if known is None:
+    if (known := _known.get(key)) is None:
         known = _scan(Path(path))
         _keep(key, known)
     return known
 
 
 def remember(path: str | Path, known: Timeline) -> None:
-    """Take a file's timeline from where it was kept with the hash of its content."""
+    """Put a file's timeline, kept with the hash of its content, into the cache."""
     _keep(_key(path), known)
 
 
 _Key = tuple[str, int, int, int]
-_known: dict[_Key, Timeline] = {}
-_lock = threading.Lock()
+_known: dict[_Key, Timeline] = {}  # threads may scan a file twice, which costs time alone
 _MOST_KNOWN = 10_000
 
 
@@ -204,10 +200,9 @@ def _key(path: str | Path) -> _Key:
 
 
 def _keep(key: _Key, known: Timeline) -> None:
-    with _lock:
-        if len(_known) >= _MOST_KNOWN:
-            _known.clear()
-        _known[key] = known
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[key] = known
 
 
 def _scan(path: Path) -> Timeline:
@@ -275,12 +270,12 @@ def _from_index(path: Path, container: Any, film: Any) -> Timeline | None:
 
 
 def _agree(header: float, measured: float) -> bool:
-    """Return whether a header claims what there is: sound and pictures need not end together."""
+    """Return whether a header's duration agrees: sound and pictures need not end together."""
     return -0.5 <= header - measured <= 1.0
 
 
 def _tag(stream: Any) -> float | None:
-    """Return when a track of Matroska ends by its own tag, None where it has none."""
+    """Return when a track of Matroska ends by its own tag, None without one."""
     clock = stream.metadata.get("DURATION", "").split(":")
     try:
         return float(clock[0]) * 3600 + float(clock[1]) * 60 + float(clock[2])
@@ -297,7 +292,7 @@ def _ended(
     header: float | None,
     tag: float | None,
 ) -> Timeline:
-    """Return the timeline, and say in one line what in the file is not as it claims."""
+    """Return the timeline, and log in one line where the file contradicts its header."""
     shifts = film.shifts(start)
     pictures = max(film.pieces[-1][2] - shifts[-1][1], 0.0) if film.pieces else 0.0
     measured = pictures

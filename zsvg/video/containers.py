@@ -144,35 +144,40 @@ def _mp4(file: BinaryIO, size: int) -> bool | None:
 
 def _matroska(file: BinaryIO, size: int) -> bool | None:
     """Read the length of the segment, which holds all but the first element."""
-    head = file.read(128)
-    if head[:4] != b"\x1a\x45\xdf\xa3":
-        return None
-    length, place = _vint(head, 4)
-    place += length
-    if head[place : place + 4] != b"\x18\x53\x80\x67":
-        return None
-    length, begin = _vint(head, place + 4)
-    unknown = length == (1 << 7 * (begin - place - 4)) - 1  # written as it came, as live streams
-    return None if unknown else begin + length > size
+    found = _segment(file, 0)
+    return None if found is None or found[1] is None else found[0] + found[1] > size
 
 
 def recordings(path: str | Path) -> int:
     """Return how many Matroska files lie one after the other in a file; 0 where it is none."""
-    size, place, count = Path(path).stat().st_size, 0, 0
+    place, count = 0, 0
     with open(path, "rb") as file, suppress(struct.error):
-        while place < size:
-            file.seek(place)
-            head = file.read(128)
-            if head[:4] != b"\x1a\x45\xdf\xa3":
-                break
-            length, begin = _vint(head, 4)
-            begin += length
-            if head[begin : begin + 4] != b"\x18\x53\x80\x67":
-                break
+        while (found := _segment(file, place)) is not None:
             count += 1
-            length, begin = _vint(head, begin + 4)
-            place += begin + length
+            if found[1] is None:
+                break
+            place = found[0] + found[1]
     return count
+
+
+def _segment(file: BinaryIO, place: int) -> tuple[int, int | None] | None:
+    """Return where the segment of a Matroska file begins, and its length if that is known.
+
+    Args:
+        file: The file.
+        place: Where the Matroska file begins in it; None is returned where none does.
+    """
+    file.seek(place)
+    head = file.read(128)
+    if head[:4] != b"\x1a\x45\xdf\xa3":
+        return None
+    length, mark = _vint(head, 4)
+    mark += length
+    if head[mark : mark + 4] != b"\x18\x53\x80\x67":
+        return None
+    length, begin = _vint(head, mark + 4)
+    unknown = length == (1 << 7 * (begin - mark - 4)) - 1  # written as it came, as live streams
+    return place + begin, None if unknown else length
 
 
 def _vint(data: bytes, place: int) -> tuple[int, int]:

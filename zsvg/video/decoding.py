@@ -1,6 +1,6 @@
 """One open video file: frames with the times at which they are shown, and damage.
 
-`zsvg.video` is the public door; this module is what it is built on.
+The public interface is `zsvg.video`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ class VideoInfo:
         path: The file.
         duration: Seconds of what is shown: the header's where packets agree with it, else theirs;
             of a truncated file, until where it can be read.
-        header_duration: Seconds that the header claims, None when it claims nothing.
         clock_start: What the file's own clock shows at time 0; 0 in most files.
         jumps: How often that clock jumps.
         first_frame_time: Presentation time of the first frame, seconds.
@@ -53,7 +52,6 @@ class VideoInfo:
 
     path: Path
     duration: float
-    header_duration: float | None
     clock_start: float = 0.0
     jumps: int = 0
     first_frame_time: float
@@ -114,30 +112,25 @@ class Reader(AbstractContextManager["Reader"]):
         failure: Exception | None = None
         previous: float | None = None
         step = usual_step(self.stream)
-        decoded = self._decoded()
-        while True:
-            # Decoder threads report an error in its turn, after the frames before it, so where a
-            # file breaks does not depend on their number; what they hold back after it would.
-            try:
-                shift, frame = next(decoded)
-            except StopIteration:
-                break
-            except (FFmpegError, OSError, ValueError) as error:
-                failure = error
-                break
-            time = self._time(frame, shift, None if previous is None else previous + step)
-            if previous is not None:
-                time = max(time, previous)
-            shown = float(frame.duration * self.stream.time_base) if frame.duration else 0.0
-            if not 0.0 < shown <= LONGEST_STILL:
-                shown = step if previous is None or time <= previous else time - previous
-            self.count += 1
-            if self.first is None:
-                self.first = time
-                self.orientation = orientation_of(frame)
-            previous = self.last = time
-            self.end = time + shown
-            yield time, frame
+        # Decoder threads report an error in its turn, after the frames before it, so where a file
+        # breaks does not depend on their number; what they hold back after it would.
+        try:
+            for shift, frame in self._decoded():
+                time = self._time(frame, shift, None if previous is None else previous + step)
+                if previous is not None:
+                    time = max(time, previous)
+                shown = float(frame.duration * self.stream.time_base) if frame.duration else 0.0
+                if not 0.0 < shown <= LONGEST_STILL:
+                    shown = step if previous is None or time <= previous else time - previous
+                self.count += 1
+                if self.first is None:
+                    self.first = time
+                    self.orientation = orientation_of(frame)
+                previous = self.last = time
+                self.end = time + shown
+                yield time, frame
+        except (FFmpegError, OSError, ValueError) as error:
+            failure = error
         if self.first is None:
             if self.timeline.missing:
                 raise VideoError(
@@ -251,7 +244,6 @@ class Reader(AbstractContextManager["Reader"]):
         return VideoInfo(
             path=self.path,
             duration=self.duration,
-            header_duration=self.timeline.header,
             clock_start=self.timeline.start,
             jumps=len(self.timeline.shifts) - 1,
             first_frame_time=self.first or 0.0,

@@ -1,4 +1,4 @@
-"""Which videos, or captions of them, lie where, and what each is called."""
+"""Finding and naming videos, or captions of them."""
 
 from __future__ import annotations
 

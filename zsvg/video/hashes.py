@@ -1,4 +1,4 @@
-"""Hashes of whole videos, remembered beside the features, so that no question reads every byte.
+"""Hashes of whole videos, cached beside the features, so that videos are read once.
 
 One line of JSON a video in `hashes.jsonl` of the cache folder. Processes only ever add whole lines,
 so that they can share it without locks; a line that was lost, torn, or made for another file costs
@@ -64,7 +64,7 @@ def video_hash(path: str | Path, cache: str | Path | None = None) -> str:
 
 
 def forget(cache: str | Path) -> None:
-    """Trust nothing in this process that was remembered in a cache folder before."""
+    """Ignore in this process the hashes that were cached in a folder before."""
     with _lock:
         _tables[Path(cache).expanduser()] = {}
 

@@ -11,21 +11,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zsvg.errors import VideoError
-from zsvg.video.containers import REENCODE
 from zsvg.video.decoding import TIME_TOLERANCE, Cursor, Reader, VideoInfo
-from zsvg.video.pictures import (
-    Framing,
-    check_framing,
-    fit,
-    render,
-)
+from zsvg.video.pictures import Framing, check_framing, fit, render
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a video are looked at, and how.
+
+    Attributes:
+        fps: Clips per second; see `sample_frames` for the frame of a clip.
+        framing: How pictures become square: "crop", "pad" or "squash", see `sample_frames`.
+        allow_truncated: Keep the readable part of a damaged file instead of raising.
+
+    Raises:
+        ValueError: One is out of range.
+    """
+
+    fps: float = 2.0
+    framing: Framing = "crop"
+    allow_truncated: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise ValueError(f"fps must be a positive number of frames per second, got {self.fps}")
+        check_framing(None, self.framing)
 
 
 def clip_count(duration: float, fps: float) -> int:
@@ -44,20 +62,10 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
         info: None at first; the decoded video's `VideoInfo` once the last frame has been yielded.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        fps: float,
-        size: int | None,
-        framing: Framing = "crop",
-        allow_truncated: bool = False,
-    ) -> None:
-        if not (math.isfinite(fps) and fps > 0):
-            raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
-        check_framing(size, framing)
+    def __init__(self, path: str | Path, size: int | None, sampling: Sampling) -> None:
+        check_framing(size, sampling.framing)
         self.info: VideoInfo | None = None
-        self._frames = self._sample(path, fps, size, framing, allow_truncated)
+        self._frames = self._sample(path, size, sampling)
 
     def __next__(self) -> tuple[float, NDArray[np.uint8]]:
         return next(self._frames)
@@ -67,34 +75,23 @@ class FrameSampler(Iterator[tuple[float, NDArray[np.uint8]]]):
         self._frames.close()
 
     def _sample(
-        self, path: str | Path, fps: float, size: int | None, framing: Framing, truncated: bool
+        self, path: str | Path, size: int | None, sampling: Sampling
     ) -> Generator[tuple[float, NDArray[np.uint8]], None, None]:
+        fps, framing = sampling.fps, sampling.framing
         with Reader(path) as reader:
-            total = clip_count(reader.duration, fps)
             clip = 0
             shown: tuple[float, Any] | None = None
             pixels: NDArray[np.uint8] | None = None
-            for time, frame in reader.frames(truncated):
-                while (
-                    shown is not None
-                    and clip < total
-                    and (clip + 0.5) / fps < time - TIME_TOLERANCE
-                ):
+            # The last frame stands to the end, which is known when all have been read.
+            for time, frame in chain(reader.frames(sampling.allow_truncated), [(math.inf, None)]):
+                total = clip_count(reader.duration, fps)
+                while shown and clip < total and (clip + 0.5) / fps < time - TIME_TOLERANCE:
                     if pixels is None:
                         pixels = render(shown[1], size, framing)
                     yield shown[0], pixels
                     clip += 1
                 shown, pixels = (time, frame), None
-            info = reader.info()
-            if shown is None:
-                raise VideoError(f"{path}: not one frame can be decoded; {REENCODE}")
-            total = clip_count(info.duration, fps)
-            while clip < total:
-                if pixels is None:
-                    pixels = render(shown[1], size, framing)
-                yield shown[0], pixels
-                clip += 1
-            self.info = info
+            self.info = reader.info()
 
 
 def sample_frames(
@@ -129,7 +126,7 @@ def sample_frames(
         VideoError: On the first step, when the file is not a usable video.
         ValueError: An option is out of range.
     """
-    return FrameSampler(path, fps=fps, size=size, framing=framing, allow_truncated=allow_truncated)
+    return FrameSampler(path, size, Sampling(fps, framing, allow_truncated))
 
 
 def load_frames_at(

@@ -1,23 +1,14 @@
-"""How the work on many videos is spread over processes.
-
-Processes take disjoint shares and meet in the folder of finished videos. What they tell each other
-are small JSON files there, one per process, written anew by every run: no tensor and no pickle
-travels, and nothing in a finished video's file depends on how many processes there are.
-"""
+"""Work that several processes share: who they are, and how they wait for each other."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 from zsvg.errors import ZsvgError
-from zsvg.files import write_json
 
 # Shares of equal numbers of videos can take hours more or less; torch's own limit is 30 minutes.
 _PATIENCE = timedelta(days=30)
@@ -103,40 +94,3 @@ def everywhere(processes: Processes, so: bool) -> bool:
 
     count = reduce(torch.tensor(float(so), device=PartialState().device), reduction="sum")
     return int(count) == processes.count
-
-
-def gather(
-    processes: Processes, folder: Path, finished: Mapping[str, str], failures: Mapping[str, str]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Tell what became of one's own videos, wait for the others, and return the same of all.
-
-    Args:
-        processes: All of them call this, each once.
-        folder: That all of them see.
-        finished: vid -> name of its file in `folder`.
-        failures: vid -> why there is none.
-
-    Raises:
-        ZsvgError: What another process wrote is not there.
-    """
-    own = {"finished": dict(finished), "failures": dict(failures)}
-    write_json(folder / _list_name(processes.index, processes.count), own)
-    processes.wait()
-    all_finished: dict[str, str] = {}
-    all_failures: dict[str, str] = {}
-    for index in range(processes.count):
-        path = folder / _list_name(index, processes.count)
-        try:
-            told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ZsvgError(
-                f"{path}: process {index + 1} of {processes.count} left nothing readable here; "
-                "all processes must write to the same folder"
-            ) from error
-        all_finished |= told["finished"]
-        all_failures |= told["failures"]
-    return all_finished, all_failures
-
-
-def _list_name(index: int, count: int) -> str:
-    return f"process-{index + 1}-of-{count}.json"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,6 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from zsvg.features.encoder import FrameEncoder
+from zsvg.features.from_files import FeatureFiles
+from zsvg.records import Annotation
+from zsvg.video.finding import find_videos
 
 if TYPE_CHECKING:
     from zsvg.tuners import PromptConfig
@@ -88,6 +92,8 @@ class TunableBackbone(Backbone, Protocol):
     """The frozen module that they are put on."""
     adapters: Any
     """The PEFT model around `model` once prompts have been attached, else None."""
+    files: FeatureFiles | None
+    """Features of videos that lie ready; None encodes every frame."""
 
     @property
     def lock(self) -> AbstractContextManager[Any]:
@@ -103,6 +109,24 @@ class TunableBackbone(Backbone, Protocol):
         self, ids: torch.Tensor, model: Any | None = None, points: torch.Tensor | None = None
     ) -> TextStates:
         """Encode token ids, with the prompts of `model`, with gradients where grad mode is on."""
+
+
+def videos_for(
+    backbone: Any,
+    videos: Mapping[str, Path] | str | Path,
+    records: Iterable[Annotation] = (),
+) -> Mapping[str, Path]:
+    """Return vid -> file of what is given, and let the backbone read it where it is features.
+
+    Args:
+        backbone: A `Backbone`; its `files` are set to features, if those are given.
+        videos: vid -> file, `FeatureFiles`, or a folder of videos.
+        records: Annotations that tell how long videos are, where features do not.
+    """
+    if isinstance(videos, FeatureFiles):
+        known = {record.vid: record.duration for record in records}
+        videos = backbone.files = replace(videos, durations=known | dict(videos.durations))
+    return videos if isinstance(videos, Mapping) else find_videos(videos)
 
 
 def pick_device() -> torch.device:

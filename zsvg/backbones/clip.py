@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from open_clip.hf_model import HFTextEncoder
 
-from zsvg.backbones.base import TextStates, pick_device
+from zsvg.backbones.base import TextStates, TunableBackbone, pick_device
 from zsvg.backbones.frozen import adapters_asleep
-from zsvg.backbones.names import check_backbone
+from zsvg.backbones.names import STORED, check_backbone
 from zsvg.backbones.prompted import PromptedBackbone
 from zsvg.backbones.unfilled import unfilled
 from zsvg.errors import BackboneError, reason
@@ -269,7 +269,7 @@ def _joint(text: Any, states: Any, length: int) -> torch.Tensor:
     return hidden
 
 
-def as_backbone(backbone: ClipBackbone | str) -> ClipBackbone:
+def as_backbone(backbone: TunableBackbone | str) -> TunableBackbone:
     """Return a backbone, loaded by `load_backbone` if it is a name."""
     return load_backbone(backbone) if isinstance(backbone, str) else backbone
 
@@ -342,6 +342,10 @@ def _resolve(name: str | None) -> tuple[str, str | None]:
     """Return what open_clip calls (model_name, pretrained) for a name of ours."""
     check_backbone(name, open_clip.list_models())
     name = str(name)
+    if name == STORED:
+        raise BackboneError(
+            "there is no tower behind ready features; give --text-features for the sentences"
+        )
     if name == "micro":
         if not (MICRO_FOLDER / "open_clip_config.json").is_file():
             raise BackboneError(

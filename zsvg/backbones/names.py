@@ -82,7 +82,7 @@ def check_backbone(name: str | None, architectures: Sequence[str] | None = None)
             f"features to label or tune with; {SUGGESTION}"
         )
     schema, _, rest = name.partition(":")
-    if name == "micro" or (schema == "hf-hub" and rest):
+    if name in ("micro", STORED) or (schema == "hf-hub" and rest):
         return
     if schema == "local-dir":
         folder = Path(rest).expanduser()

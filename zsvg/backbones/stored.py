@@ -21,7 +21,7 @@ from zsvg.errors import BackboneError, RecordError
 from zsvg.features.encoder import FrameFeatures
 from zsvg.features.from_files import FeatureFiles, SentenceFeatures, read_sentence
 from zsvg.files import sha256_json
-from zsvg.records import Annotation, called
+from zsvg.records import FROM_FRAMES, Annotation, called
 from zsvg.strict_json import quoted
 
 
@@ -79,6 +79,7 @@ class StoredBackbone:
         if not self._states:
             why = next(iter(self.failures.values()), "there are no records")
             raise BackboneError(f"no sentence has features in {self.texts}: {why}")
+        self._places.setdefault(FROM_FRAMES, 0)  # what stands for it is made of frames
         self.embed_dim = width
         self.fingerprint = sha256_json({"features": width})
 

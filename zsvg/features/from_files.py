@@ -133,7 +133,7 @@ class FeatureFiles(Mapping[str, Path]):
             fps=rate,
             framing="crop",
             fingerprint=fingerprint,
-            content=sha256(rows.tobytes()).hexdigest(),
+            content=sha256(rows.tobytes() + edges.tobytes()).hexdigest(),
             first=float(edges[1]) if len(edges) > 2 else None,
         )
 

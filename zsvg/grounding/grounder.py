@@ -17,6 +17,7 @@ from zsvg.backbones.base import Backbone, TextStates
 from zsvg.features.encoder import FrameFeatures
 from zsvg.features.extract import extract
 from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
+from zsvg.grounding.model_card import describe_features
 from zsvg.grounding.ranking import USUAL, fit
 from zsvg.heads.long_videos import answer_video
 from zsvg.moments import Spans
@@ -76,6 +77,7 @@ class Grounder:
         self.scorer = scorer or ScorerOptions()
         self.manifest = dict(manifest or {})
         self.domain: str | None = None
+        self._told = False
         # What sees and reads: the backbone, with the prompts at work if there are any.
         self._prompted = backbone if adapter is None else backbone.prompted(adapter)
         # Encoding a sentence takes far longer than asking it of one more video.
@@ -134,6 +136,14 @@ class Grounder:
         Raises:
             VideoError: The file is not a usable video.
         """
+        if "features" in self.manifest and self.backbone.ready(video) is None and not self._told:
+            self._told = True
+            _log.warning(
+                "this model learned from frame features of files (%s); frames of videos are "
+                "encoded by %s, which must be what made those",
+                describe_features(self.manifest["features"]),
+                self.backbone.name,
+            )
         frames = extract(
             video,
             self._prompted,

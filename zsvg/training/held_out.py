@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zsvg.backbones.clip import ClipBackbone
+from zsvg.backbones.base import TunableBackbone
 from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ZsvgError
 from zsvg.evaluation.metrics import evaluate
@@ -64,7 +64,7 @@ def hold_out(
 def held_out_scores(
     folder: Path,
     manifest: Mapping[str, Any],
-    backbone: ClipBackbone,
+    backbone: TunableBackbone,
     held: Sequence[Annotation],
     videos: Mapping[str, Path],
     options: TuneOptions,

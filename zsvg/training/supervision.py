@@ -26,7 +26,7 @@ from zsvg.scorers.options import ScorerOptions
 from zsvg.training.labels import is_pseudo
 
 if TYPE_CHECKING:
-    from zsvg.backbones.clip import ClipBackbone
+    from zsvg.backbones.base import TunableBackbone
     from zsvg.features.encoder import FrameFeatures
 
 Level = Literal["full", "glance", "weak"]
@@ -146,7 +146,7 @@ def level_of(labels: Sequence[Annotation], level: str) -> str:
 def located(
     labels: Sequence[Annotation],
     videos: Mapping[str, FrameFeatures],
-    backbone: ClipBackbone,
+    backbone: TunableBackbone,
     template: str,
 ) -> list[Annotation]:
     """Give every label without windows the one that the backbone alone would answer.
@@ -173,7 +173,7 @@ def located(
 
 
 def _encode(
-    sentences: Sequence[str], backbone: ClipBackbone, template: str
+    sentences: Sequence[str], backbone: TunableBackbone, template: str
 ) -> dict[str, NDArray[np.float32]]:
     found: dict[str, NDArray[np.float32]] = {}
     for first in range(0, len(sentences), _SENTENCES_AT_ONCE):
@@ -186,7 +186,7 @@ def _encode(
 
 
 def _window(
-    label: Annotation, video: FrameFeatures, text: NDArray[np.float32], backbone: ClipBackbone
+    label: Annotation, video: FrameFeatures, text: NDArray[np.float32], backbone: TunableBackbone
 ) -> tuple[float, float]:
     curve, edges = backbone.relevance(video.features, text), video.edges
     instant = label.extra.get("glance")

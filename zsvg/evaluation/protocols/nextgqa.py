@@ -1,7 +1,7 @@
 """NExT-GQA's mIoP and mIoU: how much of an answer lies in a true moment, and how well they overlap.
 
-Xiao et al., "Can I Trust Your Answer? Visually Grounded Video Question Answering", CVPR 2024. IoP is
-the share of the first answer that lies within a true window, IoU as everywhere; of several true
+Xiao et al., "Can I Trust Your Answer? Visually Grounded Video Question Answering", CVPR 2024. IoP
+is the share of the first answer that lies within a true window, IoU as everywhere; of several true
 windows each takes its best. A hit reaches the threshold. (Acc@GQA needs answers to questions, which
 this project does not give.)
 """

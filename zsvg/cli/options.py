@@ -168,7 +168,6 @@ def footage(
         ZsvgError: Neither or both are given, or options of features without any.
         VideoError: There are none.
     """
-    from zsvg.features.from_files import FeatureFiles
     from zsvg.video.finding import find_readable
 
     if features is None:
@@ -182,6 +181,8 @@ def footage(
         return find_readable(*videos, reads=reads)
     if videos:
         raise ZsvgError("--features stand in place of videos; give one of the two")
+    from zsvg.features.from_files import FeatureFiles
+
     known = {}
     if durations is not None:
         from zsvg.datasets import read_durations

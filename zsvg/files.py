@@ -19,8 +19,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rich.filesize import decimal
-
 from zsvg.errors import RecordError, ZsvgError
 from zsvg.strict_json import escaped
 
@@ -263,6 +261,8 @@ def read_pieces(path: str | Path, most: int = MOST_BYTES) -> Iterator[bytes]:
                     raise RecordError(f"{path}: gzipped twice; unpack it once")
                 size += len(piece)
                 if size > most:
+                    from rich.filesize import decimal  # which the first words do not wait for
+
                     raise RecordError(
                         f"{path}: more than {decimal(most)} unpacked, too much for annotations or "
                         "predictions; if it is right, split it into several files"

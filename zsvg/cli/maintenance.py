@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.filesize import decimal
 
 from zsvg.cli.options import Cache, finish
 from zsvg.cli.results import AsNumbers, Table, show_result
@@ -48,6 +47,8 @@ def cache_size(form: AsNumbers = "table", cache: Cache = None) -> None:
 
     Example: zsvg cache size
     """
+    from rich.filesize import decimal
+
     from zsvg.features.cache import cache_content
     from zsvg.features.extract import default_cache
 
@@ -105,6 +106,8 @@ def cache_prune(
 
     With both options, what fits either is removed. Files that zsvg did not write stay.
     """
+    from rich.filesize import decimal
+
     from zsvg.features.cache import prune
     from zsvg.features.extract import default_cache
 
@@ -122,6 +125,7 @@ def cache_prune(
 
 
 def _list(form: str, files: Any) -> None:
+    from rich.filesize import decimal
 
     def day(moment: float) -> str:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))

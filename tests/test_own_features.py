@@ -13,10 +13,10 @@ from conftest import run_python
 from safetensors.numpy import save_file
 
 import zsvg
+from zsvg.backbones.base import TEMPLATE
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import BackboneError, RecipeError, VideoError, ZsvgError
 from zsvg.features.from_files import FeatureFiles, read_sentence
-from zsvg.grounding.grounder import TEMPLATE
 from zsvg.label.run import default_options
 from zsvg.records import Annotation, read_predictions, write_annotations
 

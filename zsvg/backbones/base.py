@@ -59,11 +59,14 @@ class Backbone(FrameEncoder, Protocol):
 
     @property
     def cross_modal(self) -> bool:
-        """Whether pictures are compared with sentences, not sentences with sentences.
+        """Whether any sentence can be compared with pictures.
 
-        Then sentences go behind a template, and `zsvg.grounding.ranking.fit` takes out of both
-        sides what is in all of them.
+        Then `zsvg.grounding.ranking.fit` takes out of both sides what is in all of them.
         """
+
+    @property
+    def template(self) -> str:
+        """What stands in front of a sentence where nobody says otherwise."""
 
     @property
     def prompts(self) -> PromptConfig | None:
@@ -109,6 +112,10 @@ class TunableBackbone(Backbone, Protocol):
         self, ids: torch.Tensor, model: Any | None = None, points: torch.Tensor | None = None
     ) -> TextStates:
         """Encode token ids, with the prompts of `model`, with gradients where grad mode is on."""
+
+
+TEMPLATE = "a video of"
+"""In front of sentences for CLIP's own text transformers, whose texts often begin so."""
 
 
 def videos_for(

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from open_clip.hf_model import HFTextEncoder
 
-from zsvg.backbones.base import TextStates, TunableBackbone, pick_device
+from zsvg.backbones.base import TEMPLATE, TextStates, TunableBackbone, pick_device
 from zsvg.backbones.frozen import adapters_asleep
 from zsvg.backbones.names import STORED, check_backbone
 from zsvg.backbones.prompted import PromptedBackbone
@@ -50,6 +50,7 @@ class ClipBackbone:
         lock: Hold it around every adapter choice and forward pass, and no longer; it is re-entrant.
         adapters: The PEFT model around `model` once prompts have been attached, else None.
         files: Features of videos that lie ready; None encodes every frame.
+        template: What stands in front of a sentence where nobody says otherwise.
     """
 
     reads: tuple[str, ...] = ()
@@ -91,6 +92,8 @@ class ClipBackbone:
         self._mean = torch.tensor(self.preprocess["mean"], device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(self.preprocess["std"], device=device).view(1, 3, 1, 1)
         self.files: FeatureFiles | None = None
+        # Other encoders have read sentences as they are, and of any language.
+        self.template = "" if isinstance(self.model.text, HFTextEncoder) else TEMPLATE
         self._cut_texts: set[str] = set()
 
     @contextmanager

@@ -41,7 +41,8 @@ class StoredBackbone:
     reads: tuple[str, ...] = ()
     fps = 2.0
     image_size = 1
-    cross_modal = False  # no other sentence can be compared with: sentences go without a template
+    cross_modal = False  # no sentence can be compared with but those that are known
+    template = ""
     prompts = None
     adapters = None
 

@@ -22,7 +22,7 @@ from zsvg.grounding.ranking import USUAL, fit
 from zsvg.heads.long_videos import answer_video
 from zsvg.moments import Spans
 from zsvg.scorers.find import find_moments
-from zsvg.scorers.options import ScorerOptions
+from zsvg.scorers.options import ScorerOptions, usual_scorer
 from zsvg.video.finding import find_readable
 from zsvg.video.pictures import Framing
 from zsvg.video.sampling import Sampling
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-TEMPLATE = "a video of"
 BLIND_QUERY = "something"  # what a query-blind control reads instead of every sentence
 _SENTENCES = 256  # that are remembered encoded: 40 MB with 77 tokens of 512 numbers each
 
@@ -69,12 +68,11 @@ class Grounder:
         self.backbone = backbone
         self.adapter = adapter
         self.head = head
-        usual = TEMPLATE if backbone.cross_modal else ""
-        self.template = usual if template is None else template
+        self.template = backbone.template if template is None else template
         self.templates: tuple[str, ...] = ()
         self.fps = backbone.fps if fps is None else fps
         self.framing: Framing = framing
-        self.scorer = scorer or ScorerOptions()
+        self.scorer = scorer
         self.manifest = dict(manifest or {})
         self.domain: str | None = None
         self._told = False
@@ -256,7 +254,8 @@ class Grounder:
     def _by_similarity(
         self, frames: FrameFeatures, curve: NDArray[np.float32], top_k: int
     ) -> tuple[Moment, ...]:
-        spans, scores = find_moments(curve, frames.edges, self.scorer, frames.features)
+        options = self.scorer or usual_scorer(frames.fps, drawn=self.backbone.name == "micro")
+        spans, scores = find_moments(curve, frames.edges, options, frames.features)
         return _moments(spans, scores, top_k)
 
     def _fit(self, frames: FrameFeatures, text: TextStates, similar: NDArray[np.float32]) -> float:

@@ -77,9 +77,7 @@ def held_out_scores(
         could not be asked this time, so that its labels count as missed.
     """
     write_json(folder / MANIFEST, manifest)
-    free = Grounder(backbone, template=manifest["template"], fps=options.fps,
-                    framing=options.framing)  # fmt: skip
-
+    free = Grounder(backbone, fps=options.fps, framing=options.framing)
     missing: dict[str, str] = {}
 
     def ask(grounder: Grounder, records: Sequence[Annotation]) -> list[Prediction]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from zsvg.errors import RecordError, ZsvgError
 from zsvg.records import Annotation, check_trainable, sift
 from zsvg.scorers.find import find_moments
-from zsvg.scorers.options import ScorerOptions
+from zsvg.scorers.options import usual_scorer
 from zsvg.training.labels import is_pseudo
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ PSEUDO_SUPERVISED = "language-free / pseudo-supervised"
 _KEPT = ("weight", "domain")  # of a record's other keys: they tell no times
 
 _SENTENCES_AT_ONCE = 256
-_ALL_RUNS = ScorerOptions(nms=1.0, top_k=1000)
 
 
 def hide(labels: Sequence[Annotation], level: str, seed: int = 0) -> list[Annotation]:
@@ -189,14 +188,16 @@ def _window(
     label: Annotation, video: FrameFeatures, text: NDArray[np.float32], backbone: TunableBackbone
 ) -> tuple[float, float]:
     curve, edges = backbone.relevance(video.features, text), video.edges
+    options = usual_scorer(video.fps, drawn=backbone.name == "micro")
     instant = label.extra.get("glance")
     if instant is None:
-        spans, _ = find_moments(curve, edges, ScorerOptions(), video.features)
+        spans, _ = find_moments(curve, edges, options, video.features)
         return float(spans[0, 0]), float(spans[0, 1])
     seen = int(np.clip(np.searchsorted(edges, instant, side="right") - 1, 0, len(curve) - 1))
     # What looks like the frame at the glance belongs to the moment as much as what fits the words.
     both = _standardised(curve) + _standardised(video.features @ video.features[seen])
-    spans, _ = find_moments(both, edges, _ALL_RUNS, video.features)
+    runs = replace(options, kind="threshold_runs", bias=0.5, nms=1.0, top_k=1000)
+    spans, _ = find_moments(both, edges, runs, video.features)
     around = spans[(spans[:, 0] <= instant) & (instant <= spans[:, 1])]
     start, end = around[0] if len(around) else edges[seen : seen + 2]
     return float(start), float(end)

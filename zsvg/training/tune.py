@@ -206,7 +206,7 @@ def tune(
     options = options or TuneOptions()
     backbone = as_backbone(backbone)
     recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    if not backbone.cross_modal:
+    if not (backbone.template or recipe.prompts.text):
         recipe = recipe.model_copy(update={"template": ""})
     run = _Run(
         labels=hide(labels, options.supervision, options.seed),

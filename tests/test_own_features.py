@@ -246,13 +246,13 @@ def material(tiny_clip_folder: Path, tmp_path: Path) -> tuple[str, list[Annotati
     draw = np.random.default_rng(0)
     labels = []
     for number in range(6):
-        values = draw.normal(size=(30, WIDTH)) * 0.05
+        values = draw.normal(size=(60, WIDTH)) * 0.05
         for index in range(4):
-            values[6 * index + 2 : 6 * index + 6] += texts[index]
+            values[15 * index + 3 : 15 * index + 13] += texts[index]
             labels.append(
                 Annotation(qid=4 * number + index, query=queries[index], vid=f"v{number}",
-                           duration=60.0,
-                           relevant_windows=((12.0 * index + 4, 12.0 * index + 12),))
+                           duration=120.0,
+                           relevant_windows=((30.0 * index + 6, 30.0 * index + 26),))
             )  # fmt: skip
         np.save(tmp_path / f"v{number}.npy", values)
     return name, labels, tmp_path
@@ -297,7 +297,7 @@ def test_events_without_sentences_are_labelled_and_resumed(
     )
     assert not report.failures
     assert {label.vid for label in report.labels} == {f"v{n}" for n in range(6)}
-    assert {label.duration for label in report.labels} == {60.0}
+    assert {label.duration for label in report.labels} == {120.0}
     kept = {path: path.stat().st_mtime_ns for path in work.iterdir()}
     again = zsvg.pseudo_label(
         FeatureFiles(folder, seconds=2.0), name, None, options=options, work_dir=work
@@ -307,7 +307,7 @@ def test_events_without_sentences_are_labelled_and_resumed(
     other = zsvg.pseudo_label(
         FeatureFiles(folder, seconds=1.0), name, None, options=options, work_dir=work
     )
-    assert {label.duration for label in other.labels} == {30.0}  # the rows are those of another
+    assert {label.duration for label in other.labels} == {60.0}  # the rows are those of another
 
 
 def test_the_command_line_goes_on_past_bad_items(

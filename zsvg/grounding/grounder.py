@@ -251,10 +251,14 @@ class Grounder:
             absent=presence is not None and presence < self.least_presence,
         )
 
+    def scorer_for(self, rate: float) -> ScorerOptions:
+        """Return how moments are cut out of curves of so many clips per second, without a head."""
+        return self.scorer or usual_scorer(rate, drawn=self.backbone.name == "micro")
+
     def _by_similarity(
         self, frames: FrameFeatures, curve: NDArray[np.float32], top_k: int
     ) -> tuple[Moment, ...]:
-        options = self.scorer or usual_scorer(frames.fps, drawn=self.backbone.name == "micro")
+        options = self.scorer_for(frames.fps)
         spans, scores = find_moments(curve, frames.edges, options, frames.features)
         return _moments(spans, scores, top_k)
 

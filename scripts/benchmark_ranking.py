@@ -124,7 +124,8 @@ def ask(grounder: Grounder, video: EncodedVideo, texts: TextStates) -> dict[str,
     peak = curves.max(axis=0).astype(np.float64)
     fits = np.array([fit(features, sentence, grounder.usual) for sentence in sentences])
     if grounder.head is None:
-        best = [find_moments(c, edges, grounder.scorer, features)[1][0] for c in columns]
+        scorer = grounder.scorer_for(video.frames.fps)
+        best = [find_moments(c, edges, scorer, features)[1][0] for c in columns]
         return {"score": np.array(best), "peak": peak, "fit": fits}
     score, presence = [], []
     middles = torch.from_numpy((edges[:-1] + edges[1:]) / 2 / edges[-1]).float()

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from zsvg.backbones.base import Backbone, TextStates
+from zsvg.backbones.base import TEMPLATE, Backbone, TextStates
 from zsvg.backbones.captions import load_caption_backbone
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import BackboneError
 from zsvg.features.encoder import FrameFeatures
-from zsvg.grounding.grounder import TEMPLATE, Grounder
+from zsvg.grounding.grounder import Grounder
 from zsvg.microworld.world import write_world
 from zsvg.video.finding import find_readable
 
@@ -30,6 +30,7 @@ class Stored:
     reads = (".npy", ".txt")
     fps = 1.0
     cross_modal = True
+    template = TEMPLATE
     prompts = None
 
     def prompted(self, adapter):

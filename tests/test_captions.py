@@ -13,6 +13,7 @@ from zsvg.backbones.captions import load_caption_backbone, read_captions
 from zsvg.cli.app import app
 from zsvg.errors import BackboneError, RecordError
 from zsvg.microworld.world import write_world
+from zsvg.scorers.options import DRAWINGS
 
 STORY = [
     *["A man stands in a kitchen."] * 4,
@@ -32,6 +33,7 @@ def folder(tmp_path):
 
 def test_ready_captions_are_grounded_in_seconds(folder):
     grounder = zsvg.load("captions:tfidf")
+    grounder.scorer = DRAWINGS  # words that are there or not need no smoothing
     video = grounder.encode(folder / "one.jsonl")
     assert (video.vid, video.duration) == ("one", 26)
     assert video.frames.features.shape == (13, grounder.backbone.embed_dim)
@@ -77,7 +79,9 @@ def test_the_commands_take_a_folder_of_captions(folder, tmp_path):
     arguments = ["ground", str(folder), "the dog sleeps", "--model", "captions:tfidf"]
     done = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "out.json")])
     assert done.exit_code == 0, done.output
-    assert "0:00:16.0" in done.output
+    best = zsvg.load("captions:tfidf").ground(folder / "one.jsonl", "the dog sleeps").moments[0]
+    assert f"0:00:{best.start:04.1f}" in done.output
+    assert best.start < 18 < 26 == best.end
     done = CliRunner().invoke(app, ["features", str(folder), "--backbone", "captions:tfidf"])
     assert done.exit_code != 0
 

@@ -50,7 +50,8 @@ def test_import_is_lazy(statement: str, tmp_path: Path):
 def test_what_is_imported_is_declared():
     tomllib = pytest.importorskip("tomllib")  # of Python 3.11 and newer
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    asked = project["dependencies"] + project["optional-dependencies"]["captions"]
+    extras = project["optional-dependencies"]
+    asked = project["dependencies"] + extras["captions"] + extras["hdf5"]
     declared = {canonicalize_name(Requirement(line).name) for line in asked}
     distributions, undeclared = metadata.packages_distributions(), {}
     for path in chain.from_iterable((CHECKOUT / room).rglob("*.py") for room in ("zsvg", "demo")):

@@ -10,9 +10,15 @@ from hypothesis.extra import numpy as hnp
 
 from zsvg.moments import iou
 from zsvg.scorers.find import find_moments
-from zsvg.scorers.options import ScorerOptions
+from zsvg.scorers.options import COARSE, DRAWINGS, ScorerOptions, usual_scorer
 from zsvg.scorers.scorers import SCORERS, best_segment
-from zsvg.scorers.transforms import box_cox, rise_starts, smooth, spread_relevance
+from zsvg.scorers.transforms import (
+    box_cox,
+    rise_starts,
+    smooth,
+    smooth_alike,
+    spread_relevance,
+)
 
 pytestmark = pytest.mark.numeric
 
@@ -219,11 +225,42 @@ def test_long_videos_spread_in_parts_to_the_same_curve(monkeypatch):
     np.testing.assert_allclose(spread_relevance(curve, rows, 0.2), whole, atol=1e-6)
 
 
+def test_smoothing_stops_where_pictures_change():
+    """Against the sum written out; and what it is for: a cut stays one, noise goes."""
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(50, 6)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    curve = random.normal(size=50)
+    found = smooth_alike(curve, rows, 2.5, 0.2)
+    for place in range(50):
+        near = [other for other in range(50) if abs(other - place) <= 8]  # three sigmas
+        weights = [
+            np.exp(-((other - place) ** 2) / (2 * 2.5**2) + (rows[place] @ rows[other] - 1) / 0.2)
+            for other in near
+        ]
+        assert found[place] == pytest.approx(np.average(curve[near], weights=weights), abs=1e-5)
+    still = np.tile(rows[:1], (200, 1))
+    noisy = bump(200, 60, 140, noise=1.0, seed=1)
+    np.testing.assert_allclose(
+        smooth_alike(noisy, still, 3.0, 0.2)[20:180], smooth(noisy, 3.0)[20:180], atol=0.05
+    )
+    step, cut = bump(100, 40, 60), np.repeat(np.eye(2, dtype=np.float32), (40, 60), axis=0)
+    assert smooth_alike(step, cut, 6.0, 0.1)[38:42] == pytest.approx([0, 0, 1, 1], abs=0.05)
+    assert smooth(step, 6.0)[38:42] == pytest.approx([0.5] * 4, abs=0.1)
+    assert smooth_alike(np.full(9, 0.3), rows[:9], 2.0, 0.2).tolist() == [0.3] * 9
+
+
+def test_what_is_usual_depends_on_the_clips():
+    assert usual_scorer(2.0, drawn=False) == ScorerOptions()
+    assert usual_scorer(0.5, drawn=False) == COARSE
+    assert usual_scorer(2.0, drawn=True) == usual_scorer(0.5, drawn=True) == DRAWINGS
+
+
 def test_octaves_find_a_moment_that_one_smoothing_breaks_up():
     edges = np.arange(201) / 2
     broken = bump(200, 60, 140, noise=1.2, seed=3)
     first = [
-        find_moments(broken, edges, ScorerOptions(bias=0.5, smooth=0.5, octaves=octaves))[0][:1]
+        find_moments(broken, edges, replace(DRAWINGS, smooth=0.5, octaves=octaves))[0][:1]
         for octaves in (1, 4)
     ]
     one, four = (float(iou(moment, [[30.0, 70.0]])[0, 0]) for moment in first)

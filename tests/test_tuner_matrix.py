@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,16 @@ from timm.models import VisionTransformer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import (
+    BertConfig,
     CLIPConfig,
     CLIPModel,
+    M2M100Config,
+    MT5Config,
+    PreTrainedConfig,
     PreTrainedTokenizerFast,
     SiglipConfig,
     SiglipModel,
+    XLMRobertaConfig,
 )
 from transformers.masking_utils import create_causal_mask
 
@@ -58,6 +65,24 @@ def siglip_tokens(texts: list[str]) -> Tensor:
     ids = torch.ones(len(texts), LENGTH, dtype=torch.int64)
     for row, text in zip(ids, texts, strict=True):
         found = [2 + WORDS.index(word) for word in text.split()]
+        row[: len(found)] = torch.tensor(found, dtype=torch.int64)[:LENGTH]
+    return ids
+
+
+def xlm_r_tokens(texts: list[str]) -> Tensor:
+    """As XLM-R numbers them: start 0, padding 1, end 2, then words."""
+    ids = torch.ones(len(texts), LENGTH, dtype=torch.int64)
+    for row, text in zip(ids, texts, strict=True):
+        found = [0, *(3 + WORDS.index(word) for word in text.split()), 2]
+        row[: len(found)] = torch.tensor(found, dtype=torch.int64)[:LENGTH]
+    return ids
+
+
+def t5_tokens(texts: list[str]) -> Tensor:
+    """No start token, end 1, padding 0."""
+    ids = torch.zeros(len(texts), LENGTH, dtype=torch.int64)
+    for row, text in zip(ids, texts, strict=True):
+        found = [*(2 + WORDS.index(word) for word in text.split()), 1]
         row[: len(found)] = torch.tensor(found, dtype=torch.int64)[:LENGTH]
     return ids
 
@@ -101,6 +126,34 @@ def hugging_face_config(width: int, layers: int, **text: Any) -> dict[str, Any]:
     }
 
 
+def encoder_config(kind: str, width: int, layers: int) -> PreTrainedConfig:
+    """A text encoder of Hugging Face, in the sizes of all here."""
+    if kind == "mt5":
+        sizes = {"d_model": width, "num_layers": layers, "num_heads": 2, "d_kv": 8}
+        return MT5Config(vocab_size=VOCABULARY, d_ff=2 * width, decoder_start_token_id=0, **sizes)
+    if kind == "nllb":
+        sides = {f"{s}_{n}": v for s in ("encoder", "decoder") for n, v in
+                 (("layers", layers), ("attention_heads", 2), ("ffn_dim", 2 * width))}  # fmt: skip
+        return M2M100Config(vocab_size=VOCABULARY, d_model=width, pad_token_id=1, **sides)
+    sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 2 * width, "vocab_size": VOCABULARY}
+    if kind == "bert":
+        return BertConfig(max_position_embeddings=LENGTH, **sizes)
+    return XLMRobertaConfig(max_position_embeddings=LENGTH + 2, pad_token_id=1, **sizes)
+
+
+def encoder_model(kind: str, width: int, layers: int) -> nn.Module:
+    """An open_clip model whose text tower is an encoder of Hugging Face, built as from a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        encoder_config(kind, width, layers).save_pretrained(folder)
+        text = {"hf_model_name": folder, "hf_model_pretrained": False, "hf_proj_type": "linear"}
+        text |= {"hf_pooler_type": "mean_pooler", "hf_tokenizer_name": folder}
+        model = open_clip_model(CustomTextCLIP, width, layers, **text)
+    model.text.context_length = LENGTH  # as `ClipBackbone` does
+    return model
+
+
+ENCODERS = ("bert", "xlm-r", "mt5", "nllb")
 SIGLIP_TEXT = {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
 BACKBONES: dict[str, Callable[[int, int], nn.Module]] = {
     "clip": lambda w, n: open_clip_model(CLIP, w, n),
@@ -126,11 +179,12 @@ BACKBONES: dict[str, Callable[[int, int], nn.Module]] = {
     "hf siglip": lambda w, n: SiglipModel(
         SiglipConfig(**hugging_face_config(w, n, eos_token_id=1))
     ),
+    **{kind: partial(encoder_model, kind) for kind in ENCODERS},
     "resnet": lambda w, n: open_clip_model(
         CustomTextCLIP, w, n, {"layers": [n - 2, 1, 1, 1], "width": w // 2, "head_width": 8}
     ),
 }
-NO_START = {"siglip", "hf siglip"}
+NO_START = {"siglip", "hf siglip", "mt5"}
 
 
 def build(backbone: str, width: int = 16, layers: int = 3) -> nn.Module:
@@ -150,7 +204,8 @@ def build(backbone: str, width: int = 16, layers: int = 3) -> nn.Module:
 
 
 def tokens_of(backbone: str) -> Callable[[list[str]], Tensor]:
-    return siglip_tokens if backbone in NO_START else clip_tokens
+    own = {"xlm-r": xlm_r_tokens, "nllb": xlm_r_tokens, "mt5": t5_tokens}
+    return own.get(backbone, siglip_tokens if backbone in NO_START else clip_tokens)
 
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -413,7 +468,9 @@ def test_gradient_checkpointing_gives_the_same_gradients(backbone, method):
     for name, gradient in gradients[0].items():
         assert gradient.abs().sum() > 0
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-7)
-    if (backbone, method) != ("resnet", "border"):  # open_clip checkpoints no ResNet
+    # open_clip checkpoints no ResNet, and transformers no encoder that is not in training.
+    text_alone = backbone in ENCODERS and method in TEXT_ONLY
+    if not text_alone and (backbone, method) != ("resnet", "border"):
         assert counts[1] > counts[0]  # blocks ran again in the backward pass
 
 
@@ -683,3 +740,93 @@ def test_feature_maps_of_timm_towers_are_exact_or_refused():
         tuned("timm", "vpt shallow").forward_intermediates(IMAGES)
     maps = tuned("timm", "vpt deep").forward_intermediates(IMAGES)["image_intermediates"]
     assert [m.shape for m in maps] == [m.shape for m in plain]
+
+
+SENTENCES = {
+    "一个 人 打开 冰箱": 4,
+    "una persona abre el frigorífico": 5,
+    "شخص يفتح الثلاجة": 3,
+    "a person opens the fridge": 5,
+}
+
+
+def write_multilingual_folder(folder: Path) -> Path:
+    """An open_clip folder as multilingual CLIPs have it: XLM-R with a linear map behind."""
+    names = ["<s>", "<pad>", "</s>", "<unk>", "a", "video", "of"]
+    names += sorted({word for text in SENTENCES for word in text.split()} - set(names))
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(names)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", **special).save_pretrained(
+        folder
+    )
+    encoder = encoder_config("xlm-r", 16, 2)
+    encoder.vocab_size = len(names)
+    encoder.save_pretrained(folder / "xlm-r")
+    text = {"hf_model_name": str(folder / "xlm-r"), "hf_model_pretrained": False}
+    text |= {"hf_tokenizer_name": "in-this-folder", "hf_pooler_type": "mean_pooler"}
+    text |= {"hf_proj_type": "mlp", "context_length": LENGTH}
+    vision = {"image_size": 32, "patch_size": 8, "width": 16, "layers": 2, "head_width": 8}
+    torch.manual_seed(0)
+    model = CustomTextCLIP(DIM, vision, text)
+    with torch.no_grad():  # its own start makes all sentences alike
+        model.text.transformer.embeddings.word_embeddings.weight.normal_()
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    half = [0.5, 0.5, 0.5]
+    config = {
+        "model_cfg": {"embed_dim": DIM, "vision_cfg": vision, "text_cfg": text},
+        "preprocess_cfg": {"mean": half, "std": half},
+    }
+    (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def test_a_multilingual_folder_reads_every_script(tmp_path):
+    backbone = load_backbone(f"local-dir:{write_multilingual_folder(tmp_path)}", "cpu")
+    states = backbone.encode_text(list(SENTENCES))
+    counts = [2 + count for count in SENTENCES.values()]
+    assert states.mask.sum(1).tolist() == counts  # with start and end
+    assert states.tokens.shape == (4, max(counts), DIM)
+    # Alone as among others, up to last bits; the mean of its states, through the same map.
+    for text, row, tokens, count in zip(
+        SENTENCES, states.pooled, states.tokens, counts, strict=True
+    ):
+        alone = backbone.encode_text([text])
+        close(alone.pooled[0], row)
+        close(alone.tokens[0], tokens[:count])
+    assert float((states.pooled @ states.pooled.T).triu(1).max()) < 0.999
+    with torch.no_grad():
+        close(
+            states.pooled,
+            backbone.model.encode_text(backbone.tokenize(list(SENTENCES)), normalize=True),
+        )
+
+
+def test_a_multilingual_folder_is_tuned_and_asked(tmp_path, small_video):
+    import zsvg
+    from zsvg.records import Annotation
+
+    name = f"local-dir:{write_multilingual_folder(tmp_path / 'clip')}"
+    labels = [
+        Annotation(qid=i, query=text, vid=small_video.stem, duration=1.0,
+                   relevant_windows=((0.0, 0.5),))
+        for i, text in enumerate(SENTENCES)
+    ]  # fmt: skip
+    recipe = zsvg.load_recipe("coop").with_training(steps=3, batch_size=2)
+    zsvg.tune(
+        labels,
+        small_video.parent,
+        name,
+        tmp_path / "model",
+        recipe=recipe,
+        validation=labels[:1],
+    )
+    grounder = zsvg.load(tmp_path / "model")
+    found, failures = zsvg.predict(grounder, labels, small_video.parent)
+    assert not failures
+    assert [p.query for p in found] == list(SENTENCES)
+    with pytest.warns(UserWarning, match="is cut to 16 tokens"):
+        grounder.encode_query("冰箱 " * 20)

@@ -15,6 +15,7 @@ logging.getLogger("zsvg").addHandler(logging.NullHandler())  # quiet unless a pr
 __version__ = "0.1.0"
 _HOMES = {
     "EncodedVideo": "zsvg.grounding.answers",
+    "FeatureFiles": "zsvg.features.from_files",
     "Grounder": "zsvg.grounding.grounder",
     "Grounding": "zsvg.grounding.answers",
     "Moment": "zsvg.grounding.answers",
@@ -29,6 +30,7 @@ _HOMES = {
 }
 __all__ = [
     "EncodedVideo",
+    "FeatureFiles",
     "Grounder",
     "Grounding",
     "Moment",
@@ -45,6 +47,7 @@ __all__ = [
 if TYPE_CHECKING:
     from zsvg.errors import ZsvgError
     from zsvg.evaluation.metrics import evaluate
+    from zsvg.features.from_files import FeatureFiles
     from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
     from zsvg.grounding.grounder import Grounder
     from zsvg.grounding.load import load

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,6 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from zsvg.features.encoder import FrameEncoder
+from zsvg.features.from_files import FeatureFiles
+from zsvg.records import Annotation
+from zsvg.video.finding import find_videos
 
 if TYPE_CHECKING:
     from zsvg.tuners import PromptConfig
@@ -28,8 +32,9 @@ class TextStates:
     Attributes:
         pooled: (B, D) float32, L2-normalised; equal to open_clip's `encode_text(normalize=True)`.
         tokens: (B, L, D) float32, L2-normalised; every token's output state after the final layer
-            norm, put through the same projection as the pooled one. L is the context length; it
-            is 1, with the pooled vector as the only token, for Hugging Face text towers.
+            norm, put through the same projection as the pooled one. L is the context length, for
+            Hugging Face's encoders the longest text; 1, with the pooled vector as the only token,
+            for sentence encoders.
         mask: (B, L) bool, True from the start token to the end-of-text token.
         points: (B, 2, D), the rows of `tokens` that point at a start and an end (PPT's prompts);
             None where no prompts point.
@@ -54,11 +59,14 @@ class Backbone(FrameEncoder, Protocol):
 
     @property
     def cross_modal(self) -> bool:
-        """Whether pictures are compared with sentences, not sentences with sentences.
+        """Whether any sentence can be compared with pictures.
 
-        Then sentences go behind a template, and `zsvg.grounding.ranking.fit` takes out of both
-        sides what is in all of them.
+        Then `zsvg.grounding.ranking.fit` takes out of both sides what is in all of them.
         """
+
+    @property
+    def template(self) -> str:
+        """What stands in front of a sentence where nobody says otherwise."""
 
     @property
     def prompts(self) -> PromptConfig | None:
@@ -87,6 +95,8 @@ class TunableBackbone(Backbone, Protocol):
     """The frozen module that they are put on."""
     adapters: Any
     """The PEFT model around `model` once prompts have been attached, else None."""
+    files: FeatureFiles | None
+    """Features of videos that lie ready; None encodes every frame."""
 
     @property
     def lock(self) -> AbstractContextManager[Any]:
@@ -102,6 +112,28 @@ class TunableBackbone(Backbone, Protocol):
         self, ids: torch.Tensor, model: Any | None = None, points: torch.Tensor | None = None
     ) -> TextStates:
         """Encode token ids, with the prompts of `model`, with gradients where grad mode is on."""
+
+
+TEMPLATE = "a video of"
+"""In front of sentences for CLIP's own text transformers, whose texts often begin so."""
+
+
+def videos_for(
+    backbone: Any,
+    videos: Mapping[str, Path] | str | Path,
+    records: Iterable[Annotation] = (),
+) -> Mapping[str, Path]:
+    """Return vid -> file of what is given, and let the backbone read it where it is features.
+
+    Args:
+        backbone: A `Backbone`; its `files` are set to features, if those are given.
+        videos: vid -> file, `FeatureFiles`, or a folder of videos.
+        records: Annotations that tell how long videos are, where features do not.
+    """
+    if isinstance(videos, FeatureFiles):
+        known = {record.vid: record.duration for record in records}
+        videos = backbone.files = replace(videos, durations=known | dict(videos.durations))
+    return videos if isinstance(videos, Mapping) else find_videos(videos)
 
 
 def pick_device() -> torch.device:

@@ -71,6 +71,7 @@ class CaptionBackbone:
     reads = CAPTION_FILES
     fps = 1 / CLIP_SECONDS
     cross_modal = False
+    template = ""
     prompts = None
     adapters = None
 

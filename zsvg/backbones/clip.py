@@ -15,13 +15,16 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from open_clip.hf_model import HFTextEncoder
 
-from zsvg.backbones.base import TextStates, pick_device
+from zsvg.backbones.base import TEMPLATE, TextStates, TunableBackbone, pick_device
 from zsvg.backbones.frozen import adapters_asleep
-from zsvg.backbones.names import check_backbone
+from zsvg.backbones.names import STORED, check_backbone
 from zsvg.backbones.prompted import PromptedBackbone
 from zsvg.backbones.unfilled import unfilled
 from zsvg.errors import BackboneError, reason
+from zsvg.features.encoder import FrameFeatures
+from zsvg.features.from_files import FeatureFiles
 from zsvg.files import sha256_json, sha256_tensors
 
 _log = logging.getLogger(__name__)
@@ -46,6 +49,8 @@ class ClipBackbone:
         context_length: L, the number of text positions.
         lock: Hold it around every adapter choice and forward pass, and no longer; it is re-entrant.
         adapters: The PEFT model around `model` once prompts have been attached, else None.
+        files: Features of videos that lie ready; None encodes every frame.
+        template: What stands in front of a sentence where nobody says otherwise.
     """
 
     reads: tuple[str, ...] = ()
@@ -80,9 +85,15 @@ class ClipBackbone:
         self.context_length = int(
             getattr(tokenizer, "context_length", None) or text.get("context_length", 77)
         )
+        if isinstance(self.model.text, HFTextEncoder):
+            # What the encoder could read, and 0 for T5's; the tokenizer decides.
+            self.model.text.context_length = self.context_length
         self.fingerprint = _fingerprint(self.model, self.preprocess, tokenizer, config)
         self._mean = torch.tensor(self.preprocess["mean"], device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(self.preprocess["std"], device=device).view(1, 3, 1, 1)
+        self.files: FeatureFiles | None = None
+        # Other encoders have read sentences as they are, and of any language.
+        self.template = "" if isinstance(self.model.text, HFTextEncoder) else TEMPLATE
         self._cut_texts: set[str] = set()
 
     @contextmanager
@@ -101,8 +112,15 @@ class ClipBackbone:
         """Return it with the prompts of that name in `adapters` at work."""
         return PromptedBackbone(self, adapter)
 
-    def ready(self, path: str | Path) -> None:
-        """No features lie ready for it: every frame is encoded."""
+    def ready(self, path: str | Path) -> FrameFeatures | None:
+        """Return features of a file of `files`; frames of videos are encoded.
+
+        Raises:
+            VideoError: As of `FeatureFiles.read`.
+        """
+        if self.files is None or Path(path) not in self.files.names:
+            return None
+        return self.files.read(path, width=self.embed_dim, fingerprint=self.fingerprint)
 
     def encode_frames(
         self, frames: NDArray[np.uint8] | torch.Tensor, model: Any | None = None
@@ -191,22 +209,18 @@ class ClipBackbone:
             empty = torch.zeros(0, width, self.embed_dim, device=self.device)
             return TextStates(pooled=empty[:, 0], tokens=empty, mask=empty[..., 0].bool())
         text = self.model.text
+        mask = self._token_mask(ids, text)
+        if isinstance(text, HFTextEncoder):  # its encoders look at no padding
+            longest = int(mask.sum(dim=1).max())
+            ids, mask = ids[:, :longest], mask[:, :longest]
         with self._at_work(model) as module, _capture(text) as states:
             pooled = module.encode_text(ids, normalize=True).float()
-            if not states:
-                mask = torch.ones(len(ids), 1, dtype=torch.bool, device=ids.device)
-                return TextStates(pooled=pooled, tokens=pooled[:, None], mask=mask)
-            hidden = text.ln_final(states[0][:, : ids.shape[1]])  # CoCa adds a class token behind
-            projection = text.text_projection
-            if isinstance(projection, torch.nn.Module):
-                hidden = projection(hidden)
-            elif projection is not None:
-                hidden = hidden @ projection
+            hidden = _joint(text, states[0], ids.shape[1])
         tokens = F.normalize(hidden.float(), dim=-1)
         return TextStates(
             pooled=pooled,
             tokens=tokens,
-            mask=self._token_mask(ids, text),
+            mask=mask,
             points=None if points is None else tokens.take_along_dim(points[..., None], 1),
         )
 
@@ -224,21 +238,19 @@ class ClipBackbone:
     def _token_mask(self, ids: torch.Tensor, text: Any) -> torch.Tensor:
         """Return (B, L) bool, True up to the end-of-text token by the tower's own rule."""
         positions = torch.arange(ids.shape[1], device=ids.device)
-        if text.cls_emb is None and text.pool_type == "argmax":
+        rule = getattr(text, "pool_type", None) if getattr(text, "cls_emb", None) is None else None
+        if rule == "argmax":
             return positions <= ids.argmax(dim=-1, keepdim=True)
-        if text.cls_emb is None and text.pool_type == "eos":
+        if rule == "eos":
             ends: torch.Tensor = ids == text.eos_id
             return positions <= ends.int().argmax(dim=-1, keepdim=True)
         return (ids != self._pad_id) | (positions == 0)
 
 
 @contextmanager
-def _capture(text: Any) -> Iterator[list[torch.Tensor]]:
-    """Collect what the text transformer returns, before pooling; stays empty for HF towers."""
-    states: list[torch.Tensor] = []
-    if not hasattr(text, "ln_final"):
-        yield states
-        return
+def _capture(text: Any) -> Iterator[list[Any]]:
+    """Collect what the text transformer returns, before pooling."""
+    states: list[Any] = []
     handle = text.transformer.register_forward_hook(lambda _m, _i, out: states.append(out))
     try:
         yield states
@@ -246,7 +258,21 @@ def _capture(text: Any) -> Iterator[list[torch.Tensor]]:
         handle.remove()
 
 
-def as_backbone(backbone: ClipBackbone | str) -> ClipBackbone:
+def _joint(text: Any, states: Any, length: int) -> torch.Tensor:
+    """Put what the text transformer returned through the tower's last norm and projection."""
+    if isinstance(text, HFTextEncoder):
+        joint: torch.Tensor = text.proj(states.last_hidden_state)
+        return joint
+    hidden: torch.Tensor = text.ln_final(states[:, :length])  # CoCa adds a class token behind
+    projection = text.text_projection
+    if isinstance(projection, torch.nn.Module):
+        hidden = projection(hidden)
+    elif projection is not None:
+        hidden = hidden @ projection
+    return hidden
+
+
+def as_backbone(backbone: TunableBackbone | str) -> TunableBackbone:
     """Return a backbone, loaded by `load_backbone` if it is a name."""
     return load_backbone(backbone) if isinstance(backbone, str) else backbone
 
@@ -319,6 +345,10 @@ def _resolve(name: str | None) -> tuple[str, str | None]:
     """Return what open_clip calls (model_name, pretrained) for a name of ours."""
     check_backbone(name, open_clip.list_models())
     name = str(name)
+    if name == STORED:
+        raise BackboneError(
+            "there is no tower behind ready features; give --text-features for the sentences"
+        )
     if name == "micro":
         if not (MICRO_FOLDER / "open_clip_config.json").is_file():
             raise BackboneError(

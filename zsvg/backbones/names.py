@@ -18,6 +18,9 @@ PREFIX = "captions:"
 CAPTION_FILES = (".jsonl",)
 """Suffixes of the files of ready captions."""
 
+STORED = "features"
+"""Names a backbone of ready features on both sides (`zsvg.backbones.stored`)."""
+
 SUGGESTION = (
     "name one: `ViT-B-32/laion2b_s34b_b79k` (any open_clip ARCH/TAG; this one downloads about "
     "605 MB), `hf-hub:ORG/NAME`, `local-dir:PATH`, or `micro` (inside the package, microworld only)"
@@ -79,7 +82,7 @@ def check_backbone(name: str | None, architectures: Sequence[str] | None = None)
             f"features to label or tune with; {SUGGESTION}"
         )
     schema, _, rest = name.partition(":")
-    if name == "micro" or (schema == "hf-hub" and rest):
+    if name in ("micro", STORED) or (schema == "hf-hub" and rest):
         return
     if schema == "local-dir":
         folder = Path(rest).expanduser()

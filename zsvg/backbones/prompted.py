@@ -40,6 +40,7 @@ class PromptedBackbone:
         self.embed_dim = backbone.embed_dim
         self.device = backbone.device
         self.cross_modal = backbone.cross_modal
+        self.template = backbone.template
         self.reads = backbone.reads
         self.fps = backbone.fps
 

@@ -11,7 +11,14 @@ import typer
 
 from zsvg.cli import completion
 from zsvg.cli import options as opts
-from zsvg.cli.options import cache_folder, check_sampling, finish, name_unusable, one_stdin
+from zsvg.cli.options import (
+    cache_folder,
+    check_sampling,
+    finish,
+    footage,
+    name_unusable,
+    one_stdin,
+)
 from zsvg.cli.results import AsNumbers, Table, leave, show_result
 from zsvg.cli.terminal import progress, say
 from zsvg.errors import ZsvgError
@@ -22,7 +29,7 @@ def compare(
         Path, typer.Argument(help="Annotations or pseudo labels to train on; `-` is stdin.")
     ],
     annotations: Annotated[Path, typer.Argument(help="Annotations to test on; `-` is stdin.")],
-    videos: opts.VideoFolders,
+    videos: opts.VideoFolders = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of results, table and plot.")
     ] = Path("comparison"),
@@ -67,6 +74,10 @@ def compare(
             "videos) (default: none)."
         ),
     ] = None,
+    features: opts.Features = None,
+    clip_seconds: opts.ClipSeconds = None,
+    window_seconds: opts.WindowSeconds = None,
+    durations: opts.Durations = None,
     fps: opts.Fps = 2.0,
     framing: opts.Framing = "crop",
     cache: opts.Cache = None,
@@ -96,7 +107,7 @@ def compare(
 
     one_stdin(labels, annotations, pseudo)
     check_sampling(fps, framing)
-    found = find_videos(*videos)
+    found = footage(videos, features, clip_seconds, window_seconds, durations)
     tested = find_videos(*test_videos) if test_videos else found
     name_unusable(found)
     left: dict[str, str] = {}

@@ -11,7 +11,7 @@ import typer
 
 from zsvg.cli import completion
 from zsvg.cli import options as opts
-from zsvg.cli.options import cache_folder, finish, name_unusable, one_stdin
+from zsvg.cli.options import cache_folder, finish, footage, name_unusable, one_stdin
 from zsvg.cli.results import (
     AsFigures,
     AsMoments,
@@ -284,14 +284,18 @@ def inspect(
 
 def probe(
     annotations: opts.Truth,
-    videos: opts.VideoFolders,
     model: opts.Model,
+    videos: opts.VideoFolders = None,
     seconds: Annotated[
         list[float] | None, typer.Option(help="Noise in front (default: 10 and 15).")
     ] = None,
     output: NumbersOutput = None,
     form: AsNumbers = "table",
     seed: opts.Seed = 0,
+    features: opts.Features = None,
+    clip_seconds: opts.ClipSeconds = None,
+    window_seconds: opts.WindowSeconds = None,
+    durations: opts.Durations = None,
     cache: opts.Cache = None,
     rehash: opts.Rehash = False,
     allow_download: opts.AllowDownload = False,
@@ -301,17 +305,18 @@ def probe(
 
     Example: zsvg probe test.jsonl --videos videos/ --model model/ --seconds 10
     """
+    from zsvg.backbones.base import videos_for
     from zsvg.evaluation.metrics import as_percent
     from zsvg.evaluation.probe import SECONDS
     from zsvg.evaluation.probe import probe as measure
     from zsvg.grounding.load import load
     from zsvg.records import read_annotations
-    from zsvg.video.finding import find_videos
 
     records = read_annotations(annotations)
-    found = find_videos(*videos)
+    found = footage(videos, features, clip_seconds, window_seconds, durations)
     name_unusable(found)
     grounder = load(model, device, allow_download=allow_download)
+    found = videos_for(grounder.backbone, found, records)
     with progress("probing", len(records)) as advance:
         results, failures = measure(
             grounder,

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zsvg.cli import options as opts
-from zsvg.cli.options import cache_folder, finish, load_grounder, split_sentences
+from zsvg.cli.options import (
+    cache_folder,
+    finish,
+    footage,
+    load_grounder,
+    split_sentences,
+)
 from zsvg.cli.results import AnswersOutput, AsMoments, Table, destination
 from zsvg.cli.terminal import loading, progress, say
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
@@ -28,13 +34,15 @@ def ground(
     video: Annotated[
         str, typer.Argument(help="A video, a folder (searched with all below it), or a pattern.")
     ],
-    queries: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[VIDEO]... SENTENCE...", help="More of them, then one or more sentences."
-        ),
-    ],
     model: opts.Model,
+    queries: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[VIDEO]... SENTENCE...",
+            help="More of them, then one or more sentences. With --features, sentences alone.",
+            show_default=False,
+        ),
+    ] = None,
     top_k: Annotated[
         int, typer.Option(min=1, help="Most answers per sentence: in the table, or of a video.")
     ] = 5,
@@ -50,6 +58,10 @@ def ground(
         ),
     ] = False,
     templates: opts.Templates = None,
+    features: opts.Features = None,
+    clip_seconds: opts.ClipSeconds = None,
+    window_seconds: opts.WindowSeconds = None,
+    durations: opts.Durations = None,
     cache: opts.Cache = None,
     rehash: opts.Rehash = False,
     allow_truncated: opts.Truncated = False,
@@ -72,20 +84,24 @@ def ground(
     """
     from zsvg.backbones.names import check_model, files_read
     from zsvg.grounding.writers import check_fits
-    from zsvg.video.finding import find_readable
 
     to = destination(output, form, page=True)
-    more, queries = split_sentences(queries)
+    videos, queries = _arguments(video, queries or (), features)
     wrong = {number: _wrong(query) for number, query in enumerate(queries, 1)}
     asked = [_Asked(n, query) for n, query in enumerate(queries, 1) if not wrong[n]]
     if not asked:
         raise ZsvgError(f"the sentence {wrong[1]}")
     if cut is not None and cut.exists() and not cut.is_dir():
         raise ZsvgError(f"--cut {cut}: is a file; name a folder for the clips")
+    if features is not None and (to.page or cut is not None):
+        raise ZsvgError("a page of moments and --cut show pictures, and features have none")
     check_model(model)
-    found = find_readable(video, *more, reads=files_read(model))
+    found = footage(
+        videos, features, clip_seconds, window_seconds, durations, reads=files_read(model)
+    )
     check_fits(to.form, len(found))
     with loading(model):
+        from zsvg.backbones.base import videos_for
         from zsvg.grounding.ranking import best_moments, by_fit, distinct
         from zsvg.report.results_page import write_results
 
@@ -94,6 +110,7 @@ def ground(
         *getattr(found, "unusable", ()),
         *(f"sentence {number} {why}" for number, why in wrong.items() if why),
     ]
+    found = videos_for(grounder.backbone, found)
     encode = partial(
         grounder.encode, cache=cache_folder(cache, rehash), allow_truncated=allow_truncated
     )
@@ -142,6 +159,18 @@ def ground(
     if cut is not None:  # last: answers do not wait for clips, nor fail with them
         failures += _cut(cut, clips)
     finish(failures)
+
+
+def _arguments(
+    video: str, more: Sequence[str], features: Path | None
+) -> tuple[list[str], list[str]]:
+    """Return (videos, sentences); with features all are sentences."""
+    if features is not None:
+        return [], [video, *more]
+    if not more:
+        raise typer.BadParameter("Missing argument '[VIDEO]... SENTENCE...'.")
+    others, sentences = split_sentences(more)
+    return [video, *others], sentences
 
 
 @dataclass

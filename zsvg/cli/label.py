@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +12,10 @@ import typer
 
 from zsvg.cli import completion
 from zsvg.cli import options as opts
-from zsvg.cli.options import cache_folder, finish, write_labels
+from zsvg.cli.options import cache_folder, finish, footage, write_labels
 from zsvg.cli.results import AsNumbers, Table, show_result
 from zsvg.cli.terminal import loading, progress, say
-from zsvg.errors import ITEM_ERRORS, failure
+from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.files import check_output, is_stream
 
 PSEUDO = Path("pseudo.jsonl")
@@ -84,7 +85,7 @@ def features(
 
 
 def pseudo_label(
-    videos: opts.Videos,
+    videos: opts.VideosOrNone = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where to write the labels; `-` is stdout.")
     ] = PSEUDO,
@@ -139,6 +140,10 @@ def pseudo_label(
         typer.Option(help="Cosine above which one of two sentences of a video is dropped."),
     ] = None,
     seed: opts.Seed = 0,
+    features: opts.Features = None,
+    clip_seconds: opts.ClipSeconds = None,
+    window_seconds: opts.WindowSeconds = None,
+    durations: opts.Durations = None,
     fps: opts.Fps = 2.0,
     framing: opts.Framing = "crop",
     cache: opts.Cache = None,
@@ -159,12 +164,15 @@ def pseudo_label(
     from zsvg.features.processes import launched
     from zsvg.label.parts import note_captioner
     from zsvg.label.tagging import load_tagger
-    from zsvg.video.finding import Videos, find_videos
 
     check_output(output)
     words = load_tagger(tagger) if tagger is not None else None
-    tracks = caption_files(videos, backbone)
-    found = Videos({}) if tracks else find_videos(*videos)
+    tracks = caption_files(videos or (), backbone)
+    found: Mapping[str, Path] = {}
+    if not tracks:
+        found = footage(videos, features, clip_seconds, window_seconds, durations)
+    if features is not None and form != "features":
+        raise ZsvgError("features show a captioner nothing; give --form features, or videos")
     if not tracks:
         check_backbone(backbone)
         if captioner is not None and form != "features" and not dry_run:
@@ -199,6 +207,7 @@ def pseudo_label(
             tracks, str(backbone), output, options, seed, words, unused, dry_run, device
         )
         return
+    unusable = getattr(found, "unusable", ())
     processes = launched(device)
     if dry_run and not processes.main:
         return
@@ -212,6 +221,9 @@ def pseudo_label(
         "cache": cache_folder(cache, rehash),
         "work_dir": work,
     }
+    if dry_run and features is not None:
+        say(f"{len(found)} videos of ready features to label")
+        return
     if dry_run:
         from zsvg.label.forecast import forecast
 
@@ -242,10 +254,10 @@ def pseudo_label(
         )
     if processes.main:
         write_labels(report, len(found), output)
-        for line in found.unusable:
+        for line in unusable:
             say(f"error: {line}")
         if work.is_dir():
             say(f"{work} lets the next run label what is new alone; it can be deleted")
     processes.end()
-    if report.failures or found.unusable:
+    if report.failures or unusable:
         raise typer.Exit(1)

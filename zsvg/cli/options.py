@@ -17,6 +17,7 @@ from zsvg.files import STANDARD
 from zsvg.video.finding import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
+    from zsvg.backbones.base import TunableBackbone
     from zsvg.grounding.grounder import Grounder
     from zsvg.label.run import LabelReport
 
@@ -24,9 +25,41 @@ Videos = Annotated[
     list[str],
     typer.Argument(help="Videos, folders (searched with all below them), patterns like 'v/*.mp4'."),
 ]
+VideosOrNone = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Videos, folders (searched with all below them), patterns; none with --features.",
+        show_default=False,
+    ),
+]
 VideoFolders = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option("--videos", help="Folder of the videos; also files and patterns, several times."),
+]
+Features = Annotated[
+    Path | None,
+    typer.Option(
+        help="Ready frame features instead of videos: a folder of .npy, .npz, .safetensors or .h5, "
+        "one for each video, or one file for all."
+    ),
+]
+ClipSeconds = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds from one row of --features to the next (default: rows are spread evenly)."
+    ),
+]
+WindowSeconds = Annotated[
+    float | None,
+    typer.Option(help="Seconds that a row of --features saw, where windows overlap."),
+]
+Durations = Annotated[
+    Path | None,
+    typer.Option(help="Lengths of the videos of --features, where no annotation tells them."),
+]
+TextFeatures = Annotated[
+    Path | None,
+    typer.Option(help="Folder of ready sentence features (qidQID.npz) instead of a text tower."),
 ]
 Backbone = Annotated[
     str | None,
@@ -121,6 +154,43 @@ def one_stdin(*paths: Path | None) -> None:
         raise ZsvgError("only one file can be `-`, since stdin can be read once; name the others")
 
 
+def footage(
+    videos: Sequence[str] | None,
+    features: Path | None,
+    clip_seconds: float | None = None,
+    window_seconds: float | None = None,
+    durations: Path | None = None,
+    reads: Sequence[str] = (),
+) -> Mapping[str, Path]:
+    """Return vid -> file of videos, or of files that the model `reads`, or of ready features.
+
+    Raises:
+        ZsvgError: Neither or both are given, or options of features without any.
+        VideoError: There are none.
+    """
+    from zsvg.video.finding import find_readable
+
+    if features is None:
+        if not videos:
+            raise ZsvgError(
+                "no videos are named: give a folder of them, or ready features by --features"
+            )
+        for name, value in (("clip", clip_seconds), ("window", window_seconds)):
+            if value is not None:
+                raise ZsvgError(f"--{name}-seconds is about --features; leave it out for videos")
+        return find_readable(*videos, reads=reads)
+    if videos:
+        raise ZsvgError("--features stand in place of videos; give one of the two")
+    from zsvg.features.from_files import FeatureFiles
+
+    known = {}
+    if durations is not None:
+        from zsvg.datasets import read_durations
+
+        known = read_durations(durations)
+    return FeatureFiles(features, clip_seconds, window_seconds, known)
+
+
 def cache_folder(chosen: Path | None, rehash: bool) -> Path:
     """Return the folder of frame features; trust no hash that is remembered there on demand."""
     from zsvg.features.extract import default_cache
@@ -133,7 +203,12 @@ def cache_folder(chosen: Path | None, rehash: bool) -> Path:
 
 
 def load_grounder(
-    model: str, device: str | None, domain: str | None, templates: str | None, download: bool
+    model: str,
+    device: str | None,
+    domain: str | None,
+    templates: str | None,
+    download: bool,
+    backbone: TunableBackbone | None = None,
 ) -> Grounder:
     """Load what `--model` names, with the options that go with it."""
     from zsvg.grounding.load import load
@@ -143,7 +218,14 @@ def load_grounder(
         from zsvg.training.recipes import load_templates
 
         texts = load_templates(templates)
-    return load(model, device, domain=domain, templates=texts, allow_download=download)
+    return load(
+        model,
+        device,
+        backbone=backbone,
+        domain=domain,
+        templates=texts,
+        allow_download=download,
+    )
 
 
 def split_sentences(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -13,6 +13,7 @@ from zsvg.cli.options import (
     cache_folder,
     check_sampling,
     finish,
+    footage,
     load_grounder,
     name_unusable,
     one_stdin,
@@ -26,7 +27,7 @@ def tune(
     labels: Annotated[
         Path, typer.Argument(help="Pseudo labels or annotations (JSONL); `-` is stdin.")
     ],
-    videos: opts.VideoFolders,
+    videos: opts.VideoFolders = None,
     output: opts.Output = Path("model"),
     backbone: opts.Backbone = None,
     recipe: Annotated[
@@ -65,6 +66,11 @@ def tune(
     ] = "full",
     steps: opts.Steps = None,
     seed: opts.Seed = 0,
+    features: opts.Features = None,
+    clip_seconds: opts.ClipSeconds = None,
+    window_seconds: opts.WindowSeconds = None,
+    durations: opts.Durations = None,
+    text_features: opts.TextFeatures = None,
     fps: opts.Fps = 2.0,
     framing: opts.Framing = "crop",
     cache: opts.Cache = None,
@@ -82,13 +88,12 @@ def tune(
 
     Under torchrun, several processes share every batch.
     """
-    from zsvg.backbones.names import check_backbone
+    from zsvg.backbones.names import STORED, check_backbone
     from zsvg.features.processes import launched
     from zsvg.records import Annotation, check_query, read_annotations, sift
     from zsvg.training.labels import choose_labels
     from zsvg.training.recipes import check_recipe, load_recipe
     from zsvg.training.supervision import present_in, usable
-    from zsvg.video.finding import find_videos
 
     one_stdin(labels, also, validation)
     check_recipe(recipe)
@@ -96,7 +101,7 @@ def tune(
         raise ZsvgError("--also-weight weighs the labels of --also; give that too")
     given = read_annotations(labels), read_annotations(also) if also else []
     held_out = read_annotations(validation) if validation else None
-    found = find_videos(*videos)
+    found = footage(videos, features, clip_seconds, window_seconds, durations)
     left: dict[str, str] = {}
 
     def seen(records: list[Annotation]) -> list[Annotation]:
@@ -109,6 +114,18 @@ def tune(
         held_out, lost = present_in(found, held_out)
         held_out, bad = sift(held_out, lambda record: check_query(record, timed=True))
         left |= lost | bad
+    stored = None
+    if text_features is not None:
+        from zsvg.backbones.stored import StoredBackbone
+
+        backbone = backbone or STORED
+        stored = StoredBackbone(text_features, [*given[0], *given[1], *(held_out or ())], device)
+        (one, bad), (two, worse) = (sift(some, stored.check) for some in given)
+        given = one, two
+        left |= bad | worse
+        if held_out is not None:
+            held_out, bad = sift(held_out, stored.check)
+            left |= bad
     if left and not (any(given) and held_out != []):
         finish([*left.values(), f"nothing else is left to tune on; {output} is left as it was"])
     records, taken = choose_labels(
@@ -148,7 +165,7 @@ def tune(
             say("some labels are left out, since they cannot be used; they are named at the end")
         for line in taken:
             say(line)
-    clip = load_backbone(backbone, device)
+    clip = stored or load_backbone(backbone, device)
     if dry_run:
         for line in plan(records, found, clip, chosen, options, validation=held_out):
             say(line)
@@ -180,12 +197,17 @@ def tune(
 
 def predict(
     annotations: Annotated[Path, typer.Argument(help="Queries to answer (JSONL); `-` is stdin.")],
-    videos: opts.VideoFolders,
     model: opts.Model,
+    videos: opts.VideoFolders = None,
     output: MomentsOutput = None,
     form: AsMoments = None,
     top_k: Annotated[int, typer.Option(min=1, help="Most answers per query.")] = 5,
     templates: opts.Templates = None,
+    features: opts.Features = None,
+    clip_seconds: opts.ClipSeconds = None,
+    window_seconds: opts.WindowSeconds = None,
+    durations: opts.Durations = None,
+    text_features: opts.TextFeatures = None,
     cache: opts.Cache = None,
     rehash: opts.Rehash = False,
     allow_truncated: opts.Truncated = False,
@@ -203,17 +225,23 @@ def predict(
     from zsvg.backbones.names import check_model, files_read
     from zsvg.grounding.writers import check_fits
     from zsvg.records import read_annotations
-    from zsvg.video.finding import find_readable
 
     to = destination(output, form, "predictions.jsonl")
     records = read_annotations(annotations)
     check_fits(to.form, len({record.vid for record in records}))
     check_model(model)
-    found = find_readable(*videos, reads=files_read(model))
+    found = footage(
+        videos, features, clip_seconds, window_seconds, durations, reads=files_read(model)
+    )
     with loading(model):
         from zsvg.grounding.prediction import predict as run
 
-        grounder = load_grounder(model, device, domain, templates, allow_download)
+        stored = None
+        if text_features is not None:
+            from zsvg.backbones.stored import StoredBackbone
+
+            stored = StoredBackbone(text_features, records, device)
+        grounder = load_grounder(model, device, domain, templates, allow_download, stored)
     name_unusable(found)
     with progress("answering", len(records)) as advance:
         predictions, unanswered = run(

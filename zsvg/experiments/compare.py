@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import zsvg
-from zsvg.backbones.clip import ClipBackbone
+from zsvg.backbones.base import TunableBackbone
 from zsvg.errors import RecordError, ZsvgError, told
 from zsvg.evaluation.baselines import exchanged
 from zsvg.evaluation.metrics import evaluate
@@ -95,7 +95,7 @@ class Material:
     annotations: Sequence[Annotation]
     videos: Mapping[str, Path]
     test_videos: Mapping[str, Path]
-    backbone: ClipBackbone
+    backbone: TunableBackbone
     pseudo: Sequence[Annotation] = ()
     options: TuneOptions = field(default_factory=TuneOptions)
     cache: Path | None = None

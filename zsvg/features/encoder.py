@@ -28,6 +28,7 @@ class FrameFeatures:
         framing: "crop", "pad" or "squash".
         fingerprint: The backbone's.
         content: SHA-256 of the video file.
+        first: Seconds at which the first clip ends; 1/fps without it.
     """
 
     vid: str
@@ -38,11 +39,14 @@ class FrameFeatures:
     framing: Framing
     fingerprint: str
     content: str
+    first: float | None = None
 
     @property
     def edges(self) -> NDArray[np.float64]:
         """(T + 1,) float64 clip borders in seconds: k / fps, and the duration at the end."""
         borders = np.arange(len(self.features) + 1) / self.fps
+        if self.first is not None:
+            borders[1:] += self.first - borders[1]
         borders[-1] = self.duration
         return borders
 

@@ -87,6 +87,12 @@ def _key(
     }
 
 
+def content_of(path: str | Path, backbone: FrameEncoder, cache: str | Path | None = None) -> str:
+    """Return the SHA-256 of a video, or of its features where the backbone has them ready."""
+    ready = backbone.ready(path)
+    return video_hash(path, cache) if ready is None else ready.content
+
+
 def extract(
     path: str | Path,
     backbone: FrameEncoder,

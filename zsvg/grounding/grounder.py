@@ -17,11 +17,12 @@ from zsvg.backbones.base import Backbone, TextStates
 from zsvg.features.encoder import FrameFeatures
 from zsvg.features.extract import extract
 from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
+from zsvg.grounding.model_card import describe_features
 from zsvg.grounding.ranking import USUAL, fit
 from zsvg.heads.long_videos import answer_video
 from zsvg.moments import Spans
 from zsvg.scorers.find import find_moments
-from zsvg.scorers.options import ScorerOptions
+from zsvg.scorers.options import ScorerOptions, usual_scorer
 from zsvg.video.finding import find_readable
 from zsvg.video.pictures import Framing
 from zsvg.video.sampling import Sampling
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-TEMPLATE = "a video of"
 BLIND_QUERY = "something"  # what a query-blind control reads instead of every sentence
 _SENTENCES = 256  # that are remembered encoded: 40 MB with 77 tokens of 512 numbers each
 
@@ -68,14 +68,14 @@ class Grounder:
         self.backbone = backbone
         self.adapter = adapter
         self.head = head
-        usual = TEMPLATE if backbone.cross_modal else ""
-        self.template = usual if template is None else template
+        self.template = backbone.template if template is None else template
         self.templates: tuple[str, ...] = ()
         self.fps = backbone.fps if fps is None else fps
         self.framing: Framing = framing
-        self.scorer = scorer or ScorerOptions()
+        self.scorer = scorer
         self.manifest = dict(manifest or {})
         self.domain: str | None = None
+        self._told = False
         # What sees and reads: the backbone, with the prompts at work if there are any.
         self._prompted = backbone if adapter is None else backbone.prompted(adapter)
         # Encoding a sentence takes far longer than asking it of one more video.
@@ -134,6 +134,14 @@ class Grounder:
         Raises:
             VideoError: The file is not a usable video.
         """
+        if "features" in self.manifest and self.backbone.ready(video) is None and not self._told:
+            self._told = True
+            _log.warning(
+                "this model learned from frame features of files (%s); frames of videos are "
+                "encoded by %s, which must be what made those",
+                describe_features(self.manifest["features"]),
+                self.backbone.name,
+            )
         frames = extract(
             video,
             self._prompted,
@@ -243,10 +251,15 @@ class Grounder:
             absent=presence is not None and presence < self.least_presence,
         )
 
+    def scorer_for(self, rate: float) -> ScorerOptions:
+        """Return how moments are cut out of curves of so many clips per second, without a head."""
+        return self.scorer or usual_scorer(rate, drawn=self.backbone.name == "micro")
+
     def _by_similarity(
         self, frames: FrameFeatures, curve: NDArray[np.float32], top_k: int
     ) -> tuple[Moment, ...]:
-        spans, scores = find_moments(curve, frames.edges, self.scorer, frames.features)
+        options = self.scorer_for(frames.fps)
+        spans, scores = find_moments(curve, frames.edges, options, frames.features)
         return _moments(spans, scores, top_k)
 
     def _fit(self, frames: FrameFeatures, text: TextStates, similar: NDArray[np.float32]) -> float:

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from zsvg.backbones.base import TunableBackbone
 from zsvg.backbones.captions import load_caption_backbone
-from zsvg.backbones.clip import ClipBackbone, load_backbone
+from zsvg.backbones.clip import load_backbone
 from zsvg.backbones.names import MANIFEST, PREFIX, tuned_folder
 from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.grounding.grounder import Grounder
@@ -26,7 +27,7 @@ def load(
     model_or_backbone: str | Path | None,
     device: str | None = None,
     *,
-    backbone: ClipBackbone | None = None,
+    backbone: TunableBackbone | None = None,
     domain: str | None = None,
     templates: Sequence[str] = (),
     allow_download: bool = False,
@@ -67,7 +68,7 @@ def load(
 def _load(
     model_or_backbone: str | Path | None,
     device: str | None,
-    backbone: ClipBackbone | None,
+    backbone: TunableBackbone | None,
     allow_download: bool,
 ) -> Grounder:
     folder = tuned_folder(model_or_backbone)

@@ -32,7 +32,7 @@ def write_model_card(folder: Path, manifest: Mapping[str, Any], *, prompts: int,
     made_of = [
         f"{n} {kind} labels" for n, kind in ((pseudo, "pseudo"), (labels["true"], "true")) if n
     ]
-    recipe, sampling, versions = manifest["recipe"], manifest["sampling"], manifest["versions"]
+    recipe, versions = manifest["recipe"], manifest["versions"]
     rows = [
         (
             "backbone, frozen",
@@ -44,7 +44,7 @@ def write_model_card(folder: Path, manifest: Mapping[str, Any], *, prompts: int,
             f"{prompts} prompt and {head} head parameters, {recipe['training']['steps']} steps",
         ),
         ("labels", f"{' and '.join(made_of)}: {labels['level']}"),
-        ("frames", f"{sampling['fps']:g} per second, {sampling['framing']}"),
+        ("frames", _frames(manifest)),
         ("versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))),
     ]
     if "captioner" in manifest:
@@ -91,3 +91,17 @@ def hub_id(backbone: str) -> str | None:
         return backbone.removeprefix("hf-hub:").partition("@")[0]
     repository, _ = weights_place(backbone)
     return repository or None
+
+
+def _frames(manifest: Mapping[str, Any]) -> str:
+    if "features" in manifest:
+        return f"features of files, {describe_features(manifest['features'])}"
+    sampling = manifest["sampling"]
+    return f"{sampling['fps']:g} per second, {sampling['framing']}"
+
+
+def describe_features(about: Mapping[str, Any]) -> str:
+    """Return what features have to be: `features` of a manifest, in words."""
+    seconds = about["clip_seconds"]
+    lie = "spread evenly over the video" if seconds is None else f"one each {seconds:g} s"
+    return f"rows of {about['width']} numbers, {lie}"

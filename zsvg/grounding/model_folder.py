@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from zsvg.backbones.base import TunableBackbone
 from zsvg.backbones.clip import ClipBackbone, load_backbone
 from zsvg.backbones.names import MANIFEST
 from zsvg.backbones.offline import missing, nothing_fetched
@@ -131,7 +132,7 @@ def load_named(
         raise ModelFolderError(f"{folder}: {error}; or {way_out}") from error
 
 
-def load_head(folder: Path, described: Mapping[str, Any], backbone: ClipBackbone) -> Encoder:
+def load_head(folder: Path, described: Mapping[str, Any], backbone: TunableBackbone) -> Encoder:
     """Load the trained head that a manifest describes, on the backbone's device.
 
     Raises:
@@ -151,7 +152,7 @@ def load_head(folder: Path, described: Mapping[str, Any], backbone: ClipBackbone
     return head.requires_grad_(False).eval().to(backbone.device)
 
 
-def attach_adapter(backbone: ClipBackbone, folder: Path) -> str:
+def attach_adapter(backbone: TunableBackbone, folder: Path) -> str:
     """Put a folder's prompts on a backbone beside the others; return their name there."""
     from zsvg.tuners import load_adapter
 
@@ -169,7 +170,7 @@ def attach_adapter(backbone: ClipBackbone, folder: Path) -> str:
     return name
 
 
-def detach_adapters(backbone: ClipBackbone) -> None:
+def detach_adapters(backbone: TunableBackbone) -> None:
     """Take all prompts off a backbone; grounders that used them must be loaded again."""
     with backbone.lock:
         if backbone.adapters is not None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from zsvg.backbones.base import videos_for
 from zsvg.errors import ITEM_ERRORS, VideoError, failure
 from zsvg.grounding.answers import EncodedVideo
 from zsvg.grounding.grounder import Grounder
@@ -41,8 +42,10 @@ def predict(
         (`zsvg.records.called`).
     """
     grounder = model if isinstance(model, Grounder) else load(model)
-    videos = videos if isinstance(videos, Mapping) else grounder.find(videos)
     records = list(annotations)
+    if not isinstance(videos, Mapping):
+        videos = grounder.find(videos)
+    videos = videos_for(grounder.backbone, videos, records)
     by_video: dict[str, list[int]] = {}
     for index, record in enumerate(records):
         by_video.setdefault(record.vid, []).append(index)

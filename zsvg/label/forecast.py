@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from zsvg.backbones.base import TunableBackbone
 from zsvg.backbones.captioner import CaptionOptions
-from zsvg.backbones.clip import ClipBackbone
 from zsvg.errors import ITEM_ERRORS, failure
 from zsvg.features.extract import cache_file
 from zsvg.label.forms import check_tagger
@@ -61,7 +61,7 @@ class Forecast:
 
 def forecast(
     videos: Mapping[str, Path],
-    backbone: ClipBackbone,
+    backbone: TunableBackbone,
     captioner: str | None,
     *,
     options: LabelOptions,

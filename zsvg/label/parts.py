@@ -8,14 +8,13 @@ and nothing in a finished video's file depends on how many processes there are.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from zsvg.errors import ITEM_ERRORS, ZsvgError
 from zsvg.features.processes import Processes
 from zsvg.files import sha256_json, write_json
-from zsvg.video.hashes import video_hash
 
 _NAME = "?" * 64 + ".json"
 _NOTE = "captioner.json"
@@ -63,7 +62,7 @@ def finished_contents(
     videos: Mapping[str, Path],
     work_dir: str | Path | None,
     settings: Mapping[str, Any],
-    cache: str | Path | None = None,
+    hashed: Callable[[str | Path], str],
 ) -> dict[str, str]:
     """Return vid -> content of the videos that are finished; a fresh run hashes nothing for it.
 
@@ -72,14 +71,14 @@ def finished_contents(
         videos: vid -> file. Unreadable ones are not finished.
         work_dir: Folder of finished videos.
         settings: As `zsvg.label.run.label_settings` gives them.
-        cache: Folder of cached features, where hashes of videos are remembered too.
+        hashed: Returns the content of a file; raises for an unreadable one.
     """
     contents: dict[str, str] = {}
     if work_dir is None or not any_part(work_dir):
         return contents
     for vid in vids:
         try:
-            content = video_hash(videos[vid], cache)
+            content = hashed(videos[vid])
         except ITEM_ERRORS:
             continue
         if read_part(part_file(work_dir, settings, content)) is not None:

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zsvg.backbones.base import TunableBackbone, videos_for
 from zsvg.backbones.captioner import Captioner, CaptionOptions, load_captioner
-from zsvg.backbones.clip import ClipBackbone, as_backbone
+from zsvg.backbones.clip import as_backbone
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.events.proposals import ProposalOptions, propose
 from zsvg.features.ahead import ahead
 from zsvg.features.encoder import FrameFeatures
-from zsvg.features.extract import extract
+from zsvg.features.extract import content_of, extract
 from zsvg.features.processes import Processes
 from zsvg.files import sha256_json, write_json
 from zsvg.label.forms import check_tagger, phrase, well_said
@@ -33,8 +34,6 @@ from zsvg.label.tagging import Tagger
 from zsvg.label.views import caption_events, view_times
 from zsvg.moments import Spans
 from zsvg.records import FROM_FRAMES, Annotation
-from zsvg.video.finding import as_videos
-from zsvg.video.hashes import video_hash
 from zsvg.video.pictures import Framing
 from zsvg.video.sampling import Sampling, load_frames_at
 
@@ -131,7 +130,7 @@ def label_settings(
 
 def pseudo_label(
     videos: Mapping[str, Path] | str | Path,
-    backbone: ClipBackbone | str,
+    backbone: TunableBackbone | str,
     captioner: Captioner | str | None,
     *,
     options: LabelOptions | None = None,
@@ -184,7 +183,8 @@ def pseudo_label(
         raise ZsvgError(
             f"form {options.queries.form!r} needs a captioner; only 'features' does without"
         )
-    files, clip = as_videos(videos), as_backbone(backbone)
+    clip = as_backbone(backbone)
+    files = videos_for(clip, videos)
     speaker = captioner
     if isinstance(speaker, str):
         speaker = load_captioner(speaker, str(clip.device))
@@ -209,12 +209,16 @@ def pseudo_label(
             work_dir,
         )
     own = processes.share(files)
-    contents = finished_contents(own, files, work_dir, settings, cache)
+
+    def hashed(path: str | Path) -> str:
+        return content_of(path, clip, cache)
+
+    contents = finished_contents(own, files, work_dir, settings, hashed)
 
     def start(vid: str) -> tuple[Path | None, dict[str, Any] | _Seen]:
         """Return a finished video's part, or one that only the captioner has not seen."""
         path = Path(files[vid])
-        content = contents.get(vid) or video_hash(path, cache)
+        content = contents.get(vid) or hashed(path)
         file = None if work_dir is None else part_file(work_dir, settings, content)
         if (part := read_part(file)) is not None:
             return file, part
@@ -276,7 +280,7 @@ class _Seen:
 
 def _look(
     path: Path,
-    backbone: ClipBackbone,
+    backbone: TunableBackbone,
     captioner: Captioner | None,
     options: LabelOptions,
     seed: int,
@@ -300,7 +304,7 @@ def _look(
 
 def _say(
     seen: _Seen,
-    backbone: ClipBackbone,
+    backbone: TunableBackbone,
     captioner: Captioner | None,
     tagger: Tagger | None,
     queries: QueryOptions,

@@ -1,4 +1,8 @@
-"""Settings of the scorers."""
+"""Settings of the scorers, and which are usual where nobody chooses.
+
+What is usual was chosen on film and captions, see `scripts/benchmark_charades.py` and
+`scripts/benchmark_qvhighlights.py`; for microworld on its own development videos.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,9 @@ class ScorerOptions:
             units of cosine similarity; 0 leaves every clip alone. See `spread_relevance`.
         box_cox: whether relevance is brought near to a normal distribution; see `box_cox`.
         smooth: standard deviation in seconds of a Gaussian applied to the curve; 0 leaves it alone.
+        alike: temperature, in units of cosine similarity, at which clips that look unlike take no
+            part in each other's smoothing, so that it stops at cuts; 0 looks at time alone. See
+            `smooth_alike`.
         octaves: how many smoothings vote ("threshold_runs"): `smooth`, twice that, four times, ...
         bias: standard deviations above the curve's mean from which a clip speaks for a moment
             ("max_sum", "threshold_runs", "watershed"). Higher gives shorter moments.
@@ -40,14 +47,33 @@ class ScorerOptions:
         top_k: most moments to return.
     """
 
-    kind: Kind = "threshold_runs"
+    kind: Kind = "max_sum"
     spread: float = Field(default=0.0, ge=0)
     box_cox: bool = False
-    smooth: float = Field(default=0.25, ge=0)
+    smooth: float = Field(default=3.0, ge=0)
+    alike: float = Field(default=0.2, ge=0)
     octaves: int = Field(default=2, ge=1, le=10)
-    bias: float = 0.5
+    bias: float = 0.25
     length_weight: float = 0.35
     clusters: int = Field(default=9, ge=1)
     extend: bool = False
     nms: float = Field(default=0.5, ge=0, le=1)
     top_k: int = Field(default=5, ge=1)
+
+
+COARSE = ScorerOptions(kind="threshold_runs", spread=0.2, smooth=2.0, alike=0.0, bias=0.5)
+"""Usual for clips of more than a second, such as captions and many published features."""
+DRAWINGS = ScorerOptions(kind="threshold_runs", smooth=0.25, alike=0.0, bias=0.5)
+"""Usual for microworld, whose pictures change at once and have little noise."""
+
+
+def usual_scorer(rate: float, *, drawn: bool) -> ScorerOptions:
+    """Return the settings for a video of so many clips a second.
+
+    Args:
+        rate: clips per second.
+        drawn: whether it is one of microworld's.
+    """
+    if drawn:
+        return DRAWINGS
+    return COARSE if rate < 1 else ScorerOptions()

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from zsvg.backbones.clip import ClipBackbone
+from zsvg.backbones.base import TunableBackbone
+from zsvg.backbones.names import STORED
 from zsvg.errors import RecipeError, RecordError, ZsvgError
 from zsvg.heads.by_name import make_head
 from zsvg.records import FROM_FRAMES, Annotation
@@ -17,15 +18,21 @@ from zsvg.training.recipes import Recipe
 
 
 def build_network(
-    backbone: ClipBackbone, recipe: Recipe, seed: int, labels: Sequence[Annotation]
+    backbone: TunableBackbone, recipe: Recipe, seed: int, labels: Sequence[Annotation]
 ) -> GroundingNetwork:
     """Return the trainable network of a recipe; nothing of the backbone changes yet.
 
     Raises:
         ZsvgError: No label has a sentence, or none a domain, of which the recipe would learn.
     """
+    prompts = recipe.prompts
+    if backbone.name == STORED and (prompts.text or prompts.points or prompts.vision_tokens):
+        raise RecipeError(
+            f"recipe {recipe.name}: there are features and no tower to prompt; take --recipe "
+            "head-only, or name the backbone that made them"
+        )
     wordless = [label.query == FROM_FRAMES for label in labels]
-    if all(wordless) and (recipe.prompts.text or recipe.prompts.points):
+    if all(wordless) and (prompts.text or prompts.points):
         raise ZsvgError(
             f"the labels have no sentences, of which recipe {recipe.name!r} would learn its "
             "prompts; take --recipe head-only"
@@ -58,7 +65,7 @@ def _domains(labels: Sequence[Annotation], recipe: Recipe) -> list[str] | None:
 
 
 def _prompt_config(
-    backbone: ClipBackbone, recipe: Recipe, seed: int, domains: list[str] | None
+    backbone: TunableBackbone, recipe: Recipe, seed: int, domains: list[str] | None
 ) -> Any:
     from zsvg.tuners import POINTS, PromptConfig, prompt_config_for
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zsvg.backbones.clip import ClipBackbone
+from zsvg.backbones.base import TunableBackbone
 from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ZsvgError
 from zsvg.evaluation.metrics import evaluate
@@ -64,7 +64,7 @@ def hold_out(
 def held_out_scores(
     folder: Path,
     manifest: Mapping[str, Any],
-    backbone: ClipBackbone,
+    backbone: TunableBackbone,
     held: Sequence[Annotation],
     videos: Mapping[str, Path],
     options: TuneOptions,
@@ -77,9 +77,7 @@ def held_out_scores(
         could not be asked this time, so that its labels count as missed.
     """
     write_json(folder / MANIFEST, manifest)
-    free = Grounder(backbone, template=manifest["template"], fps=options.fps,
-                    framing=options.framing)  # fmt: skip
-
+    free = Grounder(backbone, fps=options.fps, framing=options.framing)
     missing: dict[str, str] = {}
 
     def ask(grounder: Grounder, records: Sequence[Annotation]) -> list[Prediction]:

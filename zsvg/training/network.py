@@ -11,8 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from zsvg.backbones.base import TextStates
-from zsvg.backbones.clip import ClipBackbone
+from zsvg.backbones.base import TextStates, TunableBackbone
 from zsvg.files import atomic_path
 from zsvg.heads.base import HeadOutput
 from zsvg.heads.encoder import Encoder
@@ -67,7 +66,7 @@ class GroundingNetwork(nn.Module):
 
     def __init__(
         self,
-        backbone: ClipBackbone,
+        backbone: TunableBackbone,
         head: Encoder,
         *,
         prompts: PromptConfig | None = None,

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from zsvg.errors import RecordError, ZsvgError
 from zsvg.records import Annotation, check_trainable, sift
 from zsvg.scorers.find import find_moments
-from zsvg.scorers.options import ScorerOptions
+from zsvg.scorers.options import usual_scorer
 from zsvg.training.labels import is_pseudo
 
 if TYPE_CHECKING:
-    from zsvg.backbones.clip import ClipBackbone
+    from zsvg.backbones.base import TunableBackbone
     from zsvg.features.encoder import FrameFeatures
 
 Level = Literal["full", "glance", "weak"]
@@ -41,7 +41,6 @@ PSEUDO_SUPERVISED = "language-free / pseudo-supervised"
 _KEPT = ("weight", "domain")  # of a record's other keys: they tell no times
 
 _SENTENCES_AT_ONCE = 256
-_ALL_RUNS = ScorerOptions(nms=1.0, top_k=1000)
 
 
 def hide(labels: Sequence[Annotation], level: str, seed: int = 0) -> list[Annotation]:
@@ -146,7 +145,7 @@ def level_of(labels: Sequence[Annotation], level: str) -> str:
 def located(
     labels: Sequence[Annotation],
     videos: Mapping[str, FrameFeatures],
-    backbone: ClipBackbone,
+    backbone: TunableBackbone,
     template: str,
 ) -> list[Annotation]:
     """Give every label without windows the one that the backbone alone would answer.
@@ -173,7 +172,7 @@ def located(
 
 
 def _encode(
-    sentences: Sequence[str], backbone: ClipBackbone, template: str
+    sentences: Sequence[str], backbone: TunableBackbone, template: str
 ) -> dict[str, NDArray[np.float32]]:
     found: dict[str, NDArray[np.float32]] = {}
     for first in range(0, len(sentences), _SENTENCES_AT_ONCE):
@@ -186,17 +185,19 @@ def _encode(
 
 
 def _window(
-    label: Annotation, video: FrameFeatures, text: NDArray[np.float32], backbone: ClipBackbone
+    label: Annotation, video: FrameFeatures, text: NDArray[np.float32], backbone: TunableBackbone
 ) -> tuple[float, float]:
     curve, edges = backbone.relevance(video.features, text), video.edges
+    options = usual_scorer(video.fps, drawn=backbone.name == "micro")
     instant = label.extra.get("glance")
     if instant is None:
-        spans, _ = find_moments(curve, edges, ScorerOptions(), video.features)
+        spans, _ = find_moments(curve, edges, options, video.features)
         return float(spans[0, 0]), float(spans[0, 1])
     seen = int(np.clip(np.searchsorted(edges, instant, side="right") - 1, 0, len(curve) - 1))
     # What looks like the frame at the glance belongs to the moment as much as what fits the words.
     both = _standardised(curve) + _standardised(video.features @ video.features[seen])
-    spans, _ = find_moments(both, edges, _ALL_RUNS, video.features)
+    runs = replace(options, kind="threshold_runs", bias=0.5, nms=1.0, top_k=1000)
+    spans, _ = find_moments(both, edges, runs, video.features)
     around = spans[(spans[:, 0] <= instant) & (instant <= spans[:, 1])]
     start, end = around[0] if len(around) else edges[seen : seen + 2]
     return float(start), float(end)

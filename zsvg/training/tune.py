@@ -13,11 +13,13 @@ import numpy as np
 import torch
 
 import zsvg
-from zsvg.backbones.clip import ClipBackbone, as_backbone
+from zsvg.backbones.base import TunableBackbone, videos_for
+from zsvg.backbones.clip import as_backbone
 from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ITEM_ERRORS, RecipeError, RecordError, ZsvgError, failure
 from zsvg.features.encoder import FrameFeatures
 from zsvg.features.extract import extract
+from zsvg.features.from_files import FeatureFiles
 from zsvg.features.processes import Processes, launched
 from zsvg.files import sha256_file, sha256_json, write_json
 from zsvg.grounding.grounder import BLIND_QUERY
@@ -36,7 +38,6 @@ from zsvg.training.options import History, TrainingOptions, TuneOptions
 from zsvg.training.output_folder import folder_of, only_run, replace_folder, staged
 from zsvg.training.recipes import Recipe, load_recipe
 from zsvg.training.supervision import hide, level_of, located
-from zsvg.video.finding import as_videos
 from zsvg.video.sampling import FrameSampler
 
 
@@ -94,7 +95,7 @@ class _Run:
 
     labels: Sequence[Annotation]
     videos: Mapping[str, Path]
-    backbone: ClipBackbone
+    backbone: TunableBackbone
     recipe: Recipe
     options: TuneOptions
     validation: Sequence[Annotation] | None = None
@@ -106,7 +107,7 @@ class _Run:
 def plan(
     labels: Sequence[Annotation],
     videos: Mapping[str, Path],
-    backbone: ClipBackbone,
+    backbone: TunableBackbone,
     recipe: Recipe,
     options: TuneOptions,
     *,
@@ -138,6 +139,11 @@ def plan(
         )
     training, held = hold_out(labels, validation, recipe, options)
     network = build_network(backbone, recipe, options.seed, labels)
+    if network.trains_vision and isinstance(videos, FeatureFiles):
+        raise RecipeError(
+            f"recipe {recipe.name}: prompts of the image tower see pictures, and features have "
+            "none; take --recipe coop, or give videos"
+        )
     if recipe.training.visual_share < 1 and not network.trains_vision:
         raise RecipeError(
             f"recipe {recipe.name}: visual_share is for prompts in the image tower; it has none"
@@ -165,7 +171,7 @@ def _training(recipe: Recipe, options: TuneOptions) -> TrainingOptions:
 def tune(
     labels: Sequence[Annotation],
     videos: Mapping[str, Path] | str | Path,
-    backbone: ClipBackbone | str,
+    backbone: TunableBackbone | str,
     output: str | Path,
     *,
     recipe: Recipe | str = "coop",
@@ -199,11 +205,14 @@ def tune(
     """
     options = options or TuneOptions()
     backbone = as_backbone(backbone)
+    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    if not (backbone.template or recipe.prompts.text):
+        recipe = recipe.model_copy(update={"template": ""})
     run = _Run(
         labels=hide(labels, options.supervision, options.seed),
-        videos=as_videos(videos),
+        videos=videos_for(backbone, videos, [*labels, *(validation or ())]),
         backbone=backbone,
-        recipe=load_recipe(recipe) if isinstance(recipe, str) else recipe,
+        recipe=recipe,
         options=options,
         validation=validation,
         cache=cache,
@@ -244,7 +253,10 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
             checkpoint,
             on_step=run.on_step,
         )
-        manifest = _manifest(run, usable, selected_by(run.validation, held), network.head)
+        rate = options.fps
+        if isinstance(run.videos, FeatureFiles):
+            rate = float(np.mean([video.fps for video in encoded.values()]))
+        manifest = _manifest(run, usable, selected_by(run.validation, held), network.head, rate)
         manifest["processes"] = processes.count
         made = staged(output)
         prompts, head = network.parameter_counts()
@@ -280,7 +292,7 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
 
 
 def _manifest(
-    run: _Run, labels: Sequence[Annotation], selected: str, head: Encoder
+    run: _Run, labels: Sequence[Annotation], selected: str, head: Encoder, rate: float
 ) -> dict[str, Any]:
     """Return what the model folder tells of a run, before it is measured."""
     backbone, options = run.backbone, run.options
@@ -289,7 +301,7 @@ def _manifest(
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
         "template": run.recipe.template,
         "query_blind": run.query_blind,
-        "sampling": {"fps": options.fps, "framing": options.framing},
+        "sampling": {"fps": rate, "framing": options.framing},
         "head": describe_head(head),
         "recipe": run.recipe.model_dump(),
         "options": asdict(options),
@@ -303,6 +315,10 @@ def _manifest(
         "versions": {"zsvg": zsvg.__version__, "torch": torch.__version__.split("+")[0]},
         "threads": torch.get_num_threads(),
     }
+    if isinstance(run.videos, FeatureFiles):
+        files = run.videos
+        manifest["features"] = {"width": backbone.embed_dim, "clip_seconds": files.seconds,
+                                "window_seconds": files.window}  # fmt: skip
     captioners = sorted({str(a.extra["source"]["captioner"]) for a in labels
                          if "captioner" in a.extra.get("source", {})})  # fmt: skip
     return manifest | ({"captioner": captioners[0]} if captioners else {})

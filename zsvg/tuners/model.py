@@ -176,6 +176,13 @@ class PromptModel(BaseTuner):
     ) -> None:
         text = text_tower(self.model)
         device = next(layer.base_layer.parameters()).device
+
+        def embedded(ids: list[int]) -> torch.Tensor:
+            # By the layer, as some scale what is in their table (M2M-100, which is NLLB's).
+            with torch.no_grad():
+                rows: torch.Tensor = layer.base_layer(torch.tensor(ids, device=device))
+            return rows
+
         at_embedding = layer.place == "embedding"
         names = tuple(config.domains or ()) if at_embedding else ()
         own = config.domain_tokens if names else 0
@@ -190,7 +197,7 @@ class PromptModel(BaseTuner):
             suffix=config.ending if at_embedding else None,
         )
         if ids is not None:
-            words = layer.weight.detach()[ids]
+            words = embedded(ids)
             tokens, each = words[:shared].clone(), words[shared:].expand(len(names), -1, -1).clone()
         else:
             tokens, each = torch.empty(shared, text.width), torch.empty(len(names), own, text.width)
@@ -201,7 +208,7 @@ class PromptModel(BaseTuner):
             layer.prompt_tokens[adapter] = nn.Parameter(tokens.to(device, torch.float32))
         if suffix := layer.slots[adapter].suffix:
             fillers = [suffix.ids[place] for place in suffix.learned]
-            value = layer.weight.detach()[fillers].clone()
+            value = embedded(fillers).clone()
             layer.prompt_suffix[adapter] = nn.Parameter(value.to(device, torch.float32))
         if names:
             layer.prompt_domains[adapter] = nn.Parameter(each.to(device, torch.float32))

@@ -1,7 +1,8 @@
 """Where prompts can go in each family of CLIP models; a new family would be described here.
 
-Known are open_clip (its own transformers, and timm's `VisionTransformer` as image tower) and
-Hugging Face's `CLIPModel` and `SiglipModel`. A tower is only described: no forward is copied.
+Known are open_clip (its own transformers, timm's `VisionTransformer` as image tower, encoders of
+Hugging Face such as BERT, XLM-R and mT5 as text tower) and Hugging Face's `CLIPModel` and
+`SiglipModel`. A tower is only described: no forward is copied.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from open_clip.hf_model import HFTextEncoder
 from timm.models import VisionTransformer
 from torch import nn
 
@@ -83,10 +85,27 @@ def text_tower(model: Any) -> TextTower:
             joint_width=_outputs(projection, width),
             context_length=embeddings.position_embedding.num_embeddings,
         )
+    if isinstance(text, HFTextEncoder) and (blocks := _encoder_blocks(text.transformer)):
+        words = text.transformer.get_input_embeddings()
+        vocabulary, width = words.weight.shape
+        name = next(n for n, m in text.transformer.named_modules() if m is words)
+        return TextTower(
+            embedding=f"{prefix}transformer.{name}",
+            blocks=_names(model, f"{prefix}transformer.{blocks}"),
+            width=width,
+            vocabulary=vocabulary,
+            joint_width=_outputs(text.proj, width),
+            context_length=text.context_length,
+        )
     raise BackboneError(
-        "text prompts need the text transformer of open_clip or of a Hugging Face CLIPModel, "
-        f"not {type(text).__name__}"
+        "text prompts need the text transformer of open_clip, one of its Hugging Face encoders, or "
+        f"a Hugging Face CLIPModel, not {type(text).__name__}"
     )
+
+
+def _encoder_blocks(transformer: Any) -> str | None:
+    """Return where an encoder keeps its blocks: BERT's and XLM-R's; T5's; M2M-100's."""
+    return next((p for p in ("encoder.layer", "block", "layers") if _at(transformer, p)), None)
 
 
 def vision_tower(model: Any) -> VisionTower:
@@ -172,8 +191,10 @@ def _names(model: Any, path: str) -> tuple[str, ...]:
 
 
 def _outputs(projection: Any, width: int) -> int:
-    """Return the width behind a projection: a linear layer, a matrix (width, D), or none."""
-    if projection is None:
+    """Return the width behind a projection: linear layers, a matrix (width, D), or none."""
+    if isinstance(projection, nn.Sequential):
+        projection = projection[-1]
+    if projection is None or isinstance(projection, nn.Identity):
         return width
     outputs = getattr(projection, "out_features", None)
     return int(projection.shape[1] if outputs is None else outputs)

@@ -82,11 +82,6 @@ def find_videos(*places: str | Path) -> Videos:
     return Videos(named, unusable)
 
 
-def as_videos(videos: Mapping[str, Path] | str | Path) -> Mapping[str, Path]:
-    """Return vid -> file of what `find_videos` finds in a place, or of what is given as that."""
-    return videos if isinstance(videos, Mapping) else find_videos(videos)
-
-
 def find_captions(folder_or_file: str | Path) -> dict[str, Path]:
     """Map video names to caption files (.jsonl), sorted; empty where there are none."""
     return _with_suffix(folder_or_file, (".jsonl",))

@@ -97,6 +97,7 @@ class Bench:
         self.out: Path = args.out
         self.seeds: list[int] = args.seeds
         self.budgets: list[int] = args.budgets
+        self.heads: list[str] = args.heads
         self.files = FeatureFiles(features_of(args.features, args.out))
         found = convert("charades-sta", args.annotations, durations=args.durations).records
         self.records = [r for r in cut_to_video(found) if r.vid in self.files]
@@ -285,14 +286,14 @@ def rows(bench: Bench, groups: Sequence[str]) -> dict[str, list[list[float]]]:
     if "heads" in groups:
         wanted += [
             (f"language-free, {head}", bench.tuned("head-only", head, bench.wordless))
-            for head in HEADS
+            for head in bench.heads
         ]
         wanted += [
             (
                 f"full, head-only + {head}",
                 bench.tuned("head-only", head, lambda n, _: bench.side(n)),
             )
-            for head in HEADS
+            for head in bench.heads
         ]
     if "prompts" in groups:
         wanted += [
@@ -367,6 +368,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="of each training (default: the recipes')")
+    parser.add_argument("--heads", nargs="*", choices=HEADS, default=HEADS)
     parser.add_argument("--budgets", type=int, nargs="*", default=[10, 30, 100], help="videos")
     groups = ("heads", "prompts", "budgets")
     parser.add_argument("--groups", nargs="*", choices=groups, default=groups)

@@ -66,7 +66,7 @@ class ScorerOptions:
 COARSE = ScorerOptions(
     kind="threshold_runs", spread=0.2, smooth=2.0, alike=0.0, octaves=2, bias=0.5
 )
-"""Usual for clips of more than a second, such as captions and many published features."""
+"""Usual for clips of a second or more, such as captions and many published features."""
 DRAWINGS = ScorerOptions(kind="threshold_runs", smooth=0.25, alike=0.0, octaves=2, bias=0.5)
 """Usual for microworld, whose pictures change at once and have little noise."""
 
@@ -80,4 +80,4 @@ def usual_scorer(rate: float, *, drawn: bool) -> ScorerOptions:
     """
     if drawn:
         return DRAWINGS
-    return COARSE if rate < 1 else ScorerOptions()
+    return COARSE if rate <= 1 else ScorerOptions()

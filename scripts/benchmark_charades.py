@@ -57,7 +57,6 @@ FREE = "training-free"
 HEADS = ("regression", "map", "span", "set", "windows")
 PROMPTS = (("head-only", "regression"), ("coop", "regression"), ("cocoop", "regression"),
            ("ppt", "pointing"))  # fmt: skip
-BUDGETS = (10, 30, 100)
 PUBLISHED = (
     "Published, CLIP's own text tower: SPL 60.7 / 40.7 / 19.6 / 40.5 (adapts on 5,338 train "
     "videos); see each paper for what it was chosen on."
@@ -97,6 +96,8 @@ class Bench:
     def __init__(self, args: argparse.Namespace) -> None:
         self.out: Path = args.out
         self.seeds: list[int] = args.seeds
+        self.budgets: list[int] = args.budgets
+        self.heads: list[str] = args.heads
         self.files = FeatureFiles(features_of(args.features, args.out))
         found = convert("charades-sta", args.annotations, durations=args.durations).records
         self.records = [r for r in cut_to_video(found) if r.vid in self.files]
@@ -165,6 +166,10 @@ class Bench:
 
         return make
 
+    def foreign(self, seed: int) -> list[Prediction]:
+        """Ask every video the sentences of another one."""
+        return self.ask(other_sentences(self.records, seed), Grounder(self.backbone))
+
     def wordless(self, number: int, seed: int) -> list[Annotation]:
         """Return events of a fold's videos, without a sentence."""
         videos = {record.vid: self.files[record.vid] for record in self.side(number)}
@@ -173,37 +178,41 @@ class Bench:
         )
         return list(report.labels)
 
-    def elsewhere(self, answers: Sequence[Prediction], seed: int) -> list[Prediction]:
-        """Return windows of the same lengths at places that are drawn."""
-        lengths = {record.vid: record.duration for record in self.records}
-        moved = []
-        for answer in answers:
-            start, end, score = (answer.pred_relevant_windows or ())[0]
-            draw = random.Random(f"{seed}:{answer.qid!r}").random()
-            first = draw * (lengths[answer.vid] - (end - start))
-            window = (first, first + end - start, score)
-            moved.append(replace(answer, pred_relevant_windows=(window,)))
-        return moved
 
-    def other_sentences(self, seed: int) -> list[Prediction]:
-        """Ask every video the sentences of another one."""
-        other = baselines.another_video({r.vid for r in self.records}, seed)
-        asked: dict[str, list[str]] = {}
-        for record in self.records:
-            asked.setdefault(record.vid, []).append(record.query)
-        count: dict[str, int] = {}
-        changed = []
-        for record in self.records:
-            theirs = asked[other[record.vid]]
-            place = count[record.vid] = count.get(record.vid, -1) + 1
-            changed.append(replace(record, query=theirs[place % len(theirs)]))
-        return self.ask(changed, Grounder(self.backbone))
+def elsewhere(
+    answers: Sequence[Prediction], records: Sequence[Annotation], seed: int
+) -> list[Prediction]:
+    """Return windows of the same lengths at places that are drawn."""
+    lengths = {record.vid: record.duration for record in records}
+    moved = []
+    for answer in answers:
+        start, end, score = (answer.pred_relevant_windows or ())[0]
+        draw = random.Random(f"{seed}:{answer.qid!r}").random()
+        first = draw * (lengths[answer.vid] - (end - start))
+        window = (first, first + end - start, score)
+        moved.append(replace(answer, pred_relevant_windows=(window,)))
+    return moved
+
+
+def other_sentences(records: Sequence[Annotation], seed: int) -> list[Annotation]:
+    """Return the records with the sentences of another video each."""
+    other = baselines.another_video({record.vid for record in records}, seed)
+    asked: dict[str, list[str]] = {}
+    for record in records:
+        asked.setdefault(record.vid, []).append(record.query)
+    count: dict[str, int] = {}
+    changed = []
+    for record in records:
+        theirs = asked[other[record.vid]]
+        place = count[record.vid] = count.get(record.vid, -1) + 1
+        changed.append(replace(record, query=theirs[place % len(theirs)]))
+    return changed
 
 
 def settings() -> list[ScorerOptions]:
     """Return the grid of the cross-fit training-free row."""
     runs = [
-        ScorerOptions(kind="threshold_runs", smooth=smooth, octaves=octaves, bias=bias)
+        ScorerOptions(kind="threshold_runs", smooth=smooth, alike=0.0, octaves=octaves, bias=bias)
         for smooth, octaves, bias in product((1.5, 2.0, 3.0), (1, 2, 3), (0.25, 0.5, 0.75))
     ]
     return runs + [
@@ -259,14 +268,14 @@ def rows(bench: Bench, groups: Sequence[str]) -> dict[str, list[list[float]]]:
             bench.overlaps(baselines.random_windows(bench.records, seed)) for seed in bench.seeds
         ],
         "the same lengths elsewhere": [
-            bench.overlaps(bench.elsewhere(free, seed)) for seed in bench.seeds
+            bench.overlaps(elsewhere(free, bench.records, seed)) for seed in bench.seeds
         ],
         "answers of other videos": [
             bench.overlaps(baselines.exchanged(free, bench.records, seed=seed))
             for seed in bench.seeds
         ],
         "sentences of other videos": [
-            bench.run("sentences of other videos", bench.other_sentences, s) for s in bench.seeds
+            bench.run("sentences of other videos", bench.foreign, seed) for seed in bench.seeds
         ],
         FREE: [bench.overlaps(free)],
     }
@@ -277,14 +286,14 @@ def rows(bench: Bench, groups: Sequence[str]) -> dict[str, list[list[float]]]:
     if "heads" in groups:
         wanted += [
             (f"language-free, {head}", bench.tuned("head-only", head, bench.wordless))
-            for head in HEADS
+            for head in bench.heads
         ]
         wanted += [
             (
                 f"full, head-only + {head}",
                 bench.tuned("head-only", head, lambda n, _: bench.side(n)),
             )
-            for head in HEADS
+            for head in bench.heads
         ]
     if "prompts" in groups:
         wanted += [
@@ -300,7 +309,7 @@ def rows(bench: Bench, groups: Sequence[str]) -> dict[str, list[list[float]]]:
                     lambda n, seed, count=count: shots(bench.side(n), count, seed),
                 ),
             )
-            for count in BUDGETS
+            for count in bench.budgets
         ]  # fmt: skip
     with progress("runs", len(wanted) * len(bench.seeds)) as advance:
         for done, ((name, make), seed) in enumerate(product(wanted, bench.seeds), 1):
@@ -359,6 +368,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="of each training (default: the recipes')")
+    parser.add_argument("--heads", nargs="*", choices=HEADS, default=HEADS)
+    parser.add_argument("--budgets", type=int, nargs="*", default=[10, 30, 100], help="videos")
     groups = ("heads", "prompts", "budgets")
     parser.add_argument("--groups", nargs="*", choices=groups, default=groups)
     args = parser.parse_args()

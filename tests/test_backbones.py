@@ -28,7 +28,7 @@ class Stored:
     embed_dim = len(AXES)
     device = torch.device("cpu")
     reads = (".npy", ".txt")
-    fps = 1.0
+    fps = 2.0
     cross_modal = True
     template = TEMPLATE
     prompts = None
@@ -44,8 +44,8 @@ class Stored:
         return FrameFeatures(
             vid=Path(path).stem,
             features=rows,
-            times=np.arange(len(rows)) + 0.5,
-            duration=float(len(rows)),
+            times=(np.arange(len(rows)) + 0.5) / self.fps,
+            duration=len(rows) / self.fps,
             fps=self.fps,
             framing="crop",
             fingerprint=self.fingerprint,
@@ -65,13 +65,13 @@ def test_a_backbone_of_feature_files_is_grounded(tmp_path):
     backbone: Backbone = Stored()
     np.save(tmp_path / "one.npy", np.eye(3)[[0] * 4 + [1] * 3 + [2] * 5])
     grounder = Grounder(backbone)
-    assert (grounder.fps, grounder.template) == (1.0, TEMPLATE)
+    assert (grounder.fps, grounder.template) == (2.0, TEMPLATE)
     found = grounder.find(tmp_path)
     assert found == {"one": tmp_path / "one.npy"}
     video = grounder.encode(found["one"], cache=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
     best = grounder.ground(video, "the square").moments[0]
-    assert (best.start, best.end) == (4, 7)
+    assert (best.start, best.end) == (2, 3.5)
 
 
 def test_files_that_a_backbone_reads_come_before_videos(tmp_path):

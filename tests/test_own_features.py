@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_the_page_is_true(own: Path, tmp_path: Path):
     assert free["R1@0.5"] >= 0.5
     done = zsvg_in(folder, f"{given} --model model/ -o no.jsonl")
     assert done.returncode == 1
-    assert "give --text-features for the sentences" in done.stderr
+    assert "give --text-features (in Python" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
@@ -146,7 +147,7 @@ def test_rows_lie_in_time_as_they_are_said_to(rows: dict[str, np.ndarray], tmp_p
     for duration in (17.9, 22.1):
         with pytest.raises(VideoError, match=r"v0.npy: 10 rows of 2 s last 20 s, but the video"):
             read(place, seconds=2.0, durations={"v0": duration})
-    with pytest.raises(VideoError, match="nobody tells; give --clip-seconds"):
+    with pytest.raises(VideoError, match="nobody tells how long the video is; give --clip-seconds"):
         read(place)
 
 
@@ -199,7 +200,7 @@ def test_files_that_are_none_are_one_clear_line(rows: dict[str, np.ndarray], tmp
         return str(caught.value)
 
     assert "no such file or folder" in refused(tmp_path / "no")
-    assert "no features there (.npy" in refused(tmp_path)
+    assert "no file in this folder (.npy" in refused(tmp_path)
     for suffix in (".npy", ".npz", ".safetensors", ".h5"):
         file = tmp_path / f"v0{suffix}"
         file.write_bytes(b"nothing of that kind")
@@ -209,10 +210,113 @@ def test_files_that_are_none_are_one_clear_line(rows: dict[str, np.ndarray], tmp
     assert "which of ['one', 'two'] holds the features? Call it 'features'" in refused(tmp_path)
     np.savez(tmp_path / "v0.npz", features=np.array([{}], dtype=object))
     assert "Object arrays cannot be loaded" in refused(tmp_path)  # nothing is unpickled
-    with pytest.raises(ValueError, match="clip seconds 0"):
+    with pytest.raises(ValueError, match=r"clip seconds 0 must lie in \[0.001, 1e\+06\]"):
         FeatureFiles(tmp_path, seconds=0)
     with pytest.raises(ValueError, match="give both"):
         FeatureFiles(tmp_path, window=2.0)
+
+
+def test_strange_files_are_read_or_one_line(rows: dict[str, np.ndarray], tmp_path: Path):
+    """What a stranger found: other content than the suffix says, and names that are paths."""
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save_torch
+
+    values = torch.from_numpy(rows["v0"].astype(np.float32))
+    save_torch({"x": values.bfloat16()}, tmp_path / "half.safetensors")
+    np.testing.assert_allclose(
+        read(tmp_path, "half", seconds=1.0).features,
+        values / values.norm(dim=1, keepdim=True),
+        atol=0.01,
+    )
+    np.save(tmp_path / "a.npy", rows["v0"])
+    (tmp_path / "a.npy").rename(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", rows["v0"], rows["v1"])
+    (tmp_path / "c.npz").rename(tmp_path / "c.npy")
+    (tmp_path / "d.npy").write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4', ")
+    for vid in ("b", "c", "d"):
+        with pytest.raises(VideoError, match=rf"{vid}.np.: (cannot be read|no array)") as caught:
+            read(tmp_path, vid, seconds=1.0)
+        assert "\n" not in str(caught.value)
+    for vid in ("x", "y"):
+        np.save(tmp_path / f"{vid}.npy", rows["v0"])
+    np.savez(tmp_path / "x.npz", features=rows["v1"])  # two of one stem keep their suffix
+    (tmp_path / ".hidden").mkdir()
+    np.save(tmp_path / ".hidden" / "h.npy", rows["v0"])
+    (tmp_path / "lost.npy").symlink_to(tmp_path / "nowhere")
+    files = FeatureFiles(tmp_path)
+    assert set(files) == {"half", "b", "c", "d", "x.npy", "x.npz", "y"}
+    (line,) = files.unusable
+    assert "a link to nothing" in line
+    # Names of arrays are names, whatever a path would make of them.
+    np.save(tmp_path / "secret.npy", np.ones((3, WIDTH)))
+    names = ["a//b", "a/b", "./c", str(tmp_path / "secret.npy"), "d/", "."]
+    place = tmp_path / "all.safetensors"
+    save_file({name: rows["v0"] + n for n, name in enumerate(names)}, place)
+    for n, name in enumerate(names):
+        exact = (rows["v0"] + n).astype(np.float32)
+        np.testing.assert_allclose(
+            read(place, name, seconds=1.0).features,
+            exact / np.linalg.norm(exact, axis=1, keepdims=True),
+            atol=1e-6,
+        )
+    for seconds in (1e-320, 1e308, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="clip seconds"):
+            FeatureFiles(tmp_path, seconds=seconds)
+    for duration in (0.0, -3.0):
+        with pytest.raises(VideoError, match="its duration must be above 0"):
+            read(tmp_path, "y", durations={"y": duration})
+
+
+def test_groups_of_hdf5_that_hold_nothing_end(rows: dict[str, np.ndarray], tmp_path: Path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file["good"] = rows["v0"]
+        file["empty"] = h5py.Empty("f")
+        file["dangling"] = h5py.SoftLink("/nowhere")
+        file.create_group("itself")["again"] = h5py.SoftLink("/itself")
+    assert len(read(tmp_path / "all.h5", "good", seconds=1.0).features) == 10
+    for vid in ("empty", "dangling", "itself"):
+        with pytest.raises(VideoError, match=r"all\.h5"):
+            read(tmp_path / "all.h5", vid, seconds=1.0)
+
+
+def test_names_match_in_any_unicode_form(rows: dict[str, np.ndarray], tmp_path: Path):
+    np.save(tmp_path / "na\u00efve.npy", rows["v0"])
+    assert read(tmp_path, "nai\u0308ve", durations={"nai\u0308ve": 5.0}).duration == 5
+
+
+def test_a_bad_sentence_costs_its_record_alone(rows: dict[str, np.ndarray], tmp_path: Path):
+    from zsvg.backbones.stored import StoredBackbone
+
+    good = rows["v0"].astype(np.float64)
+    for qid in (1, 2):
+        np.savez(tmp_path / f"qid{qid}.npz", last_hidden_state=good[qid : qid + 3])
+    (tmp_path / "qidjunk.npz").write_bytes(b"junk")
+    np.savez(tmp_path / "qidzero.npz", last_hidden_state=np.zeros((3, WIDTH)))
+    np.savez(tmp_path / "qidtwo.npz", last_hidden_state=np.ones((2, 3, WIDTH)))
+    np.savez(tmp_path / "qidwide.npz", last_hidden_state=np.ones((3, 2 * WIDTH)))
+    np.savez(tmp_path / "qidodd.npz", last_hidden_state=good[:3], pooler_output=np.ones(7))
+    np.save(tmp_path.parent / "secret.npy", np.ones(WIDTH))
+    bad = ["wide", "junk", "zero", "two", "odd", "x" * 300, "../secret"]
+    records = [
+        Annotation(qid=qid, query=f"sentence {number}", vid="v0", duration=10.0)
+        for number, qid in enumerate([*bad, 1, 2])
+    ]
+    backbone = StoredBackbone(tmp_path, records, "cpu")
+    assert backbone.embed_dim == WIDTH
+    np.save(tmp_path / "v0.npy", rows["v0"])
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    np.save(folder / "v0.npy", rows["v0"])
+    grounder = zsvg.load("features", backbone=backbone)
+    found, failures = zsvg.predict(grounder, records, FeatureFiles(folder, seconds=1.0))
+    assert [prediction.qid for prediction in found] == [1, 2]
+    assert len(failures) == len(bad)
+    assert any("64 numbers" in line for line in failures.values())
+    assert any("junk.npz: cannot be read" in line for line in failures.values())
+    twice = [records[-1], replace(records[-2], duration=500.0)]
+    with pytest.raises(ZsvgError, match=r"lasts 500 s here and 10 s in another record"):
+        zsvg.predict(grounder, twice, FeatureFiles(folder, seconds=1.0))
 
 
 def test_sentences_lie_in_the_forms_of_the_field(tmp_path: Path):

@@ -408,3 +408,26 @@ def test_damaged_files_end_in_numbers_or_in_one_line(tmp_path_factory, data) -> 
     if done.exit_code:
         assert isinstance(done.exception, (ZsvgError, ValueError)), repr(done.exception)
         assert "\n" not in str(done.exception)
+
+
+def test_nextgqa_asks_how_much_of_an_answer_is_true() -> None:
+    truth = [
+        Annotation(qid=qid, query="why", vid="v", duration=40.0,
+                   relevant_windows=((0.0, 10.0), (20.0, 30.0)))
+        for qid in range(5)
+    ]  # fmt: skip
+    given = [(5.0, 15.0), (20.0, 22.0), (8.0, 36.0), (31.0, 35.0)]
+    answers = [
+        Prediction(qid=qid, query="why", vid="v",
+                   pred_relevant_windows=((start, end, 1.0), (0.0, 10.0, 0.5)))
+        for qid, (start, end) in enumerate(given)
+    ]  # fmt: skip
+    found = protocol("nextgqa").score(answers, truth)
+    # By hand; the fifth question has no answer, and second answers do not count.
+    shares = [0.5, 1.0, 10 / 28, 0.0, 0.0]
+    overlaps = [5 / 15, 2 / 10, 10 / 28, 0.0, 0.0]
+    assert found["mIoP"] == pytest.approx(sum(shares) / 5)
+    assert (found["IoP@0.3"], found["IoP@0.5"]) == (3 / 5, 2 / 5)
+    assert found["mIoU"] == pytest.approx(sum(overlaps) / 5)
+    assert (found["IoU@0.3"], found["IoU@0.5"]) == (2 / 5, 0)
+    assert (found["queries"], found["missing"], found["invalid"]) == (5, 1, 0)

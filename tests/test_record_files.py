@@ -197,7 +197,7 @@ def test_whole_files_are_bounded(tmp_path) -> None:
         assert "\n" not in str(caught.value)
     (tmp_path / "eight").write_bytes(b"12345678")
     assert read_bytes(tmp_path / "eight", 8) == b"12345678"
-    with pytest.raises(RecordError, match="more than 7 B"):
+    with pytest.raises(RecordError, match="more than 7 bytes"):
         read_bytes(tmp_path / "eight", 7)
 
 

@@ -252,7 +252,7 @@ def test_smoothing_stops_where_pictures_change():
 
 def test_what_is_usual_depends_on_the_clips():
     assert usual_scorer(2.0, drawn=False) == ScorerOptions()
-    assert usual_scorer(0.5, drawn=False) == COARSE
+    assert usual_scorer(0.5, drawn=False) == usual_scorer(1.0, drawn=False) == COARSE
     assert usual_scorer(2.0, drawn=True) == usual_scorer(0.5, drawn=True) == DRAWINGS
 
 

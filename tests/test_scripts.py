@@ -4,8 +4,10 @@ import json
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from zsvg.backbones.clip import load_backbone
 from zsvg.microworld.world import truth, write_world
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -76,3 +78,50 @@ def test_a_reproduction_makes_every_row(
     assert "whole video" in done.out
     assert "is reported on" in done.err  # the stand-in is not the published set
     assert run().out == done.out
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """Features of six videos in the space of `micro`, with two planted moments each."""
+    backbone = load_backbone("micro", "cpu")
+    queries = ["a red circle spins", "a blue square moves up"]
+    texts = backbone.encode_text([f"a video of {query}" for query in queries]).pooled.numpy()
+    draw, lines, table = np.random.default_rng(0), [], ["id,length"]
+    (tmp_path / "features").mkdir()
+    for vid in ("A1", "B2", "C3", "D4", "E5", "F6"):
+        rows = 0.05 * draw.normal(size=(64, backbone.embed_dim))
+        for start, (query, text) in zip(draw.integers(0, 20, 2), zip(queries, texts, strict=True),
+                                        strict=True):  # fmt: skip
+            first = int(start) + 32 * (query == queries[1])
+            rows[first : first + 10] += text
+            lines.append(f"{vid} {first / 2} {first / 2 + 5}##{query}")
+        np.save(tmp_path / "features" / f"{vid}.npy", rows.astype(np.float16))
+        table.append(f"{vid},32.0")
+    (tmp_path / "test.txt").write_text("\n".join(lines) + "\n")
+    (tmp_path / "lengths.csv").write_text("\n".join(table) + "\n")
+    return tmp_path
+
+
+def test_the_benchmark_of_film_makes_every_kind_of_row(film, monkeypatch, capsys):
+    monkeypatch.chdir(film)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.setattr(
+        "sys.argv",
+        ["benchmark_charades.py", "--features", "features", "--annotations", "test.txt",
+         "--durations", "lengths.csv", "--model", "micro", "--out", "out", "--seeds", "0",
+         "--steps", "2", "--groups", "budgets", "--budgets", "2"],
+    )  # fmt: skip
+    script = str(SCRIPTS / "benchmark_charades.py")
+    runpy.run_path(script, run_name="__main__")
+    results = json.loads((film / "out" / "results.json").read_text())
+    free, blind = results["training-free"], results["sentences of other videos"]
+    assert free["numbers"][3] > results["the same lengths elsewhere"]["numbers"][3] + 20
+    assert free["gain in mIoU"] == [0, 0, 0]
+    assert blind["numbers"][3] <= free["numbers"][3]
+    assert {"whole video", "random", "answers of other videos"} < set(results)
+    assert any(name.startswith("labels of") for name in results)
+    runs = {p: p.stat().st_mtime_ns for p in (film / "out" / "runs").iterdir()}
+    assert runs
+    runpy.run_path(script, run_name="__main__")
+    assert {p: p.stat().st_mtime_ns for p in (film / "out" / "runs").iterdir()} == runs
+    assert "12 queries of 6 videos" in capsys.readouterr().out

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zsvg.errors import RecordError
 from zsvg.features.encoder import FrameEncoder
 from zsvg.features.from_files import FeatureFiles
-from zsvg.records import Annotation
+from zsvg.records import Annotation, called, video_key
 from zsvg.video.finding import find_videos
 
 if TYPE_CHECKING:
@@ -131,7 +132,14 @@ def videos_for(
         records: Annotations that tell how long videos are, where features do not.
     """
     if isinstance(videos, FeatureFiles):
-        known = {record.vid: record.duration for record in records}
+        known: dict[str, float] = {}
+        for record in records:
+            other = known.setdefault(video_key(record.vid), record.duration)
+            if abs(other - record.duration) > 1:
+                raise RecordError(
+                    f"{called(record)}: the video lasts {record.duration:g} s here and {other:g} s "
+                    "in another record; correct one"
+                )
         videos = backbone.files = replace(videos, durations=known | dict(videos.durations))
     return videos if isinstance(videos, Mapping) else find_videos(videos)
 

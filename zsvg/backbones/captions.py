@@ -65,6 +65,7 @@ class CaptionBackbone:
         fingerprint: Of both.
         image_size: What the captioner takes, pixels.
         embed_dim: Width of the sentence embeddings.
+        seconds: Length of a clip in files of ready captions.
     """
 
     precision = "fp32"
@@ -85,6 +86,7 @@ class CaptionBackbone:
         self.fingerprint = sha256_json({"sentences": encoder.fingerprint, "captioner": described})
         self.image_size = captioner.image_size if captioner else 224
         self.embed_dim = encoder.width
+        self.seconds = CLIP_SECONDS
         self.device = torch.device("cpu")
         self.lock = threading.RLock()
 
@@ -100,7 +102,7 @@ class CaptionBackbone:
         """
         if Path(path).suffix not in self.reads:
             return None
-        return encode_captions(self, read_captions(path))
+        return encode_captions(self, read_captions(path, seconds=self.seconds))
 
     def encode_frames(self, frames: NDArray[np.uint8]) -> torch.Tensor:
         """Caption (B, image_size, image_size, 3) uint8 frames; return the captions' (B, D) rows.

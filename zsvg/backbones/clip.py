@@ -347,7 +347,8 @@ def _resolve(name: str | None) -> tuple[str, str | None]:
     name = str(name)
     if name == STORED:
         raise BackboneError(
-            "there is no tower behind ready features; give --text-features for the sentences"
+            "there is no tower behind ready features: `tune` and `predict` take sentences from "
+            "--text-features; for others name the backbone that made them"
         )
     if name == "micro":
         if not (MICRO_FOLDER / "open_clip_config.json").is_file():

@@ -7,6 +7,7 @@ the models that made them.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,7 +34,7 @@ class StoredBackbone:
         embed_dim: D, their width, which clips must have too.
         fingerprint: Of the width; what made the features nobody tells.
         files: Features of videos.
-        failures: Name of a record -> why its sentence is not known.
+        failures: Sentence -> why it is not known.
     """
 
     name = STORED
@@ -60,26 +61,26 @@ class StoredBackbone:
         self.failures: dict[str, str] = {}
         self._places: dict[str, int] = {}
         self._states: list[SentenceFeatures] = []
-        width = 0
+        read: dict[str, SentenceFeatures] = {}
         for record in records:
-            if record.query in self._places:
-                continue
-            try:
-                states = read_sentence(self.texts, record.qid)
-                width = width or len(states.pooled)
-                if len(states.pooled) != width:
-                    raise RecordError(
-                        f"{self.texts}: {called(record)} has {len(states.pooled)} numbers, others "
-                        f"have {width}; give features of one model"
-                    )
-            except (BackboneError, RecordError) as error:
-                self.failures[called(record)] = str(error)
-            else:
-                self._places[record.query] = len(self._states)
-                self._states.append(states)
-        if not self._states:
+            if record.query not in read:
+                try:
+                    read[record.query] = read_sentence(self.texts, record.qid)
+                except RecordError as error:
+                    self.failures[record.query] = str(error)
+        if not read:
             why = next(iter(self.failures.values()), "there are no records")
             raise BackboneError(f"no sentence has features in {self.texts}: {why}")
+        width, _ = Counter(len(states.pooled) for states in read.values()).most_common(1)[0]
+        for query, states in read.items():
+            if len(states.pooled) == width:
+                self._places[query] = len(self._states)
+                self._states.append(states)
+            else:
+                self.failures[query] = (
+                    f"{self.texts}: {len(states.pooled)} numbers for {quoted(query)}, {width} for "
+                    "most others; give features of one model"
+                )
         self._places.setdefault(FROM_FRAMES, 0)  # what stands for it is made of frames
         self.embed_dim = width
         self.fingerprint = sha256_json({"features": width})
@@ -91,10 +92,8 @@ class StoredBackbone:
             RecordError: It has none.
         """
         if record.query not in self._places:
-            known = self.failures.get(called(record))
-            raise RecordError(
-                known or f"{called(record)}: no features of this sentence in {self.texts}"
-            )
+            why = self.failures.get(record.query, f"no features of this sentence in {self.texts}")
+            raise RecordError(f"{called(record)}: {why}")
 
     def prompted(self, adapter: str) -> NoReturn:
         """Refuse: there is no tower to put prompts on."""
@@ -124,6 +123,8 @@ class StoredBackbone:
             BackboneError: A sentence has no features.
         """
         if unknown := [text for text in texts if text not in self._places]:
+            if (why := self.failures.get(unknown[0])) is not None:
+                raise BackboneError(why)
             raise BackboneError(
                 f"no features of the sentence {quoted(unknown[0])} in {self.texts}; without a text "
                 "tower only sentences that were encoded can be asked"

@@ -105,7 +105,7 @@ def ground(
         from zsvg.grounding.ranking import best_moments, by_fit, distinct
         from zsvg.report.results_page import write_results
 
-        grounder = load_grounder(model, device, domain, templates, allow_download)
+        grounder = load_grounder(model, device, domain, templates, allow_download, clip_seconds)
     failures = [
         *getattr(found, "unusable", ()),
         *(f"sentence {number} {why}" for number, why in wrong.items() if why),

@@ -46,7 +46,8 @@ Features = Annotated[
 ClipSeconds = Annotated[
     float | None,
     typer.Option(
-        help="Seconds from one row of --features to the next (default: rows are spread evenly)."
+        help="Seconds from one row of --features to the next (default: rows are spread evenly), or "
+        "from one ready caption to the next (default: 2)."
     ),
 ]
 WindowSeconds = Annotated[
@@ -176,7 +177,7 @@ def footage(
                 "no videos are named: give a folder of them, or ready features by --features"
             )
         for name, value in (("clip", clip_seconds), ("window", window_seconds)):
-            if value is not None:
+            if value is not None and (name == "window" or not reads):
                 raise ZsvgError(f"--{name}-seconds is about --features; leave it out for videos")
         return find_readable(*videos, reads=reads)
     if videos:
@@ -208,9 +209,11 @@ def load_grounder(
     domain: str | None,
     templates: str | None,
     download: bool,
+    clip_seconds: float | None,
     backbone: TunableBackbone | None = None,
 ) -> Grounder:
     """Load what `--model` names, with the options that go with it."""
+    from zsvg.backbones.captions import CaptionBackbone
     from zsvg.grounding.load import load
 
     texts: tuple[str, ...] = ()
@@ -218,7 +221,7 @@ def load_grounder(
         from zsvg.training.recipes import load_templates
 
         texts = load_templates(templates)
-    return load(
+    grounder = load(
         model,
         device,
         backbone=backbone,
@@ -226,6 +229,9 @@ def load_grounder(
         templates=texts,
         allow_download=download,
     )
+    if clip_seconds is not None and isinstance(grounder.backbone, CaptionBackbone):
+        grounder.backbone.seconds = clip_seconds
+    return grounder
 
 
 def split_sentences(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

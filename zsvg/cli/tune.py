@@ -241,7 +241,9 @@ def predict(
             from zsvg.backbones.stored import StoredBackbone
 
             stored = StoredBackbone(text_features, records, device)
-        grounder = load_grounder(model, device, domain, templates, allow_download, stored)
+        grounder = load_grounder(
+            model, device, domain, templates, allow_download, clip_seconds, stored
+        )
     name_unusable(found)
     with progress("answering", len(records)) as advance:
         predictions, unanswered = run(

@@ -7,7 +7,6 @@ HDF5 with an array for each video. Nothing is unpickled.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,19 +14,24 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from zsvg.errors import RecordError, VideoError, ZsvgError, reason
 from zsvg.features.encoder import FrameFeatures
-from zsvg.video.finding import Videos
+from zsvg.records import video_key
+from zsvg.video.finding import Videos, find_videos
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5")
 _USUAL = "features"  # of Moment-DETR's .npz
 _TOKENS, _POOLED = ("last_hidden_state", "tokens"), ("pooler_output", "pooled")
 _SLACK = 1.0  # rows that may lack or be too many
+_LEAST, _MOST = 1e-3, 1e6  # seconds of a clip
+_INSIDE = "@"  # ends the name of an array in a file, as part of a path
+_DEEP = 8  # groups of HDF5
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,37 +60,39 @@ class FeatureFiles(Mapping[str, Path]):
 
     def __post_init__(self) -> None:
         for name, value in (("clip", self.seconds), ("window", self.window)):
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name} seconds {value} must be more than 0")
+            if value is not None and not _LEAST <= value <= _MOST:
+                raise ValueError(f"{name} seconds {value:g} must lie in [{_LEAST:g}, {_MOST:g}]")
         if self.window is not None and self.seconds is None:
             raise ValueError("window seconds are of no use without clip seconds; give both")
-
         _ = self._files  # raises
 
     @cached_property
     def _files(self) -> Videos:
         place = Path(self.place)
-        if place.is_dir():
-            found = {
-                path.relative_to(place).with_suffix("").as_posix(): path
-                for path in sorted(place.rglob("[!.]*"))
-                if path.suffix.lower() in SUFFIXES and path.is_file()
-            }
-        elif not place.is_file():
+        if place.is_dir() or place.suffix.lower() == ".npy":
+            return find_videos(place, suffixes=SUFFIXES)
+        if not place.is_file():
             raise VideoError(f"{place}: no such file or folder; give a folder of features")
-        elif place.suffix.lower() == ".npy":
-            found = {place.stem: place}
-        else:
-            with _opened(place) as arrays:
-                found = {name: place / name for name in arrays}
+        with _opened(place) as arrays:
+            # A name may be a path, or hold what a path would lose.
+            found = {name: place / f"{quote(name, safe='')}{_INSIDE}" for name in arrays}
         if not found:
-            raise VideoError(f"{place}: no features there ({', '.join(SUFFIXES)})")
+            raise VideoError(f"{place}: there is no array in it")
         return Videos(found)
+
+    @property
+    def unusable(self) -> tuple[str, ...]:
+        """One line each on what was found and cannot be used."""
+        return self._files.unusable
 
     @cached_property
     def names(self) -> Mapping[Path, str]:
         """File -> vid."""
         return {path: vid for vid, path in self._files.items()}
+
+    @cached_property
+    def _lengths(self) -> Mapping[str, float]:
+        return {video_key(vid): seconds for vid, seconds in self.durations.items()}
 
     def __getitem__(self, vid: str) -> Path:
         """Return the file of a video."""
@@ -123,7 +129,7 @@ class FeatureFiles(Mapping[str, Path]):
                 f"{path}: rows of {rows.shape[1]} numbers, but the backbone's sentences have "
                 f"{width}; give features of its own joint space, or the backbone that made them"
             )
-        edges, rate = self._edges(path, len(rows), self.durations.get(vid))
+        edges, rate = self._edges(path, len(rows), self._lengths.get(vid))
         rows = rows[: len(edges) - 1]
         return FrameFeatures(
             vid=vid,
@@ -141,11 +147,13 @@ class FeatureFiles(Mapping[str, Path]):
         self, path: Path, count: int, duration: float | None
     ) -> tuple[NDArray[np.float64], float]:
         """Return the borders of the clips, and how many there are in a second."""
+        if duration is not None and not 0 < duration < float("inf"):
+            raise VideoError(f"{path}: a video of {duration:g} s; its duration must be above 0")
         if self.seconds is None:
             if duration is None:
                 raise VideoError(
-                    f"{path}: how long the video is nobody tells; give --clip-seconds, or "
-                    "annotations with its duration"
+                    f"{path}: nobody tells how long the video is; give --clip-seconds, or "
+                    "--durations"
                 )
             return np.linspace(0, duration, count + 1), count / duration
         step, window = self.seconds, self.window or self.seconds
@@ -186,21 +194,30 @@ def read_sentence(folder: str | Path, qid: int | str) -> SentenceFeatures:
         RecordError: There is no such file, or it holds something else.
     """
     names = [f"qid{qid}.npz", f"{qid}.npz", f"{qid}.npy"]
-    found = [path for name in names if (path := Path(folder, name)).is_file()]
-    if not found:
+    here = [Path(folder, name) for name in names if Path(name).name == name]  # not elsewhere
+    try:
+        path = next((path for path in here if path.is_file()), None)
+    except OSError as error:  # the name is too long for one
+        raise RecordError(
+            f"{folder}: no features of qid {str(qid)[:40]!r} ({error.strerror})"
+        ) from error
+    if path is None:
         raise RecordError(f"{folder}: no features of the sentence with qid {qid!r} ({names[0]})")
-    path = found[0]
-    if path.suffix == ".npy":
-        alone = np.atleast_2d(_array(path))
-        return _sentence(path, alone if len(alone) > 1 else None, alone[0])
-    with _opened(path) as arrays:
-        tokens, pooled = (
-            next((np.asarray(arrays[key]) for key in keys if key in arrays), None)
-            for keys in (_TOKENS, _POOLED)
-        )
+    try:
+        if path.suffix == ".npy":
+            alone = np.atleast_2d(np.squeeze(_array(path)))
+            return _sentence(path, alone if len(alone) > 1 else None, alone[0])
+        with _opened(path) as arrays:
+            tokens, pooled = (
+                next((np.asarray(arrays[key]) for key in keys if key in arrays), None)
+                for keys in (_TOKENS, _POOLED)
+            )
+            known = list(arrays)
         if tokens is None and pooled is None:
-            raise RecordError(f"{path}: neither {_TOKENS[0]} nor {_POOLED[0]} among {list(arrays)}")
-    return _sentence(path, tokens, pooled)
+            raise RecordError(f"{path}: neither {_TOKENS[0]} nor {_POOLED[0]} among {known}")
+        return _sentence(path, tokens, pooled)
+    except VideoError as error:
+        raise RecordError(str(error)) from error
 
 
 def _sentence(
@@ -208,8 +225,10 @@ def _sentence(
 ) -> SentenceFeatures:
     if tokens is None:
         tokens = np.reshape(np.asarray(pooled), (1, -1))
-    rows = unit(np.squeeze(tokens, 0) if tokens.ndim == 3 else tokens, path)
-    given = rows.mean(axis=0) if pooled is None or pooled.size != rows.shape[1] else pooled
+    rows = unit(tokens[0] if tokens.ndim == 3 and len(tokens) == 1 else tokens, path)
+    given = rows.mean(axis=0) if pooled is None else pooled
+    if given.size != rows.shape[1] or max(given.shape) != given.size:
+        raise RecordError(f"{path}: pooled {given.shape} beside tokens of {rows.shape[1]} numbers")
     return SentenceFeatures(pooled=unit(np.reshape(given, (1, -1)), path)[0], tokens=rows)
 
 
@@ -225,7 +244,7 @@ def unit(rows: NDArray[Any], path: object) -> NDArray[np.float32]:
             f"{path}: an array of shape {rows.shape} and type {rows.dtype}; features are (clips, "
             "width) numbers"
         )
-    values = rows.astype(np.float32)
+    values = rows.astype(np.float64)
     lengths = np.linalg.norm(values, axis=1)
     for problem, bad in (("not finite", ~np.isfinite(lengths)), ("all zeros", lengths == 0)):
         if bad.any():
@@ -233,17 +252,18 @@ def unit(rows: NDArray[Any], path: object) -> NDArray[np.float32]:
                 f"{path}: row {int(bad.argmax())} is {problem} ({int(bad.sum())} of {len(bad)}); "
                 "make these features again"
             )
-    values /= lengths[:, None]
-    return values
+    scaled: NDArray[np.float32] = (values / lengths[:, None]).astype(np.float32)
+    return scaled
 
 
 def _rows(path: Path) -> NDArray[Any]:
-    file = next((known for known in (path, *path.parents) if known.is_file()), path)
+    inside = path.name.endswith(_INSIDE)
+    file = path.parent if inside else path
     if file.suffix.lower() == ".npy":
         return _array(file)
     with _opened(file) as arrays:
-        name = path.relative_to(file).as_posix() if file != path else _USUAL
-        if file == path and name not in arrays:
+        name = unquote(path.name.removesuffix(_INSIDE)) if inside else _USUAL
+        if not inside and name not in arrays:
             if len(arrays) != 1:
                 raise VideoError(
                     f"{path}: which of {sorted(arrays)[:5]} holds the features? Call it {_USUAL!r}"
@@ -254,17 +274,21 @@ def _rows(path: Path) -> NDArray[Any]:
 
 def _only(value: Any, path: Path) -> NDArray[Any]:
     """Return an array; of a group of HDF5, such as ActivityNet's, the only one inside."""
-    while isinstance(value, Mapping):
+    for _ in range(_DEEP):  # groups may hold themselves
+        if not isinstance(value, Mapping):
+            return np.asarray(value)
         if len(value) != 1:
             raise VideoError(f"{path}: a group of {len(value)} arrays; one is needed")
         (value,) = value.values()
-    return np.asarray(value)
+    raise VideoError(f"{path}: groups within groups, and no array")
 
 
 def _array(path: Path) -> NDArray[Any]:
     try:
-        found: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        found = np.load(path, allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            raise ValueError("it holds several")
+    except Exception as error:  # for damaged headers numpy raises half a dozen types
         raise VideoError(f"{path}: no array can be read ({reason(error)})") from error
     return found
 
@@ -278,14 +302,16 @@ def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
             with np.load(path, allow_pickle=False) as arrays:
                 yield arrays
         elif kind == ".safetensors":
-            with safe_open(path, framework="numpy") as handle:
+            with safe_open(path, framework="pt") as handle:  # numpy knows no bfloat16
                 yield {name: _Lazy(handle, name) for name in handle.keys()}  # noqa: SIM118
         elif kind in (".h5", ".hdf5"):
             with _h5py().File(path, "r") as arrays:
                 yield arrays
         else:
             raise VideoError(f"{path}: no file of features ({', '.join(SUFFIXES)})")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
+    except ZsvgError:
+        raise
+    except Exception as error:  # for damaged files numpy, safetensors and h5py raise a dozen types
         raise VideoError(f"{path}: cannot be read as {kind} ({reason(error)})") from error
 
 
@@ -295,7 +321,10 @@ class _Lazy:
     name: str
 
     def __array__(self, *args: Any, **kwargs: Any) -> NDArray[Any]:
-        return np.asarray(self.handle.get_tensor(self.name), *args, **kwargs)
+        tensor = self.handle.get_tensor(self.name)
+        if tensor.is_floating_point():
+            tensor = tensor.float()
+        return np.asarray(tensor.numpy(), *args, **kwargs)
 
 
 def _h5py() -> Any:

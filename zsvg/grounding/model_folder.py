@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from zsvg.backbones.base import TunableBackbone
 from zsvg.backbones.clip import ClipBackbone, load_backbone
-from zsvg.backbones.names import MANIFEST
+from zsvg.backbones.names import MANIFEST, STORED
 from zsvg.backbones.offline import missing, nothing_fetched
 from zsvg.errors import BackboneError, ModelFolderError, told
 from zsvg.files import sha256_file
@@ -103,6 +103,11 @@ def load_named(
             sizes out of range.
         BackboneError: It cannot be loaded.
     """
+    if name == STORED:
+        raise ModelFolderError(
+            f"{folder}: learned from ready features of clips and sentences; give --text-features "
+            "(in Python a `StoredBackbone`)"
+        )
     if (folder / ADAPTER_FILE).is_file():
         from zsvg.tuners import read_adapter
 

@@ -49,7 +49,14 @@ def read_part(path: Path | None) -> dict[str, Any] | None:
         part = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None  # Not done yet, or damaged by something else than us: do it again.
-    return part if isinstance(part, dict) and "labels" in part else None
+    try:
+        whole = part["duration"] > 0 and all(
+            isinstance(label["query"], str) and label["window"][0] < label["window"][1]
+            for label in part["labels"]
+        )
+    except (KeyError, TypeError, IndexError):  # of somebody else
+        return None
+    return part if whole else None
 
 
 def any_part(work_dir: str | Path | None) -> bool:

@@ -16,6 +16,7 @@ Kind = Literal[
     "inside_outside",
     "correlation",
     "threshold_runs",
+    "segment_first",
     "watershed",
     "coherent",
     "consensus",
@@ -36,9 +37,10 @@ class ScorerOptions:
         alike: temperature, in units of cosine similarity, at which clips that look unlike take no
             part in each other's smoothing, so that it stops at cuts; 0 looks at time alone. See
             `smooth_alike`.
-        octaves: how many smoothings vote ("threshold_runs"): `smooth`, twice that, four times, ...
-        bias: standard deviations above the curve's mean from which a clip speaks for a moment
-            ("max_sum", "threshold_runs", "watershed"). Higher gives shorter moments.
+        octaves: how many smoothings vote ("threshold_runs", "segment_first"): `smooth`, twice that,
+            four times, ...
+        bias: standard deviations above the curve's mean from which a clip speaks for a moment, for
+            scorers with a threshold. Higher gives shorter moments.
         length_weight: exponent of a window's share of the video ("inside_outside", "watershed",
             "coherent"). 0 is the plain difference of means, which favours short windows.
         clusters: how many parts a video is cut into ("coherent"; TAG: 9).
@@ -47,12 +49,12 @@ class ScorerOptions:
         top_k: most moments to return.
     """
 
-    kind: Kind = "max_sum"
+    kind: Kind = "segment_first"
     spread: float = Field(default=0.0, ge=0)
     box_cox: bool = False
     smooth: float = Field(default=3.0, ge=0)
     alike: float = Field(default=0.2, ge=0)
-    octaves: int = Field(default=2, ge=1, le=10)
+    octaves: int = Field(default=3, ge=1, le=10)
     bias: float = 0.25
     length_weight: float = 0.35
     clusters: int = Field(default=9, ge=1)
@@ -61,9 +63,11 @@ class ScorerOptions:
     top_k: int = Field(default=5, ge=1)
 
 
-COARSE = ScorerOptions(kind="threshold_runs", spread=0.2, smooth=2.0, alike=0.0, bias=0.5)
-"""Usual for clips of more than a second, such as captions and many published features."""
-DRAWINGS = ScorerOptions(kind="threshold_runs", smooth=0.25, alike=0.0, bias=0.5)
+COARSE = ScorerOptions(
+    kind="threshold_runs", spread=0.2, smooth=2.0, alike=0.0, octaves=2, bias=0.5
+)
+"""Usual for clips of a second or more, such as captions and many published features."""
+DRAWINGS = ScorerOptions(kind="threshold_runs", smooth=0.25, alike=0.0, octaves=2, bias=0.5)
 """Usual for microworld, whose pictures change at once and have little noise."""
 
 
@@ -76,4 +80,4 @@ def usual_scorer(rate: float, *, drawn: bool) -> ScorerOptions:
     """
     if drawn:
         return DRAWINGS
-    return COARSE if rate < 1 else ScorerOptions()
+    return COARSE if rate <= 1 else ScorerOptions()

@@ -129,6 +129,21 @@ def threshold_runs(
     return moments[distinct], agreement[distinct]
 
 
+def segment_first(
+    curve: Curve, edges: Curve, options: ScorerOptions, features: Rows | None
+) -> Answers:
+    """The segment of `max_sum`, which a dip does not end, before all of `threshold_runs`.
+
+    The first answer is better where curves are noisy, and the others are not only what lies beside
+    it. Its score is 1, of the others the mean IoU with all runs.
+    """
+    best, _ = max_sum(curve, edges, options, features)
+    runs, agreement = threshold_runs(curve, edges, options, features)
+    # Where there are no runs, those are the segments of `max_sum` with their own scores.
+    agreement = np.minimum(agreement / max(float(agreement.max()), 1.0), 1.0)
+    return np.concatenate((best[:1], runs)), np.concatenate(([1.0], agreement))
+
+
 def watershed(curve: Curve, edges: Curve, options: ScorerOptions, features: Rows | None) -> Answers:
     """Runs above several thresholds, joined across gaps, scored as in `inside_outside`.
 
@@ -176,14 +191,16 @@ def coherent(curve: Curve, edges: Curve, options: ScorerOptions, features: Rows 
 
 
 def consensus(curve: Curve, edges: Curve, options: ScorerOptions, features: Rows | None) -> Answers:
-    """The other scorers' answers; all of them vote for each (TFVTG's vote over answers).
+    """The answers of scorers that are no mixture; all of them vote (TFVTG's vote over answers).
 
     A scorer gives a moment the largest IoU ** 0.6 / rank among its own answers; the score is the
     mean over scorers, in [0, 1].
     """
     ballots = []
     for name, scorer in SCORERS.items():
-        if name != "consensus" and (name != "coherent" or features is not None):
+        if name not in ("consensus", "segment_first") and (
+            name != "coherent" or features is not None
+        ):
             moments, scores = scorer(curve, edges, options, features)
             ballots.append(moments[nms(moments, scores, options.nms, options.top_k)])
     moments = np.concatenate(ballots)
@@ -256,6 +273,7 @@ SCORERS: Mapping[Kind, Scorer] = {
     "inside_outside": inside_outside,
     "correlation": correlation,
     "threshold_runs": threshold_runs,
+    "segment_first": segment_first,
     "watershed": watershed,
     "coherent": coherent,
     "consensus": consensus,

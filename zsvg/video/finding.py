@@ -39,7 +39,7 @@ class Videos(dict[str, Path]):
         return super().__contains__(video_key(vid) if isinstance(vid, str) else vid)
 
 
-def find_videos(*places: str | Path) -> Videos:
+def find_videos(*places: str | Path, suffixes: Sequence[str] = VIDEO_SUFFIXES) -> Videos:
     """Return the videos of files, folders and patterns such as "videos/*.mp4".
 
     Folders are searched with all that is below them, links included; what is hidden is left out. A
@@ -49,6 +49,7 @@ def find_videos(*places: str | Path) -> Videos:
 
     Args:
         places: At least one. A file that is named itself may have any suffix.
+        suffixes: Of files in folders, lower case: of videos, or what stands in their place.
 
     Raises:
         VideoError: A place does not exist, or there is no video at all.
@@ -57,7 +58,7 @@ def find_videos(*places: str | Path) -> Videos:
     unusable: list[str] = []
     for place in _expand(places):
         if place.is_dir():
-            files = list(_below(place, unusable))
+            files = list(_below(place, unusable, suffixes))
             base = place
         elif place.is_file():
             files, base = [place], place.parent
@@ -76,8 +77,11 @@ def find_videos(*places: str | Path) -> Videos:
             named[vid] = path
     if not named:
         where = ", ".join(map(str, places))
-        more = f"; {unusable[0]}" if unusable else " (.mp4, .mkv, .webm, .avi, .mov, ...)"
-        kind = "no video in this folder" if len(places) == 1 else "no video there"
+        what, such = "video", ".mp4, .mkv, .webm, .avi, .mov, ..."
+        if suffixes is not VIDEO_SUFFIXES:
+            what, such = "file", ", ".join(suffixes)
+        more = f"; {unusable[0]}" if unusable else f" ({such})"
+        kind = f"no {what} in this folder" if len(places) == 1 else f"no {what} there"
         raise VideoError(f"{where}: {kind}{more}")
     return Videos(named, unusable)
 
@@ -121,8 +125,8 @@ def _expand(places: Iterable[str | Path]) -> Iterator[Path]:
             yield Path(text)
 
 
-def _below(folder: Path, unusable: list[str]) -> Iterator[Path]:
-    """Yield the video files below a folder; links that lead in circles are walked once."""
+def _below(folder: Path, unusable: list[str], suffixes: Sequence[str]) -> Iterator[Path]:
+    """Yield the files below a folder; links that lead in circles are walked once."""
     seen: set[tuple[int, int]] = set()
 
     def refused(error: OSError) -> None:
@@ -137,7 +141,7 @@ def _below(folder: Path, unusable: list[str]) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(here, name)
-            if name.startswith(".") or path.suffix.lower() not in VIDEO_SUFFIXES:
+            if name.startswith(".") or path.suffix.lower() not in suffixes:
                 continue
             if path.is_file():
                 yield path

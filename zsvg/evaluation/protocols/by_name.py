@@ -13,7 +13,7 @@ from typing import Any
 
 from zsvg.errors import ZsvgError
 from zsvg.evaluation.metrics import evaluate
-from zsvg.evaluation.protocols import didemo, qvhighlights
+from zsvg.evaluation.protocols import didemo, nextgqa, qvhighlights
 from zsvg.records import Annotation, Prediction
 
 Score = Callable[[Sequence[Prediction], Sequence[Annotation]], dict[str, Any]]
@@ -141,6 +141,13 @@ PROTOCOLS = (
         "with the answers count",
         source="Hendricks et al. 2017",
         score=didemo.score,
+    ),
+    Protocol(
+        name="nextgqa",
+        rule="mIoP and mIoU of the first answer, and both at .3 and .5: the share of it that lies "
+        "in a true window, and the overlap with one; each takes its best window",
+        source="Xiao et al., CVPR 2024; acc@GQA, which needs answers to questions, is left out",
+        score=nextgqa.score,
     ),
     Protocol(
         name="qvhighlights",

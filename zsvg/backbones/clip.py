@@ -24,7 +24,7 @@ from zsvg.backbones.prompted import PromptedBackbone
 from zsvg.backbones.unfilled import unfilled
 from zsvg.errors import BackboneError, reason
 from zsvg.features.encoder import FrameFeatures
-from zsvg.features.from_files import FeatureFiles
+from zsvg.features.from_files import FeatureFiles, ready
 from zsvg.files import sha256_json, sha256_tensors
 
 _log = logging.getLogger(__name__)
@@ -118,9 +118,7 @@ class ClipBackbone:
         Raises:
             VideoError: As of `FeatureFiles.read`.
         """
-        if self.files is None or Path(path) not in self.files.names:
-            return None
-        return self.files.read(path, width=self.embed_dim, fingerprint=self.fingerprint)
+        return ready(self.files, path, width=self.embed_dim, fingerprint=self.fingerprint)
 
     def encode_frames(
         self, frames: NDArray[np.uint8] | torch.Tensor, model: Any | None = None

@@ -20,7 +20,7 @@ from zsvg.backbones.base import TextStates, pick_device
 from zsvg.backbones.names import STORED
 from zsvg.errors import BackboneError, RecordError
 from zsvg.features.encoder import FrameFeatures
-from zsvg.features.from_files import FeatureFiles, SentenceFeatures, read_sentence
+from zsvg.features.from_files import FeatureFiles, SentenceFeatures, read_sentence, ready
 from zsvg.files import sha256_json
 from zsvg.records import FROM_FRAMES, Annotation, called
 from zsvg.strict_json import quoted
@@ -105,9 +105,7 @@ class StoredBackbone:
         Raises:
             VideoError: As of `FeatureFiles.read`.
         """
-        if self.files is None or Path(path) not in self.files.names:
-            return None
-        return self.files.read(path, width=self.embed_dim, fingerprint=self.fingerprint)
+        return ready(self.files, path, width=self.embed_dim, fingerprint=self.fingerprint)
 
     def encode_frames(self, frames: NDArray[np.uint8], model: Any | None = None) -> torch.Tensor:
         """Refuse: there is no image tower."""

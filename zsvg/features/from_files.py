@@ -171,6 +171,19 @@ class FeatureFiles(Mapping[str, Path]):
         return np.concatenate(([0.0], inner, [duration])), 1 / step
 
 
+def ready(
+    files: FeatureFiles | None, path: str | Path, *, width: int, fingerprint: str
+) -> FrameFeatures | None:
+    """Return the features of a file of `files`; None for others, such as videos.
+
+    Raises:
+        VideoError: As of `FeatureFiles.read`.
+    """
+    if files is None or Path(path) not in files.names:
+        return None
+    return files.read(path, width=width, fingerprint=fingerprint)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SentenceFeatures:
     """A sentence, encoded by somebody else.

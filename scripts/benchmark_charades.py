@@ -212,12 +212,12 @@ def other_sentences(records: Sequence[Annotation], seed: int) -> list[Annotation
 def settings() -> list[ScorerOptions]:
     """Return the grid of the cross-fit training-free row."""
     runs = [
-        ScorerOptions(kind="threshold_runs", smooth=smooth, alike=0.0, octaves=octaves, bias=bias)
+        ScorerOptions(kind="threshold_runs", smooth=smooth, octaves=octaves, bias=bias)
         for smooth, octaves, bias in product((1.5, 2.0, 3.0), (1, 2, 3), (0.25, 0.5, 0.75))
     ]
     return runs + [
-        ScorerOptions(kind="max_sum", smooth=smooth, alike=alike, bias=bias)
-        for smooth, alike, bias in product((2.0, 2.5, 3.0, 4.0), (0.0, 0.2, 0.3), (0.2, 0.3, 0.4))
+        ScorerOptions(kind="max_sum", smooth=smooth, bias=bias)
+        for smooth, bias in product((2.0, 2.5, 3.0, 4.0), (0.2, 0.25, 0.3, 0.4))
     ]
 
 

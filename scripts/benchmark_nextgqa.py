@@ -52,7 +52,7 @@ def write_captions(style: str, captions: dict[str, dict[str, list[str]]], folder
 def settings() -> list[ScorerOptions]:
     """Return the grid of the cross-fit rows."""
     return [
-        ScorerOptions(kind=kind, smooth=smooth, spread=spread, alike=0.0, bias=bias)
+        ScorerOptions(kind=kind, smooth=smooth, spread=spread, bias=bias)
         for kind, smooth, spread, bias in product(
             ("threshold_runs", "max_sum", "correlation"), (1.0, 2.0, 4.0), (0.0, 0.2),
             (0.0, 0.25, 0.5),

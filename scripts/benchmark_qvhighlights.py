@@ -56,9 +56,7 @@ from zsvg.scorers.scorers import SCORERS
 
 COLUMNS = ("MR-full-R1@0.5", "MR-full-R1@0.7", "MR-full-mAP")
 # REZE's decoder at the setting that does best for it here.
-MAX_SUM = ScorerOptions(
-    kind="max_sum", smooth=2.0, alike=0.0, octaves=2, bias=0.5, nms=0.7, top_k=10
-)
+MAX_SUM = ScorerOptions(kind="max_sum", smooth=2.0, octaves=2, bias=0.5, nms=0.7, top_k=10)
 WEIGHTS = (0.15, 0.3, 0.6)  # of the learned relevance beside the plain one
 DRAWS = 2000  # of the bootstrap
 FREE = "training-free"
@@ -114,7 +112,7 @@ def plain_curves(annotations: Sequence[Annotation], videos: Rows, queries: Rows)
 def settings(kind: str = "threshold_runs") -> list[ScorerOptions]:
     """Return a scorer's grid; the default one's is that of the training-free row."""
     # The protocol looks at ten windows.
-    plain = ScorerOptions(kind=kind, smooth=2.0, alike=0.0, bias=0.5, nms=0.7, top_k=10)
+    plain = ScorerOptions(kind=kind, smooth=2.0, bias=0.5, nms=0.7, top_k=10)
     if kind == "threshold_runs":
         return [
             replace(plain, spread=spread, smooth=smooth, octaves=octaves, bias=bias)

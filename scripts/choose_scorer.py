@@ -12,7 +12,6 @@ scorer, best last. The winner is `zsvg.scorers.options.DRAWINGS`.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -79,7 +78,7 @@ def settings() -> list[ScorerOptions]:
         ScorerOptions(kind="consensus", spread=spread, smooth=smooth, bias=bias)
         for spread, smooth, bias in product(spreads, (0.25, 0.5), biases)
     ]
-    return [replace(options, alike=0.0) for options in grid]
+    return grid
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from zsvg.errors import BackboneError
 from zsvg.features.encoder import FrameFeatures
 from zsvg.grounding.grounder import Grounder
 from zsvg.microworld.world import write_world
+from zsvg.scorers.options import DRAWINGS
 from zsvg.video.finding import find_readable
 
 AXES = ("ball", "square", "star")
@@ -64,7 +65,7 @@ class Stored:
 def test_a_backbone_of_feature_files_is_grounded(tmp_path):
     backbone: Backbone = Stored()
     np.save(tmp_path / "one.npy", np.eye(3)[[0] * 4 + [1] * 3 + [2] * 5])
-    grounder = Grounder(backbone)
+    grounder = Grounder(backbone, scorer=DRAWINGS)
     assert (grounder.fps, grounder.template) == (2.0, TEMPLATE)
     found = grounder.find(tmp_path)
     assert found == {"one": tmp_path / "one.npy"}

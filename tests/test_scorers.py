@@ -16,18 +16,17 @@ from zsvg.scorers.transforms import (
     box_cox,
     rise_starts,
     smooth,
-    smooth_alike,
     spread_relevance,
 )
 
 pytestmark = pytest.mark.numeric
 
 KINDS = sorted(SCORERS)
-METHODS = [
-    *(ScorerOptions(kind=kind) for kind in KINDS),
-    ScorerOptions(kind="inside_outside", length_weight=0.2, extend=True),
-    ScorerOptions(kind="coherent", box_cox=True, extend=True),
-    ScorerOptions(kind="max_sum", box_cox=True, spread=0.1),
+METHODS = [  # as little smoothing as these clear curves need
+    *(replace(DRAWINGS, kind=kind) for kind in KINDS),
+    replace(DRAWINGS, kind="inside_outside", length_weight=0.2, extend=True),
+    replace(DRAWINGS, kind="coherent", box_cox=True, extend=True),
+    replace(DRAWINGS, kind="max_sum", box_cox=True, spread=0.1),
 ]
 
 
@@ -223,31 +222,6 @@ def test_long_videos_spread_in_parts_to_the_same_curve(monkeypatch):
     whole = spread_relevance(curve, rows, 0.2)
     monkeypatch.setattr("zsvg.scorers.transforms._ROWS_AT_ONCE", 7)
     np.testing.assert_allclose(spread_relevance(curve, rows, 0.2), whole, atol=1e-6)
-
-
-def test_smoothing_stops_where_pictures_change():
-    """Against the sum written out; and what it is for: a cut stays one, noise goes."""
-    random = np.random.default_rng(0)
-    rows = random.normal(size=(50, 6)).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    curve = random.normal(size=50)
-    found = smooth_alike(curve, rows, 2.5, 0.2)
-    for place in range(50):
-        near = [other for other in range(50) if abs(other - place) <= 8]  # three sigmas
-        weights = [
-            np.exp(-((other - place) ** 2) / (2 * 2.5**2) + (rows[place] @ rows[other] - 1) / 0.2)
-            for other in near
-        ]
-        assert found[place] == pytest.approx(np.average(curve[near], weights=weights), abs=1e-5)
-    still = np.tile(rows[:1], (200, 1))
-    noisy = bump(200, 60, 140, noise=1.0, seed=1)
-    np.testing.assert_allclose(
-        smooth_alike(noisy, still, 3.0, 0.2)[20:180], smooth(noisy, 3.0)[20:180], atol=0.05
-    )
-    step, cut = bump(100, 40, 60), np.repeat(np.eye(2, dtype=np.float32), (40, 60), axis=0)
-    assert smooth_alike(step, cut, 6.0, 0.1)[38:42] == pytest.approx([0, 0, 1, 1], abs=0.05)
-    assert smooth(step, 6.0)[38:42] == pytest.approx([0.5] * 4, abs=0.1)
-    assert smooth_alike(np.full(9, 0.3), rows[:9], 2.0, 0.2).tolist() == [0.3] * 9
 
 
 def test_what_is_usual_depends_on_the_clips():

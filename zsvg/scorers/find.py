@@ -17,7 +17,6 @@ from zsvg.scorers.transforms import (
     box_cox,
     rise_starts,
     smooth,
-    smooth_alike,
     spread_relevance,
 )
 
@@ -34,8 +33,8 @@ def find_moments(
         curve: (T,) relevance, any scale, T >= 1, higher where the video fits the query.
         edges: (T + 1,) increasing clip borders in seconds.
         options: which scorer, and its settings.
-        features: (T, D) clips as rows of unit length; without them nothing is spread, smoothing
-            does not stop at cuts, and "coherent" has nothing to cluster.
+        features: (T, D) clips as rows of unit length; without them nothing is spread, and
+            "coherent" has nothing to cluster.
 
     Returns:
         Moments (K, 2) in seconds and scores (K,), best first, 1 <= K <= top_k. Scores order the
@@ -59,10 +58,7 @@ def find_moments(
     if options.box_cox:
         values = box_cox(values)
     sigma = options.smooth * len(values) / (borders[-1] - borders[0])
-    if options.alike and features is not None:
-        values = smooth_alike(values, features, sigma, options.alike)
-    else:
-        values = smooth(values, sigma)
+    values = smooth(values, sigma)
     if np.ptp(values) <= FLAT:
         # Nothing stands out: the whole video is the only honest answer.
         return borders[[0, -1]][None], np.zeros(1)

@@ -34,9 +34,6 @@ class ScorerOptions:
             units of cosine similarity; 0 leaves every clip alone. See `spread_relevance`.
         box_cox: whether relevance is brought near to a normal distribution; see `box_cox`.
         smooth: standard deviation in seconds of a Gaussian applied to the curve; 0 leaves it alone.
-        alike: temperature, in units of cosine similarity, at which clips that look unlike take no
-            part in each other's smoothing, so that it stops at cuts; 0 looks at time alone. See
-            `smooth_alike`.
         octaves: how many smoothings vote ("threshold_runs", "segment_first"): `smooth`, twice that,
             four times, ...
         bias: standard deviations above the curve's mean from which a clip speaks for a moment, for
@@ -53,7 +50,6 @@ class ScorerOptions:
     spread: float = Field(default=0.0, ge=0)
     box_cox: bool = False
     smooth: float = Field(default=3.0, ge=0)
-    alike: float = Field(default=0.2, ge=0)
     octaves: int = Field(default=3, ge=1, le=10)
     bias: float = 0.25
     length_weight: float = 0.35
@@ -63,11 +59,9 @@ class ScorerOptions:
     top_k: int = Field(default=5, ge=1)
 
 
-COARSE = ScorerOptions(
-    kind="threshold_runs", spread=0.2, smooth=2.0, alike=0.0, octaves=2, bias=0.5
-)
+COARSE = ScorerOptions(kind="threshold_runs", spread=0.2, smooth=2.0, octaves=2, bias=0.5)
 """Usual for clips of a second or more, such as captions and many published features."""
-DRAWINGS = ScorerOptions(kind="threshold_runs", smooth=0.25, alike=0.0, octaves=2, bias=0.5)
+DRAWINGS = ScorerOptions(kind="threshold_runs", smooth=0.25, octaves=2, bias=0.5)
 """Usual for microworld, whose pictures change at once and have little noise."""
 
 

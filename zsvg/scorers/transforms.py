@@ -54,38 +54,6 @@ def smooth(curve: Curve, sigma: float) -> Curve:
     return np.convolve(padded, kernel / kernel.sum(), mode="valid")
 
 
-def smooth_alike(
-    curve: Curve, features: NDArray[np.float32], sigma: float, temperature: float
-) -> Curve:
-    """Average each clip's relevance over the clips near to it in time that look like it.
-
-    A bilateral filter (Tomasi and Manduchi, ICCV 1998): weights are exp(-d^2 / 2 sigma^2) of the
-    distance in time, times exp((similarity - 1) / temperature). Within a scene it is `smooth`;
-    across a cut, where pictures change at once, relevance does not leak.
-
-    Args:
-        curve: (T,) relevance.
-        features: (T, D) clips as rows of unit length.
-        sigma: of the Gaussian, in clips; weights end at three of it.
-        temperature: above 0, in units of cosine similarity.
-    """
-    radius = min(int(np.ceil(3 * sigma)), len(curve) - 1)
-    if radius < 1:
-        return curve
-    # Of deviations from the mean, so that a constant stays one in spite of rounding.
-    values = curve - curve.mean()
-    total, weights = values.copy(), np.ones(len(curve))
-    for step in range(1, radius + 1):
-        alike = np.einsum("td,td->t", features[step:], features[:-step], dtype=np.float64)
-        weight = np.exp(-0.5 * (step / sigma) ** 2 + (alike - 1) / temperature)
-        total[step:] += weight * values[:-step]
-        total[:-step] += weight * values[step:]
-        weights[step:] += weight
-        weights[:-step] += weight
-    smoothed: Curve = curve.mean() + total / weights
-    return smoothed
-
-
 def box_cox(curve: Curve) -> Curve:
     """Bring the distribution of relevance as near to a normal one as a power can (as in TAG).
 

@@ -22,9 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import shutil
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
@@ -32,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from footing import elsewhere, fold, gain, other_sentences
 from safetensors.numpy import load_file
 
 import zsvg
@@ -45,6 +44,9 @@ from zsvg.features.from_files import FeatureFiles
 from zsvg.files import sha256_json, write_json
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.model_folder import detach_adapters
+from zsvg.grounding.share import SHARES
+from zsvg.label.by_matching import label_by_matching, read_lines, shipped_words
+from zsvg.label.matching import Phrases
 from zsvg.label.run import default_options
 from zsvg.records import Annotation, Prediction
 from zsvg.scorers.find import find_moments
@@ -52,7 +54,6 @@ from zsvg.scorers.options import ScorerOptions
 from zsvg.training.labels import shots
 from zsvg.training.options import Training, TuneOptions
 
-DRAWS = 2000
 FREE = "training-free"
 HEADS = ("regression", "map", "span", "set", "windows")
 PROMPTS = (("head-only", "regression"), ("coop", "regression"), ("cocoop", "regression"),
@@ -63,11 +64,6 @@ PUBLISHED = (
 )
 
 Run = Callable[[int], list[Prediction]]
-
-
-def fold(vid: str) -> int:
-    """Return 0 or 1 by name: no video is in both folds."""
-    return zlib.crc32(vid.encode()) % 2
 
 
 def features_of(given: Path, out: Path) -> Path:
@@ -98,6 +94,11 @@ class Bench:
         self.seeds: list[int] = args.seeds
         self.budgets: list[int] = args.budgets
         self.heads: list[str] = args.heads
+        words = shipped_words()
+        nouns = read_lines(args.nouns) if args.nouns else words.nouns
+        actions = read_lines(args.actions) if args.actions else words.actions
+        self.words = Phrases(nouns=nouns, actions=actions)
+        self.sentences = read_lines(args.sentences) if args.sentences else []
         self.files = FeatureFiles(features_of(args.features, args.out))
         found = convert("charades-sta", args.annotations, durations=args.durations).records
         self.records = [r for r in cut_to_video(found) if r.vid in self.files]
@@ -106,8 +107,9 @@ class Bench:
         self.files = self.backbone.files = replace(self.files, durations=durations)
         self.recipe: dict[str, Any] = {} if args.steps is None else {"steps": args.steps}
         # Runs of other material or defaults are others.
-        known = [zsvg.__version__, self.backbone.fingerprint, asdict(ScorerOptions()), self.recipe,
-                 asdict(Training()), [asdict(record) for record in self.records]]  # fmt: skip
+        known = [zsvg.__version__, self.backbone.fingerprint, asdict(ScorerOptions()), SHARES,
+                 self.recipe, asdict(Training()),
+                 [asdict(record) for record in self.records]]  # fmt: skip
         self.identity = sha256_json(known)[:8]
 
     def side(self, number: int) -> list[Annotation]:
@@ -170,6 +172,15 @@ class Bench:
         """Ask every video the sentences of another one."""
         return self.ask(other_sentences(self.records, seed), Grounder(self.backbone))
 
+    def found(self, phrases: Phrases) -> Callable[[int, int], list[Annotation]]:
+        """Return what labels events of a fold's videos by words or sentences."""
+
+        def labels(number: int, seed: int) -> list[Annotation]:
+            videos = {record.vid: self.files[record.vid] for record in self.side(number)}
+            return list(label_by_matching(videos, self.backbone, phrases, seed=seed).labels)
+
+        return labels
+
     def wordless(self, number: int, seed: int) -> list[Annotation]:
         """Return events of a fold's videos, without a sentence."""
         videos = {record.vid: self.files[record.vid] for record in self.side(number)}
@@ -177,36 +188,6 @@ class Bench:
             videos, self.backbone, None, options=default_options(form="features"), seed=seed
         )
         return list(report.labels)
-
-
-def elsewhere(
-    answers: Sequence[Prediction], records: Sequence[Annotation], seed: int
-) -> list[Prediction]:
-    """Return windows of the same lengths at places that are drawn."""
-    lengths = {record.vid: record.duration for record in records}
-    moved = []
-    for answer in answers:
-        start, end, score = (answer.pred_relevant_windows or ())[0]
-        draw = random.Random(f"{seed}:{answer.qid!r}").random()
-        first = draw * (lengths[answer.vid] - (end - start))
-        window = (first, first + end - start, score)
-        moved.append(replace(answer, pred_relevant_windows=(window,)))
-    return moved
-
-
-def other_sentences(records: Sequence[Annotation], seed: int) -> list[Annotation]:
-    """Return the records with the sentences of another video each."""
-    other = baselines.another_video({record.vid for record in records}, seed)
-    asked: dict[str, list[str]] = {}
-    for record in records:
-        asked.setdefault(record.vid, []).append(record.query)
-    count: dict[str, int] = {}
-    changed = []
-    for record in records:
-        theirs = asked[other[record.vid]]
-        place = count[record.vid] = count.get(record.vid, -1) + 1
-        changed.append(replace(record, query=theirs[place % len(theirs)]))
-    return changed
 
 
 def settings() -> list[ScorerOptions]:
@@ -283,11 +264,16 @@ def rows(bench: Bench, groups: Sequence[str]) -> dict[str, list[list[float]]]:
         bench.run("training-free cross-fit", lambda _: cross_fit(bench), 0)
     ]
     wanted: list[tuple[str, Run]] = []
-    if "heads" in groups:
+    if "forms" in groups:
+        forms = {"language-free": bench.wordless, "vocabulary": bench.found(bench.words)}
+        if bench.sentences:
+            forms["unpaired sentences"] = bench.found(Phrases(sentences=bench.sentences))
         wanted += [
-            (f"language-free, {head}", bench.tuned("head-only", head, bench.wordless))
+            (f"{form}, head-only + {head}", bench.tuned("head-only", head, labels))
+            for form, labels in forms.items()
             for head in bench.heads
         ]
+    if "heads" in groups:
         wanted += [
             (
                 f"full, head-only + {head}",
@@ -316,17 +302,6 @@ def rows(bench: Bench, groups: Sequence[str]) -> dict[str, list[list[float]]]:
             made.setdefault(name, []).append(bench.run(name, make, seed))
             advance(done)
     return made
-
-
-def gain(found: np.ndarray, base: np.ndarray, vids: Sequence[str]) -> tuple[float, float, float]:
-    """Return the mean difference and its 95 % interval, videos drawn anew."""
-    names, owner = np.unique(vids, return_inverse=True)
-    total = np.bincount(owner, found - base)
-    count = np.bincount(owner)
-    picks = np.random.default_rng(0).integers(0, len(names), (DRAWS, len(names)))
-    means = total[picks].sum(axis=1) / count[picks].sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float((found - base).mean()), float(low), float(high)
 
 
 def numbers(overlaps: np.ndarray) -> list[float]:
@@ -370,7 +345,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of each training (default: the recipes')")
     parser.add_argument("--heads", nargs="*", choices=HEADS, default=HEADS)
     parser.add_argument("--budgets", type=int, nargs="*", default=[10, 30, 100], help="videos")
-    groups = ("heads", "prompts", "budgets")
+    parser.add_argument("--nouns", type=Path, help="a line each (default: the shipped list)")
+    parser.add_argument("--actions", type=Path, help="likewise")
+    parser.add_argument("--sentences", type=Path, help="of no video of FEATURES, a line each")
+    groups = ("forms", "heads", "prompts", "budgets")
     parser.add_argument("--groups", nargs="*", choices=groups, default=groups)
     args = parser.parse_args()
     bench = Bench(args)

@@ -22,7 +22,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from benchmark_charades import elsewhere, fold, gain, other_sentences
+from footing import elsewhere, fold, gain, other_sentences
 
 import zsvg
 from zsvg.cli.terminal import progress, say, table

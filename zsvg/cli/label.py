@@ -126,10 +126,23 @@ def pseudo_label(
     form: Annotated[
         str | None,
         typer.Option(
-            help="captions, simplified (nouns and verbs), composed (also before and after), or "
-            "features (no sentences, no captioner).",
-            autocompletion=completion.offer("captions", "simplified", "composed", "features"),
+            help="captions, simplified (nouns and verbs), composed (also before and after); "
+            "without a captioner: vocabulary (nouns and actions that CLIP sees), retrieved "
+            "(nearest of --sentences), features (no sentences).",
+            autocompletion=completion.offer(
+                "captions", "simplified", "composed", "vocabulary", "retrieved", "features"
+            ),
         ),
+    ] = None,
+    nouns: Annotated[
+        Path | None, typer.Option(help="Of `vocabulary`: a file of things, one a line.")
+    ] = None,
+    actions: Annotated[
+        Path | None,
+        typer.Option(help="Of `vocabulary`: a file of lines such as `opening a door`."),
+    ] = None,
+    sentences: Annotated[
+        Path | None, typer.Option(help="Of `retrieved`: a file of sentences, one a line.")
     ] = None,
     tagger: Annotated[
         str | None,
@@ -160,6 +173,7 @@ def pseudo_label(
     at hand instead of videos: zsvg pseudo-label captions/ --backbone captions:ENCODER
     """
     from zsvg.backbones.names import check_backbone, check_captioner
+    from zsvg.cli.by_phrases import label_by_phrases, phrases_of
     from zsvg.cli.from_captions import caption_files, label_from_captions
     from zsvg.features.processes import launched
     from zsvg.label.parts import note_captioner
@@ -171,8 +185,22 @@ def pseudo_label(
     found: Mapping[str, Path] = {}
     if not tracks:
         found = footage(videos, features, clip_seconds, window_seconds, durations)
-    if features is not None and form != "features":
-        raise ZsvgError("features show a captioner nothing; give --form features, or videos")
+    phrases = phrases_of(form, nouns, actions, sentences)
+    if features is not None and form != "features" and phrases is None:
+        raise ZsvgError(
+            "features show a captioner nothing; give --form vocabulary, retrieved or features, or "
+            "videos"
+        )
+    if phrases is not None:
+        own = None if captioner == os.environ.get("ZSVG_CAPTIONER") else captioner
+        idle = {"--captioner": own, "--view": view, "--tagger": tagger, "--min-score": min_score,
+                "--alike": alike, "--per-video": per_video}  # fmt: skip
+        label_by_phrases(
+            found, backbone, output, phrases, seed, cache_folder(cache, rehash), idle, dry_run,
+            device, kind=kind, count=count, clusters=clusters, samples=samples,
+            sampling=(fps, framing, allow_truncated),
+        )  # fmt: skip
+        return
     if not tracks:
         check_backbone(backbone)
         if captioner is not None and form != "features" and not dry_run:

@@ -19,6 +19,7 @@ from zsvg.features.extract import extract
 from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
 from zsvg.grounding.model_card import describe_features
 from zsvg.grounding.ranking import USUAL, fit
+from zsvg.grounding.share import mixed
 from zsvg.heads.long_videos import answer_video
 from zsvg.moments import Spans
 from zsvg.scorers.find import find_moments
@@ -80,6 +81,7 @@ class Grounder:
         self._prompted = backbone if adapter is None else backbone.prompted(adapter)
         # Encoding a sentence takes far longer than asking it of one more video.
         self._remembered = lru_cache(_SENTENCES)(self._encode_texts)
+        self._frozen_text = lru_cache(_SENTENCES)(self._encode_frozen)
 
     @property
     def prompts(self) -> PromptConfig | None:
@@ -100,6 +102,17 @@ class Grounder:
         """From which `Grounding.presence` on a moment is taken to be there."""
         presence = self.manifest.get("presence")
         return float(presence["threshold"]) if presence and self.head is not None else -math.inf
+
+    @property
+    def share(self) -> float | None:
+        """How much of the answers is the head's, see `zsvg.grounding.share`; None: all of them."""
+        share = self.manifest.get("share")
+        return None if share is None else float(share)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the videos are microworld's."""
+        return self.backbone.name == "micro"
 
     @property
     def encoder(self) -> str:
@@ -198,6 +211,12 @@ class Grounder:
         # Words stand at other places in every text; a mean of them would be of nothing.
         return TextStates(pooled=pooled, tokens=pooled[:, None], mask=pooled.new_ones(1, 1).bool())
 
+    @torch.no_grad()
+    def _encode_frozen(self, text: str) -> NDArray[np.float32]:
+        """Encode a text (D,) as if there were no prompts."""
+        vector: NDArray[np.float32] = self.backbone.encode_text([text]).pooled[0].cpu().numpy()
+        return vector
+
     def ground(
         self,
         video: EncodedVideo | str | Path,
@@ -228,18 +247,20 @@ class Grounder:
                 f"{video.vid} was encoded by another model ({video.encoder[:12]}, this one is "
                 f"{self.encoder[:12]}); encode it with this model"
             )
-        asked = BLIND_QUERY if self.manifest.get("query_blind") else query
-        text = self.encode_query(asked, video, domain)
-        similar = self.backbone.relevance(video.frames.features, text.pooled[0].cpu().numpy())
-        fits = self._fit(video.frames, text, similar)
+        text = self.encode_query(self.asked(query), video, domain)
+        curve = self.backbone.relevance(video.frames.features, text.pooled[0].cpu().numpy())
+        fits, presence = self._fit(video.frames, text, curve), None
         if self.head is None:
-            moments, curve = self._by_similarity(video.frames, similar, top_k), similar
-            presence = None
+            moments = self.read(video, curve, top_k)
         else:
             seen = answer_video(self.head, video.frames.features, video.frames.edges, text)
-            moments, curve = _moments(seen.moments, seen.scores, top_k), seen.relevance
             presence = round(seen.presence, 6)
             fits = (fits + seen.presence) / 2
+            if self.share is None:
+                moments, curve = _moments(seen.moments, seen.scores, top_k), seen.relevance
+            else:
+                curve = mixed(self.similarity(video, query), seen.relevance, self.share)
+                moments = self.read(video, curve, top_k)
         return Grounding(
             query=query,
             vid=video.vid,
@@ -251,13 +272,42 @@ class Grounder:
             absent=presence is not None and presence < self.least_presence,
         )
 
+    def asked(self, query: str) -> str:
+        """Return what the model reads instead of a sentence: it, unless the model is blind."""
+        return BLIND_QUERY if self.manifest.get("query_blind") else query
+
     def scorer_for(self, rate: float) -> ScorerOptions:
         """Return how moments are cut out of curves of so many clips per second, without a head."""
-        return self.scorer or usual_scorer(rate, drawn=self.backbone.name == "micro")
+        return self.scorer or usual_scorer(rate, drawn=self.drawn)
 
-    def _by_similarity(
-        self, frames: FrameFeatures, curve: NDArray[np.float32], top_k: int
+    def similarity(self, video: EncodedVideo, query: str) -> NDArray[np.float32]:
+        """Return how similar each clip is to a sentence, (T,), as the bare backbone has it."""
+        text = f"{self.backbone.template} {self.asked(query)}".strip()
+        if self.adapter is None:
+            vector = self._remembered((text,), None).pooled[0].cpu().numpy()
+        else:
+            vector = self._frozen_text(text)
+        return self.backbone.relevance(video.frames.features, vector)
+
+    def learned(
+        self, video: EncodedVideo, query: str, domain: str | None = None
+    ) -> NDArray[np.float32]:
+        """Return the head's relevance of each clip to a sentence, (T,) in [0, 1].
+
+        Raises:
+            ValueError: There is no head.
+        """
+        if self.head is None:
+            raise ValueError("nothing was learned: this is a backbone alone")
+        text = self.encode_query(self.asked(query), video, domain)
+        frames = video.frames
+        return answer_video(self.head, frames.features, frames.edges, text).relevance
+
+    def read(
+        self, video: EncodedVideo, curve: NDArray[np.float32], top_k: int
     ) -> tuple[Moment, ...]:
+        """Return at most `top_k` moments of a curve (T,) over a video, best first."""
+        frames = video.frames
         options = self.scorer_for(frames.fps)
         spans, scores = find_moments(curve, frames.edges, options, frames.features)
         return _moments(spans, scores, top_k)
@@ -270,12 +320,11 @@ class Grounder:
     @cached_property
     def usual(self) -> NDArray[np.float32]:
         """(D,) the sentence that `fit` compares others with, as the frozen backbone encodes it."""
-        vector: NDArray[np.float32] = self.backbone.encode_text([USUAL]).pooled[0].cpu().numpy()
-        return vector
+        return self._encode_frozen(USUAL)
 
 
 def _moments(spans: Spans, scores: NDArray[np.float64], top_k: int) -> tuple[Moment, ...]:
     return tuple(
-        Moment(start=float(s), end=float(e), score=float(p))
-        for (s, e), p in zip(spans[:top_k], scores[:top_k], strict=True)
+        Moment(start=float(start), end=float(end), score=float(score))
+        for (start, end), score in zip(spans[:top_k], scores[:top_k], strict=True)
     )

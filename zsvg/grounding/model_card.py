@@ -52,6 +52,8 @@ def write_model_card(folder: Path, manifest: Mapping[str, Any], *, prompts: int,
     if scores := manifest.get("held_out"):
         said = ", ".join(f"{name} {100 * value:.1f}" for name, value in sorted(scores.items()))
         rows.append(("mIoU on held-out labels of this run, no benchmark", said))
+    if (share := manifest.get("share")) is not None:
+        rows.append(("of the answers the head's", f"{share:.0%}; the rest is similarity"))
     if presence := manifest.get("presence"):
         rows.append(
             (

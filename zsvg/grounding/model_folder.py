@@ -52,6 +52,7 @@ class _Manifest(BaseModel):
     template: str = Field(max_length=10_000)
     sampling: _Sampling
     head: _Head
+    share: float | None = Field(default=None, ge=0, le=1)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -64,7 +65,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version = manifest["format_version"]
-        absent = set(_Manifest.model_fields) - set(manifest)
+        needed = {name for name, field in _Manifest.model_fields.items() if field.is_required()}
+        absent = needed - set(manifest)
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFolderError(f"{folder / MANIFEST}: cannot be read ({error})") from error
     if absent:

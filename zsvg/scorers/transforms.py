@@ -86,3 +86,9 @@ def rise_starts(curve: Curve) -> NDArray[np.int64]:
     rising = np.diff(level) > _RISE * max(float(level.std()), FLAT)
     begun = np.where(rising, 0, np.arange(1, len(level)))
     return np.maximum.accumulate(np.concatenate(([0], begun))).astype(np.int64)
+
+
+def standardised(curve: NDArray[np.floating]) -> Curve:
+    """Return deviations from the curve's mean in units of its standard deviation; 0 if constant."""
+    centred = curve - curve.mean(dtype=np.float64)
+    return np.asarray(centred / max(float(centred.std()), 1e-9), dtype=np.float64)

@@ -23,6 +23,7 @@ from zsvg.errors import RecordError, ZsvgError
 from zsvg.records import Annotation, check_trainable, sift
 from zsvg.scorers.find import find_moments
 from zsvg.scorers.options import usual_scorer
+from zsvg.scorers.transforms import standardised
 from zsvg.training.labels import is_pseudo
 
 if TYPE_CHECKING:
@@ -195,14 +196,9 @@ def _window(
         return float(spans[0, 0]), float(spans[0, 1])
     seen = int(np.clip(np.searchsorted(edges, instant, side="right") - 1, 0, len(curve) - 1))
     # What looks like the frame at the glance belongs to the moment as much as what fits the words.
-    both = _standardised(curve) + _standardised(video.features @ video.features[seen])
+    both = standardised(curve) + standardised(video.features @ video.features[seen])
     runs = replace(options, kind="threshold_runs", bias=0.5, nms=1.0, top_k=1000)
     spans, _ = find_moments(both, edges, runs, video.features)
     around = spans[(spans[:, 0] <= instant) & (instant <= spans[:, 1])]
     start, end = around[0] if len(around) else edges[seen : seen + 2]
     return float(start), float(end)
-
-
-def _standardised(curve: NDArray[np.floating]) -> NDArray[np.float64]:
-    centred = curve - curve.mean(dtype=np.float64)
-    return np.asarray(centred / max(float(centred.std()), 1e-9), dtype=np.float64)

@@ -25,13 +25,14 @@ from zsvg.files import sha256_file, sha256_json, write_json
 from zsvg.grounding.grounder import BLIND_QUERY
 from zsvg.grounding.model_card import CARD, write_model_card
 from zsvg.grounding.model_folder import FORMAT_VERSION, HISTORY
+from zsvg.grounding.share import USUAL_SHARE
 from zsvg.heads.by_name import describe_head
 from zsvg.heads.encoder import Encoder
 from zsvg.records import FROM_FRAMES, Annotation, check_trainable
 from zsvg.training.checkpoint import remove_checkpoint
 from zsvg.training.examples import Example
 from zsvg.training.from_recipe import build_network
-from zsvg.training.held_out import held_out_scores, hold_out, selected_by
+from zsvg.training.held_out import HeldOut, held_out_scores, hold_out, selected_by
 from zsvg.training.labels import is_pseudo
 from zsvg.training.loop import train
 from zsvg.training.options import History, TrainingOptions, TuneOptions
@@ -48,6 +49,7 @@ class TuneOutcome:
     Attributes:
         folder: The model folder.
         history: Losses and validation scores by step.
+        share: How much of the answers is the head's, see `zsvg.grounding.share`; None: all.
         held_out: mIoU of the first answer on the held-out labels, tuned; None where those have no
             sentences to ask.
         training_free: The same, without any training.
@@ -57,6 +59,7 @@ class TuneOutcome:
 
     folder: Path
     history: History
+    share: float | None
     level: str
     held_out: float | None
     training_free: float | None
@@ -82,6 +85,8 @@ class TuneOutcome:
             f"held-out labels, mIoU: tuned {100 * self.held_out:.1f}, "
             f"training-free {100 * self.training_free:.1f}"
         ]
+        if self.share is not None:
+            lines.append(f"{self.share:.0%} of the answers is the head's, the rest similarity")
         if not self.helped:
             lines.append(
                 "warning: tuning made it worse than training-free grounding; use the backbone alone"
@@ -268,22 +273,23 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
     if processes.main:
         # Pseudo labels and annotations of one video may be numbered alike.
         asked = [replace(a, qid=i) for i, a in enumerate(held) if a.query != FROM_FRAMES]
-        manifest["held_out"], manifest["presence"], missing = (
-            held_out_scores(made, manifest, backbone, asked, run.videos, options, run.cache)
-            if asked
-            else ({}, None, {})
-        )
-        failures |= missing
+        found = HeldOut(share=None if backbone.name == "micro" else USUAL_SHARE)
+        if asked:
+            found = held_out_scores(made, manifest, backbone, asked, run.videos, options, run.cache)
+        manifest |= found.told
+        failures |= found.missing
         write_json(made / HISTORY, history.to_json())
         write_model_card(made, manifest, prompts=prompts, head=head)
         write_json(made / MANIFEST, {**manifest, "card": sha256_file(made / CARD)})
         replace_folder(output)
         remove_checkpoint(checkpoint)
     processes.wait()
-    scores = json.loads((output / MANIFEST).read_text(encoding="utf-8"))["held_out"]
+    told = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
+    scores = told["held_out"]
     return TuneOutcome(
         folder=output,
         history=history,
+        share=told["share"],
         held_out=scores.get("tuned"),
         training_free=scores.get("training-free"),
         failures=failures,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from zsvg.backbones.base import TunableBackbone, videos_for
-from zsvg.errors import ITEM_ERRORS, failure
+from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.events.proposals import ProposalOptions, propose
 from zsvg.features.encoder import FrameFeatures
 from zsvg.features.extract import extract
@@ -31,8 +31,16 @@ def shipped_words() -> Phrases:
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """Return the different lines of a UTF-8 text file, without blank ones, in their order."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    """Return the different lines of a UTF-8 text file, without blank ones, in their order.
+
+    Raises:
+        ZsvgError: It is no UTF-8.
+        OSError: It cannot be read.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ZsvgError(f"{path}: is not UTF-8 text, one entry a line ({error.reason})") from error
     return list(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip()))
 
 

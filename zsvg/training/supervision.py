@@ -38,6 +38,7 @@ LEVELS: Mapping[str, str] = {
     "weak": "weakly supervised",
 }
 PSEUDO_SUPERVISED = "language-free / pseudo-supervised"
+UNPAIRED = "pseudo-supervised by unpaired sentences"
 
 _KEPT = ("weight", "domain")  # of a record's other keys: they tell no times
 
@@ -139,7 +140,8 @@ def level_of(labels: Sequence[Annotation], level: str) -> str:
     """Say in the field's words what labels tell, of which `level` was seen."""
     pseudo = sum(map(is_pseudo, labels))
     if pseudo == len(labels):
-        return PSEUDO_SUPERVISED
+        found = [label.extra["source"].get("form") == "retrieved" for label in labels]
+        return UNPAIRED if any(found) else PSEUDO_SUPERVISED
     return LEVELS[level] + (", and pseudo labels" if pseudo else "")
 
 

@@ -8,12 +8,13 @@ FEATURES is what `zsvg tune --features` takes, rows spread evenly over each vide
 file of int8 codes with `mean` and `scale` (codes * scale + mean), in the joint space of MODEL's
 sentences. Queries of videos without features are left out.
 
-The videos are cut into two folds by name. What is chosen or learned is so on one fold and reported
-on the other: settings of the cross-fit row, the best fixed window, and heads. Rows with labels
-("cross-fit on test videos") learn from the queries of the other fold, those without ("language-
-free") from its frames alone. Windows are cut to the video. Trivial rows stand beside: windows of
-the training-free lengths elsewhere, sentences of other videos, answers of other videos. Intervals
-are paired bootstraps over videos, of the mean over seeds.
+Groups of rows: "forms" (labels without an annotator: of frames, of words, of --sentences), and with
+true labels "heads", "prompts" and "budgets". The videos are cut into two folds by name. What is
+chosen or learned is so on one fold and reported on the other: settings of the cross-fit row, the
+best fixed window, and heads. Rows with labels ("cross-fit on test videos") learn from the queries
+of the other fold, those without from its frames alone. Windows are cut to the video. Trivial rows
+stand beside: windows of the training-free lengths elsewhere, sentences of other videos, answers of
+other videos. Intervals are paired bootstraps over videos, of the mean over seeds.
 
 One small file for each run lies in OUT/runs and is not made again.
 """
@@ -108,7 +109,7 @@ class Bench:
         self.recipe: dict[str, Any] = {} if args.steps is None else {"steps": args.steps}
         # Runs of other material or defaults are others.
         known = [zsvg.__version__, self.backbone.fingerprint, asdict(ScorerOptions()), SHARES,
-                 self.recipe, asdict(Training()),
+                 self.recipe, asdict(Training()), asdict(self.words), self.sentences,
                  [asdict(record) for record in self.records]]  # fmt: skip
         self.identity = sha256_json(known)[:8]
 

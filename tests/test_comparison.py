@@ -268,3 +268,6 @@ def test_the_command_refuses_in_one_line(refused, world):  # noqa: F811
     assert "'x' must be a whole number" in refused(*line, "--seeds", "0,x")
     assert "'some' is unknown" in refused(*line, "--supervision", "some")
     assert "605 MB" in refused(*line)
+    # Before a backbone is looked for.
+    told = refused(*line, "-o", world / "labels.jsonl")
+    assert "labels.jsonl cannot be written; choose another folder" in told

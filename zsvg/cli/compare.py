@@ -22,6 +22,7 @@ from zsvg.cli.options import (
 from zsvg.cli.results import AsNumbers, Table, leave, show_result
 from zsvg.cli.terminal import progress, say
 from zsvg.errors import ZsvgError
+from zsvg.files import check_output
 
 
 def compare(
@@ -106,6 +107,7 @@ def compare(
     from zsvg.video.finding import find_videos
 
     one_stdin(labels, annotations, pseudo)
+    check_output(output / "table.md")
     check_sampling(fps, framing)
     found = footage(videos, features, clip_seconds, window_seconds, durations)
     tested = find_videos(*test_videos) if test_videos else found

@@ -56,6 +56,7 @@ from zsvg.training.labels import shots
 from zsvg.training.options import Training, TuneOptions
 
 FREE = "training-free"
+FORMS = ("features", "vocabulary", "retrieved")
 HEADS = ("regression", "map", "span", "set", "windows")
 PROMPTS = (("head-only", "regression"), ("coop", "regression"), ("cocoop", "regression"),
            ("ppt", "pointing"))  # fmt: skip
@@ -95,6 +96,7 @@ class Bench:
         self.seeds: list[int] = args.seeds
         self.budgets: list[int] = args.budgets
         self.heads: list[str] = args.heads
+        self.forms: list[str] = args.forms
         words = shipped_words()
         nouns = read_lines(args.nouns) if args.nouns else words.nouns
         actions = read_lines(args.actions) if args.actions else words.actions
@@ -266,12 +268,13 @@ def rows(bench: Bench, groups: Sequence[str]) -> dict[str, list[list[float]]]:
     ]
     wanted: list[tuple[str, Run]] = []
     if "forms" in groups:
-        forms = {"language-free": bench.wordless, "vocabulary": bench.found(bench.words)}
+        forms = {"features": bench.wordless, "vocabulary": bench.found(bench.words)}
         if bench.sentences:
-            forms["unpaired sentences"] = bench.found(Phrases(sentences=bench.sentences))
+            forms["retrieved"] = bench.found(Phrases(sentences=bench.sentences))
         wanted += [
-            (f"{form}, head-only + {head}", bench.tuned("head-only", head, labels))
-            for form, labels in forms.items()
+            (f"{form}, head-only + {head}", bench.tuned("head-only", head, forms[form]))
+            for form in bench.forms
+            if form in forms
             for head in bench.heads
         ]
     if "heads" in groups:
@@ -345,6 +348,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="of each training (default: the recipes')")
     parser.add_argument("--heads", nargs="*", choices=HEADS, default=HEADS)
+    parser.add_argument("--forms", nargs="*", choices=FORMS, default=FORMS)
     parser.add_argument("--budgets", type=int, nargs="*", default=[10, 30, 100], help="videos")
     parser.add_argument("--nouns", type=Path, help="a line each (default: the shipped list)")
     parser.add_argument("--actions", type=Path, help="likewise")

@@ -19,7 +19,7 @@ from zsvg.video.sampling import Sampling
 
 EVENTS = ProposalOptions(count=8, nms=0.3, greedy=True)
 """Events that overlap: which of them a sentence means is what a head learns to tell."""
-SAMPLES = 3
+SAMPLES = 1
 
 
 def shipped_words() -> Phrases:

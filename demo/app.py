@@ -32,6 +32,7 @@ def build_demo(
     *,
     captioner: str | None = None,
     videos: str | Path | None = None,
+    project: str | Path | None = None,
     device: str | None = None,
     limits: Limits | None = None,
 ) -> gr.Blocks:
@@ -42,6 +43,7 @@ def build_demo(
         captioner: The captioner of the Label tab; None: no labelling, except that the backbone
             `micro` has its own.
         videos: Folder that the Label tab offers to every visitor; None: none.
+        project: Folder that keeps visitors' labels and uploads when the page ends; None: none.
         device: Of labelling and tuning runs; None: the best there is.
         limits: Limits for one visitor.
 
@@ -54,19 +56,23 @@ def build_demo(
     if captioner is None and backbone == "micro":
         captioner = "micro"
     folder = None if videos is None else Path(videos).resolve()
-    site = Site(sides, captioner=captioner, videos=folder, device=device, limits=limits)
+    kept = None if project is None else Path(project).resolve()
+    site = Site(
+        sides, captioner=captioner, videos=folder, device=device, limits=limits, project=kept
+    )
     # Uploads are deleted once they are a day old.
     with gr.Blocks(title="zsvg", delete_cache=(3600, 86400), analytics_enabled=False) as demo:
+        site.page = demo
         gr.HTML(_head(sides), apply_default_css=False, elem_id="head")
-        visit = gr.State(Visit(), time_to_live=86400, delete_callback=site.leave)
+        visit = gr.State(Visit(), time_to_live=86400, delete_callback=site.forget)
         endpoints(site, visit)  # before the tabs, whose handlers would take their names
         with gr.Tabs(selected="ground") as tabs:
             with gr.Tab("Ground", id="ground"):
-                ground_tab(site, visit)
+                ground_tab(site, visit, demo)
             with gr.Tab("Label", id="label"):
-                label_tab(site, visit)
+                label_tab(site, visit, demo)
             with gr.Tab("Tune", id="tune") as tab:
-                tune_tab(site, visit, tab, tabs)
+                tune_tab(site, visit, demo, tab, tabs)
     return demo.queue(
         max_size=limits.queue, default_concurrency_limit=limits.asking, api_open=False
     )

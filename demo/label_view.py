@@ -12,6 +12,7 @@ from .previews import Clip
 from .timeline import Bar, Lane
 from .visit import Site
 
+DRAFT = "(no sentence yet)"
 MARKS = {"open": "", "accepted": "✓", "fixed": "✎", "rejected": "✕"}
 
 
@@ -29,15 +30,13 @@ def choices(bench: Bench) -> list[tuple[str, int]]:
     """Return the choices of the list of labels of the shown video."""
     own = [bench.entries[i] for i in bench.of(bench.vid)]
     return [
-        (" ".join(f"{number} {MARKS[e.verdict]} {e.label.query}".split()), number)
+        (" ".join(f"{number} {MARKS[e.verdict]} {e.label.query or DRAFT}".split()), number)
         for number, e in enumerate(own, 1)
     ]
 
 
 def label_lanes(site: Site, bench: Bench, clip: Clip) -> list[Lane]:
     """Return the labels of the shown video, the picked one with ends to move; below, the events."""
-    frames = features(site, clip)
-    events, _ = propose(frames.features, frames.edges)
     bars = []
     for number, index in enumerate(bench.of(bench.vid), 1):
         entry = bench.entries[index]
@@ -57,7 +56,7 @@ def label_lanes(site: Site, bench: Bench, clip: Clip) -> list[Lane]:
         )
     proposed = [
         Bar(start=s, end=e, name="", says=f"Proposed event, {s:.1f} to {e:.1f} seconds. Go there.")
-        for s, e in sorted(events.tolist())
+        for s, e in events_of(site, clip)
     ]
     empty = "" if bars else "no event became a label"
     note = "drag the ends of the picked one, or move them with the arrow keys" if bars else ""
@@ -65,6 +64,20 @@ def label_lanes(site: Site, bench: Bench, clip: Clip) -> list[Lane]:
         Lane(name="Labels", note=note, style="b", bars=bars, empty=empty),
         Lane(name="Proposed events", style="quiet", bars=proposed),
     ]
+
+
+def events_of(site: Site, clip: Clip) -> list[tuple[float, float]]:
+    """Return the proposed events of a video, seconds, by time."""
+    frames = features(site, clip)
+    events, _ = propose(frames.features, frames.edges)
+    return sorted((float(start), float(end)) for start, end in events.tolist())
+
+
+def moments_of(site: Site, bench: Bench, clip: Clip) -> list[tuple[float, float]]:
+    """Return what will be looked at in a video: its labels as they were written, and events."""
+    own = [bench.entries[i].written for i in bench.of(bench.vid)]
+    written = [label.relevant_windows[0] for label in own if label is not None]
+    return [*written, *events_of(site, clip)]
 
 
 def similarity(site: Site, bench: Bench, clip: Clip) -> str:

@@ -28,12 +28,13 @@ ASK_AGAIN = """() => {
 }"""
 
 
-def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
+def tune_tab(site: Site, visit: gr.State, page: gr.Blocks, tab: gr.Tab, tabs: gr.Tabs) -> None:
     """Lay out the tab inside a `gr.Tab`.
 
     Args:
         site: The page.
         visit: The visitor's state.
+        page: The whole page.
         tab: The tab itself.
         tabs: All of them: the result is tried out in another one.
     """
@@ -103,6 +104,10 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
         jobs.stop(visit.tuning)
         return follow(visit)
 
+    def arrive(visit: Visit) -> tuple[Any, ...]:
+        """Return what a browser gets that comes back: its run, if there is one."""
+        return about_labels(visit), *tick(visit)
+
     def try_it(visit: Visit) -> tuple[Any, ...]:
         take(site, visit)
         return gr.Tabs(selected="ground"), visit
@@ -117,7 +122,8 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
 
     polite, watched = site.polite, [said, curves, start, stop, attempt, download]
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    tab.select(about_labels, visit, have, **hidden)
+    tab.select(polite(about_labels), visit, have, **hidden)
+    page.load(polite(arrive), visit, [have, *watched, clock], **hidden)
     recipe.input(polite(use), recipe, [source, head, steps], **hidden)
     start.click(
         polite(start_run),

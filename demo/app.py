@@ -19,6 +19,7 @@ from .tune import tune_tab
 from .visit import Limits, Site, Visit, short
 
 STYLE = Path(__file__).with_name("style.css")
+SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 MICRO_NOTE = (
     "<b><code>micro</code> understands only microworld</b>, small rendered videos: coloured shapes "
     "and digits that enter, move, spin, grow, shrink, blink or bounce. Its answers about any other "
@@ -63,7 +64,7 @@ def build_demo(
     # Uploads are deleted once they are a day old.
     with gr.Blocks(title="zsvg", delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         site.page = demo
-        gr.HTML(_head(sides), apply_default_css=False, elem_id="head")
+        gr.HTML(_head(sides), js_on_load=SCRIPT, apply_default_css=False, elem_id="head")
         visit = gr.State(Visit(), time_to_live=86400, delete_callback=site.forget)
         endpoints(site, visit)  # before the tabs, whose handlers would take their names
         with gr.Tabs(selected="ground") as tabs:

@@ -10,7 +10,7 @@ import gradio as gr
 from .asking import ask, cut_out, forget, open_sample, open_video, reopen, write_files
 from .asking import shown as put
 from .previews import Clip, thumbnails
-from .runs import converting, told
+from .runs import converting, refusals, told
 from .samples import SAMPLES
 from .timeline import Answer, answer_lanes, cards, component, timeline
 from .visit import Site, Visit
@@ -52,6 +52,7 @@ def ground_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
                     elem_id="ground-ask",
                 )
             said = gr.HTML("", elem_id="ground-said", apply_default_css=False)
+            refusals()
             found = component("ground-cards")
             with gr.Row(elem_classes="files"):
                 files = [

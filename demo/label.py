@@ -27,7 +27,7 @@ from .labelling import (
     take_export,
 )
 from .previews import Clip, open_clip, show
-from .runs import bar, buttons, converting, enabled, told
+from .runs import bar, buttons, converting, enabled, refusals, told
 from .timeline import component, timeline
 from .visit import Site, Visit, short
 
@@ -69,6 +69,7 @@ def label_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
                 "Import JSONL", size="sm", file_types=[".jsonl"], elem_id="label-import"
             )
             said = gr.HTML("", elem_id="label-said", apply_default_css=False)
+            refusals()
     clock = gr.Timer(1, active=False)
     with gr.Row(elem_classes="stage", visible=False) as work:
         with gr.Column(scale=7, min_width=320):
@@ -97,6 +98,7 @@ def label_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
                     for words in ("Next", "Undo", "Redo", "Add", "Split", "Merge")
                 )
             tallied = gr.HTML("", elem_id="label-tally", apply_default_css=False)
+            refusals()
             exported = gr.DownloadButton("Export JSONL", size="sm", elem_id="label-export")
             with gr.Accordion("How alike the moments of the video are", open=True):
                 figure = gr.HTML("", apply_default_css=False, elem_id="label-figure")

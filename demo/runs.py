@@ -84,3 +84,8 @@ def told(lines: Sequence[str]) -> str:
     """Return sentences as HTML that screen readers announce; nothing where there are none."""
     text = " ".join(escape(line) for line in lines if line)
     return f'<p role="status">{text}</p>' if text else ""
+
+
+def refusals() -> gr.HTML:
+    """Lay out the place where a refusal stays after its toast; `page.js` fills it."""
+    return gr.HTML('<p class="refused" role="status"></p>', apply_default_css=False)

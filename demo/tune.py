@@ -13,7 +13,7 @@ from zsvg.training.labels import is_pseudo
 from zsvg.training.recipes import load_recipe
 
 from . import jobs
-from .runs import bar, buttons, enabled
+from .runs import bar, buttons, enabled, refusals
 from .tuning import ALL, TRUE, begin, heads, history, packed, recipes, take
 from .visit import Site, Visit
 
@@ -65,6 +65,7 @@ def tune_tab(site: Site, visit: gr.State, page: gr.Blocks, tab: gr.Tab, tabs: gr
                 1, 20, value=5, step=1, label="One of your labels counts as this many pseudo labels"
             )
             start, stop = buttons("tune", "Tune")
+            refusals()
         with gr.Column(scale=7, min_width=320):
             said = gr.HTML(BEFORE, elem_id="tune-said", apply_default_css=False)
             curves = gr.HTML("", elem_id="tune-curves", apply_default_css=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,14 @@ from zsvg import Grounder
 from .api import endpoints
 from .gate import gated
 from .ground import ground_tab
+from .heading import heading
 from .label import label_tab
 from .tune import tune_tab
-from .visit import Limits, Site, Visit, short
+from .visit import Limits, Site, Visit
 
 STYLE = Path(__file__).with_name("style.css")
-SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
-MICRO_NOTE = (
-    "<b><code>micro</code> understands only microworld</b>, small rendered videos: coloured shapes "
-    "and digits that enter, move, spin, grow, shrink, blink or bounce. Its answers about any other "
-    "video mean nothing."
+SCRIPT = "\n".join(
+    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.js", "keys.js")
 )
 FREE, TUNED = "training-free", "tuned"
 
@@ -64,7 +61,7 @@ def build_demo(
     # Uploads are deleted once they are a day old.
     with gr.Blocks(title="zsvg", delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         site.page = demo
-        gr.HTML(_head(sides), js_on_load=SCRIPT, apply_default_css=False, elem_id="head")
+        head = gr.HTML(heading(sides), js_on_load=SCRIPT, apply_default_css=False, elem_id="head")
         visit = gr.State(Visit(), time_to_live=86400, delete_callback=site.forget)
         endpoints(site, visit)  # before the tabs, whose handlers would take their names
         with gr.Tabs(selected="ground") as tabs:
@@ -73,7 +70,7 @@ def build_demo(
             with gr.Tab("Label", id="label"):
                 label_tab(site, visit, demo)
             with gr.Tab("Tune", id="tune") as tab:
-                tune_tab(site, visit, demo, tab, tabs)
+                tune_tab(site, visit, demo, tab, tabs, head)
     return demo.queue(
         max_size=limits.queue, default_concurrency_limit=limits.asking, api_open=False
     )
@@ -93,14 +90,6 @@ def launch_options(limits: Limits | None = None) -> dict[str, Any]:
     }
 
 
-def describe(grounder: Grounder) -> str:
-    """Return the backbone of a model, and what of it is trained."""
-    how = "nothing trained, similarity alone"
-    if grounder.head is not None:
-        how = "tuned prompts and head" if grounder.adapter else "a tuned head, no prompts"
-    return f"on {short(grounder.backbone.name)}: {how}, {grounder.fps:g} frames a second"
-
-
 def _sides(models: Grounder | Mapping[str, Grounder]) -> dict[str, Grounder]:
     """Name the models; a tuned one alone gets its bare backbone beside it."""
     given = {"": models} if isinstance(models, Grounder) else dict(models)
@@ -111,19 +100,6 @@ def _sides(models: Grounder | Mapping[str, Grounder]) -> dict[str, Grounder]:
         return {name or FREE: only}
     free = Grounder(only.backbone, template=only.template, fps=only.fps, framing=only.framing)
     return {FREE: free, name or TUNED: only}
-
-
-def _head(models: Mapping[str, Grounder]) -> str:
-    who = "".join(
-        f"<li><b>{escape(name)}</b> {escape(describe(grounder))}</li>"
-        for name, grounder in models.items()
-    )
-    micro = any(grounder.backbone.name == "micro" for grounder in models.values())
-    note = f'<p class="note">{MICRO_NOTE}</p>' if micro else ""
-    return (
-        '<header class="zh"><h1>zsvg</h1><p>Find moments in videos by sentence.</p>'
-        f"<ul>{who}</ul></header>{note}"
-    )
 
 
 def _theme() -> gr.themes.Base:

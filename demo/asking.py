@@ -80,12 +80,9 @@ def ask(site: Site, visit: Visit, text: str, top_k: int) -> list[Answer]:
     if not 1 <= top_k <= limits.answers:
         raise ZsvgError(f"{top_k} answers; ask for 1 to {limits.answers}")
     lines = questions(text, limits.sentences, limits.characters)
-    models = dict(site.models)
-    if visit.tuned is not None:
-        models = {**dict(list(models.items())[:1]), YOURS: visit.tuned}
     answers = []
     for line in lines:
-        for side, (name, grounder) in zip(_SIDES, models.items(), strict=False):
+        for side, (name, grounder) in zip(_SIDES, models(site, visit).items(), strict=False):
             encoded = _encode(site, visit, clip, grounder)
             found = grounder.ground(encoded, line, top_k)
             answers.append(Answer(model=name, side=side, grounding=found))
@@ -100,6 +97,13 @@ def shown(
     moments = (m for answer in visit.answers for m in answer.grounding.moments)
     spans = [(moment.start, moment.end) for moment in moments]
     return show(clip, site.home(visit) / "shown", spans, on_progress)
+
+
+def models(site: Site, visit: Visit) -> dict[str, Grounder]:
+    """Return who answers a visitor: the models of the page, or the first beside the tuned one."""
+    if visit.tuned is None:
+        return dict(site.models)
+    return {**dict(list(site.models.items())[:1]), YOURS: visit.tuned}
 
 
 def questions(text: str, most: int, characters: int) -> list[str]:

@@ -172,7 +172,8 @@ def facts(clip: Clip) -> str:
 def summary(clip: Clip, answers: Sequence[Answer]) -> list[str]:
     """Return what came out, in a sentence or two."""
     count = sum(len(answer.grounding.moments) for answer in answers)
-    lines = [f"{count} moments in {clip.info.duration:.1f} s of {clip.vid}."]
+    who = " and ".join(dict.fromkeys(answer.model for answer in answers))
+    lines = [f"{count} moments in {clip.info.duration:.1f} s of {clip.vid}, found by {who}."]
     missing = sum(answer.absent for answer in answers)
     if missing:
         lines.append(f"{missing} of {len(answers)} answers: perhaps no such moment.")

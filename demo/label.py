@@ -157,8 +157,8 @@ def label_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
         keep_work(site, visit)
         try:
             clip = clip_of(visit)
-            lanes = timeline(clip, PLAYER, label_lanes(site, bench, clip))
-            drawn = similarity(site, bench, clip)
+            lanes = timeline(clip, PLAYER, label_lanes(site, visit, bench, clip))
+            drawn = similarity(site, visit, bench, clip)
         except VideoError:  # of this one alone; `look` says why, and others can be turned to
             lanes = drawn = ""
         entry = bench.entry
@@ -183,7 +183,7 @@ def label_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
             return gr.skip(), gr.skip(), gr.skip()
         try:
             clip = clip_of(visit)
-            moments = moments_of(site, visit.bench, clip) if clip.thinned else ()
+            moments = moments_of(site, visit, visit.bench, clip) if clip.thinned else ()
             shown = show(clip, site.home(visit) / "shown", moments, converting(progress))
         except VideoError as error:
             return None, told([site.without_folders(str(error))]), ""
@@ -252,7 +252,8 @@ def label_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
     lanes.pick(polite(clicked), visit, about, **quick)
     lanes.ends(polite(moved), None, [first, last], **quick)
     taken = [facing, query, first, last, visit]
-    then_look(accept.click(polite(take), taken, about, **quick))
+    accepted = [accept.click, query.submit]
+    then_look(gr.on(accepted, polite(take), taken, about, trigger_mode="once", **quick))
     then_look(reject.click(polite(drop), [facing, visit], about, **quick))
     for button, do in (
         (following, lambda bench, *_: bench.next()),

@@ -90,6 +90,7 @@ def finish(site: Site, visit: Visit) -> bool:
         videos = {**here, **videos}
     vid = before.vid if before else ""
     visit.benches[visit.source] = Bench(videos, entries, vid)
+    visit.frames.clear()
     keep_work(site, visit)
     return True
 

@@ -41,10 +41,12 @@ class Clip:
         info: What is known about it.
         aspect: Width over height of the upright picture.
         film: Small pictures, evenly spread, as data addresses.
+        key: In the names of the files that browsers play of it, and of no other.
     """
 
     vid: str
     path: Path
+    key: str
     info: VideoInfo
     aspect: float
     film: tuple[str, ...]
@@ -99,9 +101,11 @@ def open_clip(file: str | Path, limits: Limits, vid: str = "") -> Clip:
     path = Path(file).resolve()
     info = check(path, limits)
     upright = (info.width, info.height) if info.rotation % 180 == 0 else (info.height, info.width)
+    state = path.stat()
     return Clip(
         vid=vid or Path(file).stem,
         path=path,
+        key=sha256_json([str(path), state.st_size, state.st_mtime_ns])[:16],
         info=info,
         aspect=upright[0] / max(upright[1], 1),
         film=thumbnails(path, (np.arange(FILM) + 0.5) * info.duration / FILM),
@@ -125,14 +129,13 @@ def show(
         moments: (start, end) seconds of what will be looked at.
         on_progress: Called with seconds done and in all.
     """
-    info, state = clip.info, clip.path.stat()
+    info = clip.info
     spans = _spans(clip, moments) if clip.thinned else ()
-    key = sha256_json([str(clip.path), state.st_size, state.st_mtime_ns, spans])[:16]
-    name = file_stem(clip.path.stem)
+    name = f"{file_stem(clip.vid)}-{clip.key}"
     if clip.plays:
-        return Shown(path=_link(clip.path, folder / key / f"{name}{clip.path.suffix.lower()}"))
+        return Shown(path=_link(clip.path, folder / f"{name}{clip.path.suffix.lower()}"))
     why = f"Browsers do not play this file ({_kind(info)})"
-    copy = folder / key / f"{name}.mp4"
+    copy = folder / sha256_json(spans)[:16] / f"{name}.mp4"
     try:
         if not copy.exists() and not (remuxes(info) and remux(clip.path, copy)):
             preview(
@@ -145,7 +148,8 @@ def show(
             )
     except (OSError, FFmpegError) as error:  # a full disk takes the picture, not the answers
         why += f", and a copy cannot be written ({error.strerror}); questions work."
-        return Shown(path=_link(clip.path, folder / key / clip.path.name), note=why)
+        place = folder / f"{name}{clip.path.suffix.lower()}"
+        return Shown(path=_link(clip.path, place), note=why)
     why += ": you see a copy in H.264."
     if clip.thinned:
         why += f" Around the moments it shows everything, elsewhere a picture every {EVERY:g} s."

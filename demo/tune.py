@@ -13,6 +13,8 @@ from zsvg.training.labels import is_pseudo
 from zsvg.training.recipes import load_recipe
 
 from . import jobs
+from .asking import models
+from .heading import heading
 from .runs import bar, buttons, enabled, refusals
 from .tuning import ALL, TRUE, begin, heads, history, packed, recipes, take
 from .visit import Site, Visit
@@ -28,7 +30,9 @@ ASK_AGAIN = """() => {
 }"""
 
 
-def tune_tab(site: Site, visit: gr.State, page: gr.Blocks, tab: gr.Tab, tabs: gr.Tabs) -> None:
+def tune_tab(
+    site: Site, visit: gr.State, page: gr.Blocks, tab: gr.Tab, tabs: gr.Tabs, head: gr.HTML
+) -> None:
     """Lay out the tab inside a `gr.Tab`.
 
     Args:
@@ -37,6 +41,7 @@ def tune_tab(site: Site, visit: gr.State, page: gr.Blocks, tab: gr.Tab, tabs: gr
         page: The whole page.
         tab: The tab itself.
         tabs: All of them: the result is tried out in another one.
+        head: Of the page, which names the models that answer.
     """
     limits = site.limits
     with gr.Row(elem_classes="stage"):
@@ -50,7 +55,7 @@ def tune_tab(site: Site, visit: gr.State, page: gr.Blocks, tab: gr.Tab, tabs: gr
                 elem_id="tune-recipe",
             )
             source = gr.HTML(about_recipe("coop"), apply_default_css=False)
-            head = gr.Dropdown(
+            kind = gr.Dropdown(
                 head_choices("coop"), value="", label="Head", filterable=False, elem_id="tune-head"
             )
             steps = gr.Slider(
@@ -107,11 +112,11 @@ def tune_tab(site: Site, visit: gr.State, page: gr.Blocks, tab: gr.Tab, tabs: gr
 
     def arrive(visit: Visit) -> tuple[Any, ...]:
         """Return what a browser gets that comes back: its run, if there is one."""
-        return about_labels(visit), *tick(visit)
+        return about_labels(visit), heading(models(site, visit)), *tick(visit)
 
     def try_it(visit: Visit) -> tuple[Any, ...]:
         take(site, visit)
-        return gr.Tabs(selected="ground"), visit
+        return gr.Tabs(selected="ground"), heading(models(site, visit)), visit
 
     def use(recipe: str) -> tuple[Any, ...]:
         chosen = load_recipe(recipe)
@@ -124,17 +129,17 @@ def tune_tab(site: Site, visit: gr.State, page: gr.Blocks, tab: gr.Tab, tabs: gr
     polite, watched = site.polite, [said, curves, start, stop, attempt, download]
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     tab.select(polite(about_labels), visit, have, **hidden)
-    page.load(polite(arrive), visit, [have, *watched, clock], **hidden)
-    recipe.input(polite(use), recipe, [source, head, steps], **hidden)
+    page.load(polite(arrive), visit, [have, head, *watched, clock], **hidden)
+    recipe.input(polite(use), recipe, [source, kind, steps], **hidden)
     start.click(
         polite(start_run),
-        [recipe, head, steps, which, weight, visit],
+        [recipe, kind, steps, which, weight, visit],
         [*watched, clock, visit],
         **hidden,
     )
     stop.click(polite(halt), visit, watched, **hidden)
     clock.tick(polite(tick), visit, [*watched, clock], queue=False, **hidden)
-    attempt.click(polite(try_it), visit, [tabs, visit], **hidden).success(
+    attempt.click(polite(try_it), visit, [tabs, head, visit], **hidden).success(
         js=ASK_AGAIN, api_visibility="private"
     )
 

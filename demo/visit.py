@@ -26,6 +26,8 @@ from .origins import loopback
 from .visitors import Visitors, named
 
 if TYPE_CHECKING:
+    from zsvg.features.encoder import FrameFeatures
+
     from .bench import Bench
     from .previews import Clip
 
@@ -80,6 +82,7 @@ class Visit:
         source: Where the videos of the Label tab come from.
         benches: Its labels, by source.
         clips: The videos of those that were shown, by file.
+        frames: Their features, None where there are none yet.
         labelling: The run that writes them.
         taken: The same, once its labels are on the bench.
         tuning: The run that tunes on them.
@@ -95,6 +98,7 @@ class Visit:
     source: str = ""
     benches: dict[str, Bench] = field(default_factory=dict)
     clips: dict[Path, Clip] = field(default_factory=dict)
+    frames: dict[Path, FrameFeatures | None] = field(default_factory=dict)
     labelling: Job | None = None
     taken: Job | None = None
     tuning: Job | None = None

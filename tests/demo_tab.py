@@ -49,8 +49,9 @@ class Tab:
 
     def arrives(self, seconds: float, player: str = "ground") -> None:
         """Wait until the player stands at a time."""
-        code = f"Math.abs({VIDEO.format(player)}.currentTime - {seconds}) < 0.05"
-        self.page.wait_for_function(code)
+        video = VIDEO.format(player)
+        near = f"Math.abs({video}.currentTime - {seconds}) < 0.06"
+        self.page.wait_for_function(f"{video}.paused && {near}")
 
     def grave(self) -> list[str]:
         """Return what axe-core finds that keeps people out."""

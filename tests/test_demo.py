@@ -48,8 +48,9 @@ from zsvg.video.reading import decode_summary, probe
 from zsvg.video.sampling import load_frames_at
 from zsvg.video.writing import cut
 
-app, asking, jobs, previews, timeline, visits = (
-    demo_module(name) for name in ("app", "asking", "jobs", "previews", "timeline", "visit")
+app, asking, heading, jobs, previews, timeline, visits = (
+    demo_module(name)
+    for name in ("app", "asking", "heading", "jobs", "previews", "timeline", "visit")
 )
 
 DOCUMENTATION = (Path(__file__).parent.parent / "docs" / "demo.md").read_text(encoding="utf-8")
@@ -589,15 +590,15 @@ def test_a_moment_that_may_not_be_there_is_shown_with_doubt():
 
 
 def test_the_page_says_who_answers(grounder: zsvg.Grounder, tiny_clip_folder: Path):
-    said = app.describe(grounder)
+    said = heading.describe(grounder)
     assert "on local-dir:tiny-clip: nothing trained" in said
     assert str(tiny_clip_folder.parent) not in said
     micro = SimpleNamespace(
         backbone=SimpleNamespace(name="micro"), head=object(), adapter="a", fps=2.0
     )
-    assert "on micro: tuned prompts and head" in app.describe(micro)
-    assert "understands only microworld" in app._head({"tuned": micro})
-    assert "microworld" not in app._head({"training-free": grounder})
+    assert "on micro: tuned prompts and head" in heading.describe(micro)
+    assert "understands only microworld" in heading.heading({"tuned": micro})
+    assert "microworld" not in heading.heading({"training-free": grounder})
 
 
 def test_messages_lose_the_servers_folders(grounder: zsvg.Grounder, tmp_path: Path):

@@ -111,7 +111,7 @@ def test_a_refusal_stays_after_its_toast(chromium: Any, served: Page):
     page.get_by_label("End (s)").fill("4")
     tab.press("accept")
     page.get_by_test_id("toast-body").wait_for()
-    page.get_by_test_id("toast-body").get_by_role("button", name="Close").click()
+    page.get_by_test_id("toast-close").click()
     page.get_by_test_id("toast-body").wait_for(state="detached")
     stays = page.locator(".refused:visible")
     assert stays.inner_text() == (
@@ -127,18 +127,17 @@ def test_a_refusal_stays_after_its_toast(chromium: Any, served: Page):
 def test_green_is_accepted_and_red_is_rejected(chromium: Any, served: Page):
     tab = Tab(chromium, served.url)
     tab.label_folder()
-    tab.press("accept")
-    tab.says("1 accepted")
-    tab.press("undo")
-    tab.says("open.")
-    accepted, rejected = [], []
-    for verdict, colours in (("accept", accepted), ("reject", rejected)):
-        tab.page.locator("#label-list input").first.check()
+    tab.page.locator("#label-video input").click()
+    tab.page.get_by_role("option", name="chalk-1").click()  # it has enough labels to stay there
+    tab.page.wait_for_selector("#label-timeline .zt[data-vid=chalk-1]")
+    colours = []
+    for verdict in ("accept", "reject"):
         tab.press(verdict)
         tab.says(f"1 {verdict}ed")
         bar = tab.page.locator(f"#label-timeline .zt-bar.{verdict}ed")
         colour = bar.evaluate("bar => getComputedStyle(bar).borderTopColor")
-        colours += [int(part) for part in colour[4:-1].split(",")]
+        colours.append([int(part) for part in colour[4:-1].split(",")])
+    accepted, rejected = colours
     assert accepted[1] > accepted[0]
     assert rejected[0] > rejected[1]
     tab.close()

@@ -54,7 +54,7 @@ def ground_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
             said = gr.HTML("", elem_id="ground-said", apply_default_css=False)
             refusals()
             found = component("ground-cards")
-            with gr.Row(elem_classes="files"):
+            with gr.Row(elem_classes="files", elem_id="ground-files"):
                 files = [
                     gr.DownloadButton(f".{kind}", size="sm", visible=False)
                     for kind in ("srt", "vtt", "json")

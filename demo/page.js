@@ -33,18 +33,25 @@ document.addEventListener("drop", (event) => {
   input.dispatchEvent(new Event("change", { bubbles: true }));
 }, true);
 
-// A refusal stays in the tab after its toast has gone, until something else is tried.
+// A refusal stays in the tab once its toast has gone, until something else is tried.
 const refused = () => [...document.querySelectorAll(".refused")];
+const toastIn = (node) => node.matches?.("[data-testid=toast-body]") ? node
+  : node.querySelector?.("[data-testid=toast-body]");
+let refusal = "";
 new MutationObserver((changes) => {
   for (const node of changes.flatMap((change) => [...change.addedNodes])) {
-    const toast = node.querySelector?.("[data-testid=toast-body].error, .toast-body.error");
-    const text = toast?.querySelector("[data-testid=toast-text], .toast-text")?.innerText;
-    if (!text) continue;
-    const seen = refused().filter((place) => place.parentElement.offsetParent);
-    if (seen.length) seen.at(-1).textContent = `Not done: ${text.trim()}`;
+    const toast = toastIn(node);
+    if (toast?.matches(".error"))
+      refusal = toast.querySelector("[data-testid=toast-text]")?.innerText.trim() ?? "";
   }
+  const gone = changes.some((change) => [...change.removedNodes].some(toastIn));
+  if (!gone || !refusal) return;
+  const seen = refused().filter((place) => place.parentElement.offsetParent);
+  if (seen.length) seen.at(-1).textContent = `Not done: ${refusal}`;
 }).observe(document.body, { childList: true, subtree: true });
 document.addEventListener("click", (event) => {
-  if (event.target.closest?.("button, [role=option], label") && !event.target.closest(".toast-body"))
-    for (const place of refused()) place.textContent = "";
+  if (event.target.closest?.("[data-testid=toast-body]")) return;
+  if (!event.target.closest?.("button, [role=option], label")) return;
+  refusal = "";
+  for (const place of refused()) place.textContent = "";
 }, true);

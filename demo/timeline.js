@@ -140,7 +140,13 @@ function move(handle, seconds) {
   const first = handle.dataset.edge === "start";
   const at = first ? clamp(seconds, 0, end - 0.1) : clamp(seconds, start + 0.1, length());
   place(handle, at);
-  seek(at);
+  hold(at);
+}
+
+// An end is looked at in a picture that stands.
+function hold(seconds) {
+  video()?.pause();
+  seek(seconds);
 }
 
 function place(handle, at) {
@@ -166,7 +172,7 @@ document.addEventListener("input", (event) => {
   const seconds = event.target.valueAsNumber;
   if (!edge || !handleOf(edge) || !Number.isFinite(seconds)) return;
   place(handleOf(edge), clamp(seconds, 0, length()));
-  seek(clamp(seconds, 0, length()));
+  hold(clamp(seconds, 0, length()));
 });
 
 // `keys.js` asks for what a timeline can do.

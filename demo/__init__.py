@@ -11,5 +11,6 @@ or, in a checkout,
 
 `app` is the whole page; `ground`, `label` and `tune` are its tabs; `asking`, `labelling` and
 `tuning` the work behind them; `api` the same for programs. Labelling and tuning run in processes of
-their own (`jobs`, `worker`). What belongs to one visitor is a `visit.Visit`; no module keeps more.
+their own (`jobs`, `worker`). What belongs to one visitor is a `visit.Visit`, known again by a
+cookie (`visitors`) and kept on disk (`work`); no module keeps more.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,14 @@ from zsvg import Grounder
 from .api import endpoints
 from .gate import gated
 from .ground import ground_tab
+from .heading import heading
 from .label import label_tab
 from .tune import tune_tab
-from .visit import Limits, Site, Visit, short
+from .visit import Limits, Site, Visit
 
 STYLE = Path(__file__).with_name("style.css")
-MICRO_NOTE = (
-    "<b><code>micro</code> understands only microworld</b>, small rendered videos: coloured shapes "
-    "and digits that enter, move, spin, grow, shrink, blink or bounce. Its answers about any other "
-    "video mean nothing."
+SCRIPT = "\n".join(
+    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.js", "keys.js")
 )
 FREE, TUNED = "training-free", "tuned"
 
@@ -32,6 +30,7 @@ def build_demo(
     *,
     captioner: str | None = None,
     videos: str | Path | None = None,
+    project: str | Path | None = None,
     device: str | None = None,
     limits: Limits | None = None,
 ) -> gr.Blocks:
@@ -42,6 +41,7 @@ def build_demo(
         captioner: The captioner of the Label tab; None: no labelling, except that the backbone
             `micro` has its own.
         videos: Folder that the Label tab offers to every visitor; None: none.
+        project: Folder that keeps visitors' labels and uploads when the page ends; None: none.
         device: Of labelling and tuning runs; None: the best there is.
         limits: Limits for one visitor.
 
@@ -54,19 +54,23 @@ def build_demo(
     if captioner is None and backbone == "micro":
         captioner = "micro"
     folder = None if videos is None else Path(videos).resolve()
-    site = Site(sides, captioner=captioner, videos=folder, device=device, limits=limits)
+    kept = None if project is None else Path(project).resolve()
+    site = Site(
+        sides, captioner=captioner, videos=folder, device=device, limits=limits, project=kept
+    )
     # Uploads are deleted once they are a day old.
     with gr.Blocks(title="zsvg", delete_cache=(3600, 86400), analytics_enabled=False) as demo:
-        gr.HTML(_head(sides), apply_default_css=False, elem_id="head")
-        visit = gr.State(Visit(), time_to_live=86400, delete_callback=site.leave)
+        site.page = demo
+        head = gr.HTML(heading(sides), js_on_load=SCRIPT, apply_default_css=False, elem_id="head")
+        visit = gr.State(Visit(), time_to_live=86400, delete_callback=site.forget)
         endpoints(site, visit)  # before the tabs, whose handlers would take their names
         with gr.Tabs(selected="ground") as tabs:
             with gr.Tab("Ground", id="ground"):
-                ground_tab(site, visit)
+                ground_tab(site, visit, demo)
             with gr.Tab("Label", id="label"):
-                label_tab(site, visit)
+                label_tab(site, visit, demo)
             with gr.Tab("Tune", id="tune") as tab:
-                tune_tab(site, visit, tab, tabs)
+                tune_tab(site, visit, demo, tab, tabs, head)
     return demo.queue(
         max_size=limits.queue, default_concurrency_limit=limits.asking, api_open=False
     )
@@ -86,14 +90,6 @@ def launch_options(limits: Limits | None = None) -> dict[str, Any]:
     }
 
 
-def describe(grounder: Grounder) -> str:
-    """Return the backbone of a model, and what of it is trained."""
-    how = "nothing trained, similarity alone"
-    if grounder.head is not None:
-        how = "tuned prompts and head" if grounder.adapter else "a tuned head, no prompts"
-    return f"on {short(grounder.backbone.name)}: {how}, {grounder.fps:g} frames a second"
-
-
 def _sides(models: Grounder | Mapping[str, Grounder]) -> dict[str, Grounder]:
     """Name the models; a tuned one alone gets its bare backbone beside it."""
     given = {"": models} if isinstance(models, Grounder) else dict(models)
@@ -104,19 +100,6 @@ def _sides(models: Grounder | Mapping[str, Grounder]) -> dict[str, Grounder]:
         return {name or FREE: only}
     free = Grounder(only.backbone, template=only.template, fps=only.fps, framing=only.framing)
     return {FREE: free, name or TUNED: only}
-
-
-def _head(models: Mapping[str, Grounder]) -> str:
-    who = "".join(
-        f"<li><b>{escape(name)}</b> {escape(describe(grounder))}</li>"
-        for name, grounder in models.items()
-    )
-    micro = any(grounder.backbone.name == "micro" for grounder in models.values())
-    note = f'<p class="note">{MICRO_NOTE}</p>' if micro else ""
-    return (
-        '<header class="zh"><h1>zsvg</h1><p>Find moments in videos by sentence.</p>'
-        f"<ul>{who}</ul></header>{note}"
-    )
 
 
 def _theme() -> gr.themes.Base:

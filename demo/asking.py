@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from zsvg.files import file_stem, write_json
 from zsvg.grounding.writers import write_moments
 from zsvg.video.writing import cut
 
-from .previews import Clip, open_clip
+from .previews import Clip, Shown, check, keep, open_clip, show
 from .samples import render_sample
 from .timeline import Answer
-from .visit import Site, Visit
+from .visit import Site, Visit, note_state
 
+GROUND = "ground"  # folder of the video, at the visitor's desk
 YOURS = "yours, tuned here"
 _SIDES = ("a", "b", "c")
 
@@ -28,10 +30,23 @@ def open_video(site: Site, visit: Visit, file: str | Path | None) -> Clip:
     """
     if not file:
         raise ZsvgError("upload a video first")
-    clip = open_clip(file, site.home(visit) / "ground", site.limits)
-    forget(visit)
-    visit.clip = clip
+    check(Path(file), site.limits)  # before the video that is there has to make room
+    path = keep(file, site.desk(visit) / GROUND)
+    clip = open_clip(path, site.limits)
+    if visit.open != path.name:
+        forget(site, visit)
+    visit.clip, visit.answers, visit.open = clip, [], path.name
+    visit.encoded.clear()
+    note_state(visit)
     return clip
+
+
+def reopen(site: Site, visit: Visit) -> Clip | None:
+    """Return the visitor's video, after a restart too; None where there is none."""
+    if visit.clip is None and visit.open:
+        file = site.desk(visit) / GROUND / visit.open
+        visit.clip = open_clip(file, site.limits) if file.is_file() else None
+    return visit.clip
 
 
 def open_sample(site: Site, visit: Visit, name: str) -> tuple[Clip, list[str]]:
@@ -44,10 +59,13 @@ def open_sample(site: Site, visit: Visit, name: str) -> tuple[Clip, list[str]]:
     return open_video(site, visit, file), sentences
 
 
-def forget(visit: Visit) -> None:
-    """Leave the visitor without a video."""
-    visit.clip, visit.answers = None, []
+def forget(site: Site, visit: Visit) -> None:
+    """Leave the visitor without a video; the page's own copy of it is deleted."""
+    if visit.open:
+        (site.desk(visit) / GROUND / visit.open).unlink(missing_ok=True)
+    visit.clip, visit.answers, visit.open = None, [], ""
     visit.encoded.clear()
+    note_state(visit)
 
 
 def ask(site: Site, visit: Visit, text: str, top_k: int) -> list[Answer]:
@@ -56,23 +74,36 @@ def ask(site: Site, visit: Visit, text: str, top_k: int) -> list[Answer]:
     Raises:
         ZsvgError: There is no video or no sentence, or the page takes less.
     """
-    clip, limits = visit.clip, site.limits
+    clip, limits = reopen(site, visit), site.limits
     if clip is None:
         raise ZsvgError("upload a video first, or take a sample")
     if not 1 <= top_k <= limits.answers:
         raise ZsvgError(f"{top_k} answers; ask for 1 to {limits.answers}")
     lines = questions(text, limits.sentences, limits.characters)
-    models = dict(site.models)
-    if visit.tuned is not None:
-        models = {**dict(list(models.items())[:1]), YOURS: visit.tuned}
     answers = []
     for line in lines:
-        for side, (name, grounder) in zip(_SIDES, models.items(), strict=False):
+        for side, (name, grounder) in zip(_SIDES, models(site, visit).items(), strict=False):
             encoded = _encode(site, visit, clip, grounder)
             found = grounder.ground(encoded, line, top_k)
             answers.append(Answer(model=name, side=side, grounding=found))
     visit.answers = answers
     return answers
+
+
+def shown(
+    site: Site, visit: Visit, clip: Clip, on_progress: Callable[[float, float], object]
+) -> Shown:
+    """Return what a browser plays of the visitor's video."""
+    moments = (m for answer in visit.answers for m in answer.grounding.moments)
+    spans = [(moment.start, moment.end) for moment in moments]
+    return show(clip, site.home(visit) / "shown", spans, on_progress)
+
+
+def models(site: Site, visit: Visit) -> dict[str, Grounder]:
+    """Return who answers a visitor: the models of the page, or the first beside the tuned one."""
+    if visit.tuned is None:
+        return dict(site.models)
+    return {**dict(list(site.models.items())[:1]), YOURS: visit.tuned}
 
 
 def questions(text: str, most: int, characters: int) -> list[str]:

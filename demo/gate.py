@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse
 
 from .origins import foreign, hostname, served
+from .visitors import named, new_cookie
 
 RESERVE = 1024**3  # bytes of the disk that uploads leave free
 BODY = 4 * 1024**2  # bytes of a request that is no upload; questions take some hundred
@@ -83,7 +84,9 @@ class Gate:
             if receive is None:
                 refused = f"this page takes at most {BODY // 1024**2} MB at once", 413
         app = self.app if refused is None else PlainTextResponse(*refused)
-        await app(scope, receive, _with_policy(send))
+        visit = (scope["method"], scope["path"]) == ("GET", "/") and refused is None
+        new = visit and not named(Headers(scope=scope).get("cookie", ""))
+        await app(scope, receive, _with_policy(send, {"set-cookie": new_cookie()} if new else {}))
 
     def _refusal(self, scope: Any, uploads: bool) -> tuple[str, int] | None:
         """Return why a request is not answered, and the status that says so."""
@@ -182,8 +185,8 @@ async def _small(receive: Any) -> Any:
     return read
 
 
-def _with_policy(send: Any) -> Any:
-    """Add the security headers to responses, and remove those of CORS."""
+def _with_policy(send: Any, more: Mapping[str, str]) -> Any:
+    """Add the security headers and others to responses, and remove those of CORS."""
 
     async def told(message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -192,6 +195,8 @@ def _with_policy(send: Any) -> Any:
                 if name.startswith("access-control-"):
                     del headers[name]
             headers.update(_HEADERS)
+            for name, value in more.items():
+                headers.append(name, value)
             message = {**message, "headers": headers.raw}
         await send(message)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import gradio as gr
 
-from .asking import ask, cut_out, forget, open_sample, open_video, write_files
+from .asking import ask, cut_out, forget, open_sample, open_video, reopen, write_files
+from .asking import shown as put
 from .previews import Clip, thumbnails
+from .runs import converting, refusals, told
 from .samples import SAMPLES
 from .timeline import Answer, answer_lanes, cards, component, timeline
 from .visit import Site, Visit
@@ -17,11 +18,12 @@ from .visit import Site, Visit
 PLAYER = "ground-player"
 MICRO_EXAMPLE = "a red circle spins\na blue star leaves"
 EXAMPLE = "a person opens the fridge\na dog runs to the door"
+PROGRESS = gr.Progress()
 PICTURES = 40  # on cards; decoding more takes longer than answering
 
 
-def ground_tab(site: Site, visit: gr.State) -> None:
-    """Lay out the tab inside a `gr.Tab`."""
+def ground_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
+    """Lay out the tab inside a `gr.Tab` of a page."""
     limits = site.limits
     with gr.Row(elem_classes="stage"):
         with gr.Column(scale=7, min_width=320):
@@ -50,41 +52,65 @@ def ground_tab(site: Site, visit: gr.State) -> None:
                     elem_id="ground-ask",
                 )
             said = gr.HTML("", elem_id="ground-said", apply_default_css=False)
+            refusals()
             found = component("ground-cards")
-            with gr.Row(elem_classes="files"):
+            with gr.Row(elem_classes="files", elem_id="ground-files"):
                 files = [
                     gr.DownloadButton(f".{kind}", size="sm", visible=False)
                     for kind in ("srt", "vtt", "json")
                 ]
                 clip = gr.DownloadButton("clip", size="sm", visible=False, elem_id="ground-clip")
 
+    playing = gr.Textbox("", visible="hidden")  # what is in the player
+
     def nothing() -> list[Any]:
         """Return empty cards, and no files."""
         return ["", *(gr.DownloadButton(visible=False) for _ in range(4))]
 
     def opened(clip: Clip) -> list[Any]:
-        facts = f"{clip.vid}: {clip.info.duration:.1f} s, {clip.info.width} x {clip.info.height}."
-        return [timeline(clip, PLAYER, ()), told([facts, clip.note]), *nothing()]
+        return [timeline(clip, PLAYER, ()), told([facts(clip), clip.note]), *nothing()]
 
     def upload(file: str | None, visit: Visit) -> tuple[Any, ...]:
         clip = open_video(site, visit, file)
-        # A file that browsers play is in the player already; giving it back would copy it.
-        player = gr.skip() if clip.shown == clip.path else gr.Video(value=str(clip.shown))
-        return None, player, *opened(clip), visit
+        return None, str(clip.path) if clip.plays else "", *opened(clip), visit
 
     def take_sample(name: str, visit: Visit) -> tuple[Any, ...]:
         clip, lines = open_sample(site, visit, name)
-        return "\n".join(lines), gr.Video(value=str(clip.shown)), *opened(clip), visit
+        return "\n".join(lines), "", *opened(clip), visit
+
+    def look(playing: str, visit: Visit, progress: Any = PROGRESS) -> tuple[Any, ...]:
+        """Put the video into the player, where it is not there already."""
+        clip = visit.clip
+        if clip is None or (clip.plays and playing == str(clip.path)):
+            return gr.skip(), gr.skip(), gr.skip()
+        shown = put(site, visit, clip, converting(progress))
+        if str(shown.path) == playing:
+            return gr.skip(), gr.skip(), gr.skip()
+        lines = summary(clip, visit.answers) if visit.answers else [facts(clip)]
+        return gr.Video(value=str(shown.path)), told([*lines, shown.note]), str(shown.path)
 
     def clear(visit: Visit) -> tuple[Any, ...]:
-        forget(visit)
-        return None, "", "", *nothing(), visit
+        forget(site, visit)
+        return None, "", "", "", *nothing(), visit
+
+    def arrive(visit: Visit) -> tuple[Any, ...]:
+        """Return what a browser gets that comes back: its video, and the last answers."""
+        clip = reopen(site, visit)
+        if clip is None:
+            return tuple(gr.skip() for _ in (sentences, *results))
+        lines = dict.fromkeys(answer.grounding.query for answer in visit.answers)
+        rest = answered(clip, visit) if visit.answers else (*opened(clip), visit)
+        return "\n".join(lines), *rest
 
     def ground(text: str, top_k: float, visit: Visit) -> tuple[Any, ...]:
-        answers = ask(site, visit, text, int(top_k))
+        ask(site, visit, text, int(top_k))
         clip = visit.clip
         if clip is None:  # cleared meanwhile, in the same tab
-            return clear(visit)[1:]
+            return clear(visit)[2:]
+        return answered(clip, visit)
+
+    def answered(clip: Clip, visit: Visit) -> tuple[Any, ...]:
+        answers = visit.answers
         return (
             timeline(clip, PLAYER, answer_lanes(answers)),
             told([*summary(clip, answers), clip.note]),
@@ -105,16 +131,24 @@ def ground_tab(site: Site, visit: gr.State) -> None:
         "api_visibility": "private",
     }
     polite = site.polite
-    video.upload(polite(upload), [video, visit], [sample, video, *results], **heavy)
-    video.clear(clear, visit, [sample, *results], **heavy)
-    sample.input(polite(take_sample), [sample, visit], [sentences, video, *results], **heavy)
-    gr.on(
+
+    def then_look(event: Any) -> None:
+        event.success(polite(look), [playing, visit], [video, said, playing], **heavy)
+
+    then_look(video.upload(polite(upload), [video, visit], [sample, playing, *results], **heavy))
+    video.clear(polite(clear), visit, [sample, playing, *results], **heavy)
+    then_look(
+        sample.input(polite(take_sample), [sample, visit], [sentences, playing, *results], **heavy)
+    )
+    asked = gr.on(
         [button.click, sentences.submit],
         polite(ground),
         [sentences, top_k, visit],
         results,
         **heavy,
     )
+    then_look(asked)
+    then_look(page.load(polite(arrive), visit, [sentences, *results], **heavy))
     found.cut(polite(cut_clicked), visit, clip, **heavy)
 
 
@@ -129,16 +163,18 @@ def pictures(clip: Clip, answers: Sequence[Answer]) -> dict[tuple[int, int], str
     return dict(zip(chosen, thumbnails(clip.path, list(chosen.values())), strict=True))
 
 
+def facts(clip: Clip) -> str:
+    """Return length and size of a video, in a sentence."""
+    info = clip.info
+    return f"{clip.vid}: {info.duration:.1f} s, {info.width} x {info.height}."
+
+
 def summary(clip: Clip, answers: Sequence[Answer]) -> list[str]:
     """Return what came out, in a sentence or two."""
     count = sum(len(answer.grounding.moments) for answer in answers)
-    lines = [f"{count} moments in {clip.info.duration:.1f} s of {clip.vid}."]
+    who = " and ".join(dict.fromkeys(answer.model for answer in answers))
+    lines = [f"{count} moments in {clip.info.duration:.1f} s of {clip.vid}, found by {who}."]
     missing = sum(answer.absent for answer in answers)
     if missing:
         lines.append(f"{missing} of {len(answers)} answers: perhaps no such moment.")
     return lines
-
-
-def told(lines: Sequence[str]) -> str:
-    """Return sentences as HTML that screen readers announce."""
-    return '<p role="status">' + " ".join(escape(line) for line in lines if line) + "</p>"

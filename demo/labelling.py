@@ -8,11 +8,12 @@ from zsvg import ZsvgError
 from zsvg.records import read_annotations, write_annotations
 from zsvg.video.finding import find_videos
 
-from .bench import Bench
+from .bench import Bench, entries_of
 from .jobs import Job, check_over
 from .previews import check, keep
 from .samples import LABEL_SAMPLES
-from .visit import Site, Visit
+from .visit import Site, Visit, note_state
+from .work import save, take_in
 
 SAMPLES, FOLDER, UPLOADS = "samples", "folder", "uploads"
 
@@ -20,6 +21,19 @@ SAMPLES, FOLDER, UPLOADS = "samples", "folder", "uploads"
 def sources(site: Site) -> list[str]:
     """Return where videos can come from on this page."""
     return [SAMPLES, *([FOLDER] if site.videos else []), UPLOADS]
+
+
+def choose(site: Site, visit: Visit, source: str) -> bool:
+    """Turn to the videos of a source; return whether there are labels of them already.
+
+    Raises:
+        ZsvgError: There is no such source.
+    """
+    if source not in sources(site):
+        raise ZsvgError(f"videos come from {', '.join(sources(site))}; not from {source!r}")
+    visit.source = source
+    note_state(visit)
+    return visit.bench is not None
 
 
 def begin(site: Site, visit: Visit, source: str, files: list[str] | None) -> None:
@@ -37,12 +51,14 @@ def begin(site: Site, visit: Visit, source: str, files: list[str] | None) -> Non
     if site.captioner is None:
         raise ZsvgError("this page has no captioner; start it with `zsvg demo --captioner NAME`")
     check_over(visit.labelling)
+    choose(site, visit, source)
     videos = _videos(site, visit, source, files)
-    samples = {**LABEL_SAMPLES, "folder": str(site.folder / "label-samples")}
+    samples = {**LABEL_SAMPLES, "folder": str(site.lasting / "drawn")}
     visit.labelling = Job(
         {
             "task": "label",
-            "folder": str(site.home(visit) / "labels"),
+            "folder": str(site.desk(visit) / source / "run"),
+            "source": source,
             "samples": samples if source == SAMPLES else None,
             "videos": {vid: str(path) for vid, path in videos.items()},
             "captioner": site.captioner,
@@ -66,8 +82,42 @@ def finish(site: Site, visit: Visit) -> bool:
     if not videos:
         raise ZsvgError("none of the videos can be read")
     labels = read_annotations(Path(job.work["folder"]) / "pseudo.jsonl")
-    visit.bench, visit.clips = Bench(videos, labels, visit.bench), {}
+    visit.source = job.work["source"]
+    before = visit.bench
+    entries = entries_of(labels, videos, before)
+    if before is not None:  # videos of earlier uploads stay
+        here = {vid: path for vid, path in before.videos.items() if path.is_file()}
+        videos = {**here, **videos}
+    vid = before.vid if before else ""
+    visit.benches[visit.source] = Bench(videos, entries, vid)
+    visit.frames.clear()
+    keep_work(site, visit)
     return True
+
+
+def keep_work(site: Site, visit: Visit) -> None:
+    """Save the labels of the present source, and what is open."""
+    if visit.desk is not None and visit.bench is not None:
+        save(visit.desk / visit.source, visit.bench)
+        note_state(visit)
+
+
+def take_export(site: Site, visit: Visit, source: str, file: str | Path) -> str:
+    """Take in labels that were exported before, here or elsewhere; return what was done, in words.
+
+    Raises:
+        ZsvgError: The file has no labels, or none of videos that are here.
+    """
+    choose(site, visit, source)
+    labels = read_annotations(file)
+    if visit.bench is None:
+        videos = find_videos(site.videos) if source == FOLDER and site.videos else {}
+        if not videos:
+            raise ZsvgError("which videos are these labels of? Write labels of those first")
+        visit.benches[source] = Bench(dict(videos), ())
+    said = take_in(bench_of(visit), labels)
+    keep_work(site, visit)
+    return said
 
 
 def bench_of(visit: Visit) -> Bench:
@@ -90,8 +140,6 @@ def export(site: Site, visit: Visit) -> Path:
 
 def _videos(site: Site, visit: Visit, source: str, files: list[str] | None) -> dict[str, Path]:
     """Return vid -> file of what is to be labelled; the run draws the samples itself."""
-    if source not in sources(site):
-        raise ZsvgError(f"videos come from {', '.join(sources(site))}; not from {source!r}")
     if source == SAMPLES:
         return {}
     if source == FOLDER and site.videos is not None:
@@ -100,7 +148,7 @@ def _videos(site: Site, visit: Visit, source: str, files: list[str] | None) -> d
         raise ZsvgError("upload videos first, or take the samples")
     if len(files) > site.limits.videos:
         raise ZsvgError(f"{len(files)} videos at once; this page takes {site.limits.videos}")
-    kept = [keep(file, site.home(visit) / "uploads") for file in files]
+    kept = [keep(file, site.desk(visit) / UPLOADS / "videos") for file in files]
     for path in kept:
         check(path, site.limits)
     videos = {path.stem: path for path in kept}

@@ -35,6 +35,13 @@ def served(host: str, bound: str, names: Iterable[str]) -> bool:
     return given in known or (address is not None and address.is_loopback)
 
 
+def loopback(bound: str) -> bool:
+    """Return whether a server at this name or address is there for its own machine alone."""
+    host = hostname(f"//{bracketed(bound)}")
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
 def foreign(headers: Headers) -> bool:
     """Return whether a page of another host or port sent a request, as browsers tell it."""
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -69,3 +69,23 @@ def buttons(tab: str, words: str) -> tuple[gr.Button, gr.Button]:
 def enabled(job: Job | None) -> tuple[gr.Button, gr.Button]:
     """Return which of the two can be clicked."""
     return gr.Button(interactive=over(job)), gr.Button(interactive=not over(job))
+
+
+def converting(progress: Any) -> Callable[[float, float], None]:
+    """Return what shows on Gradio's `Progress` how far the conversion of a video is."""
+
+    def tell(done: float, total: float) -> None:
+        progress(done / max(total, 1e-9), desc="Making a copy that browsers play")
+
+    return tell
+
+
+def told(lines: Sequence[str]) -> str:
+    """Return sentences as HTML that screen readers announce; nothing where there are none."""
+    text = " ".join(escape(line) for line in lines if line)
+    return f'<p role="status">{text}</p>' if text else ""
+
+
+def refusals() -> gr.HTML:
+    """Lay out the place where a refusal stays after its toast; `page.js` fills it."""
+    return gr.HTML('<p class="refused" role="status"></p>', apply_default_css=False)

@@ -16,12 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsvg import Grounding
-from zsvg.report.svg import clock, shorten, ticks
+from zsvg.report.svg import shorten
 
 from .previews import Clip
 
 MAX_POINTS = 400  # of a curve; no screen shows more
-SCRIPT = Path(__file__).with_name("timeline.js").read_text(encoding="utf-8")
+SCRIPT = "\n".join(
+    Path(__file__).with_name(name).read_text(encoding="utf-8")
+    for name in ("zoom.js", "timeline.js")
+)
+TOOLS = (
+    '<div class="zt-tools" role="toolbar" aria-label="Timeline">'
+    '<button type="button" data-loop aria-pressed="false" title="C">loop moments</button>'
+    '<button type="button" data-zoom="out" aria-label="Farther" title="Shift+Z">−</button>'
+    '<button type="button" data-zoom="in" aria-label="Closer" title="Z">+</button>'
+    '<button type="button" data-zoom="all">all</button></div>'
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +80,7 @@ class Bar:
         style: Class of the style sheet.
         pick: Number that a click on it picks; None: it only moves the player.
         held: Whether its ends can be moved.
+        label: What tells it from others, however it is moved.
     """
 
     start: float
@@ -79,6 +90,7 @@ class Bar:
     style: str = ""
     pick: int | None = None
     held: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,20 +120,27 @@ def timeline(clip: Clip, player: str, lanes: Iterable[Lane]) -> str:
     """
     duration = clip.info.duration
     film = "".join(f'<img src="{picture}" alt="">' for picture in clip.film)
+    drawn = list(lanes)
+    rows = "".join(_lane(lane, duration) for lane in drawn)
     marks = "".join(
-        f'<i style="left:{100 * second / duration:.3f}%">{clock(second, duration)}</i>'
-        for second in ticks(duration, most=7)
-        if second < 0.97 * duration
+        f'<i class="{bar.style}" style="left:{100 * bar.start / duration:.3f}%;'
+        f'width:{100 * max(bar.end - bar.start, 0.0) / duration:.3f}%"></i>'
+        for lane in drawn
+        if lane.style != "quiet"
+        for bar in lane.bars
     )
-    rows = "".join(_lane(lane, duration) for lane in lanes)
     return (
         f'<div class="zt" data-player="{player}" data-duration="{duration:.3f}" '
-        f'style="--aspect:{clip.aspect:.4f}">'
+        f'data-vid="{escape(clip.vid)}" data-file="{clip.key}" '
+        f'data-fps="{clip.info.fps or 25.0:.4f}" '
+        f'style="--aspect:{clip.aspect:.4f}">{TOOLS}'
+        f'<div class="zt-map" aria-hidden="true" hidden>{marks}<div class="zt-frame"></div></div>'
+        '<div class="zt-pane"><div class="zt-wide">'
         f'<div class="zt-film zt-track" aria-hidden="true">{film}</div>'
         f'<div class="zt-ruler zt-track" role="slider" tabindex="0" aria-label="Play head" '
         f'aria-valuemin="0" aria-valuemax="{duration:.2f}" aria-valuenow="0" '
-        f'aria-valuetext="0.0 seconds">{marks}</div>'
-        f'{rows}<div class="zt-head" aria-hidden="true"></div></div>'
+        f'aria-valuetext="0.0 seconds"></div>'
+        f'{rows}<div class="zt-head" aria-hidden="true"></div></div></div></div>'
     )
 
 
@@ -238,6 +257,7 @@ def _bar(bar: Bar, row: int, duration: float) -> str:
     left, width = 100 * bar.start / duration, 100 * max(bar.end - bar.start, 0.0) / duration
     place = f"left:{left:.3f}%;width:{width:.3f}%;--row:{row}"
     pick = "" if bar.pick is None else f' data-pick="{bar.pick}"'
+    pick += f' data-label="{escape(bar.label)}"' if bar.label else ""
     button = (
         f'<button type="button" class="zt-bar {bar.style}" style="{place}" '
         f'data-start="{bar.start:.3f}" data-end="{bar.end:.3f}"{pick} '

@@ -13,7 +13,9 @@ from zsvg.training.labels import is_pseudo
 from zsvg.training.recipes import load_recipe
 
 from . import jobs
-from .runs import bar, buttons, enabled
+from .asking import models
+from .heading import heading
+from .runs import bar, buttons, enabled, refusals
 from .tuning import ALL, TRUE, begin, heads, history, packed, recipes, take
 from .visit import Site, Visit
 
@@ -28,14 +30,18 @@ ASK_AGAIN = """() => {
 }"""
 
 
-def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
+def tune_tab(
+    site: Site, visit: gr.State, page: gr.Blocks, tab: gr.Tab, tabs: gr.Tabs, head: gr.HTML
+) -> None:
     """Lay out the tab inside a `gr.Tab`.
 
     Args:
         site: The page.
         visit: The visitor's state.
+        page: The whole page.
         tab: The tab itself.
         tabs: All of them: the result is tried out in another one.
+        head: Of the page, which names the models that answer.
     """
     limits = site.limits
     with gr.Row(elem_classes="stage"):
@@ -49,7 +55,7 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
                 elem_id="tune-recipe",
             )
             source = gr.HTML(about_recipe("coop"), apply_default_css=False)
-            head = gr.Dropdown(
+            kind = gr.Dropdown(
                 head_choices("coop"), value="", label="Head", filterable=False, elem_id="tune-head"
             )
             steps = gr.Slider(
@@ -64,6 +70,7 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
                 1, 20, value=5, step=1, label="One of your labels counts as this many pseudo labels"
             )
             start, stop = buttons("tune", "Tune")
+            refusals()
         with gr.Column(scale=7, min_width=320):
             said = gr.HTML(BEFORE, elem_id="tune-said", apply_default_css=False)
             curves = gr.HTML("", elem_id="tune-curves", apply_default_css=False)
@@ -103,9 +110,13 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
         jobs.stop(visit.tuning)
         return follow(visit)
 
+    def arrive(visit: Visit) -> tuple[Any, ...]:
+        """Return what a browser gets that comes back: its run, if there is one."""
+        return about_labels(visit), heading(models(site, visit)), *tick(visit)
+
     def try_it(visit: Visit) -> tuple[Any, ...]:
         take(site, visit)
-        return gr.Tabs(selected="ground"), visit
+        return gr.Tabs(selected="ground"), heading(models(site, visit)), visit
 
     def use(recipe: str) -> tuple[Any, ...]:
         chosen = load_recipe(recipe)
@@ -117,17 +128,18 @@ def tune_tab(site: Site, visit: gr.State, tab: gr.Tab, tabs: gr.Tabs) -> None:
 
     polite, watched = site.polite, [said, curves, start, stop, attempt, download]
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    tab.select(about_labels, visit, have, **hidden)
-    recipe.input(polite(use), recipe, [source, head, steps], **hidden)
+    tab.select(polite(about_labels), visit, have, **hidden)
+    page.load(polite(arrive), visit, [have, head, *watched, clock], **hidden)
+    recipe.input(polite(use), recipe, [source, kind, steps], **hidden)
     start.click(
         polite(start_run),
-        [recipe, head, steps, which, weight, visit],
+        [recipe, kind, steps, which, weight, visit],
         [*watched, clock, visit],
         **hidden,
     )
     stop.click(polite(halt), visit, watched, **hidden)
     clock.tick(polite(tick), visit, [*watched, clock], queue=False, **hidden)
-    attempt.click(polite(try_it), visit, [tabs, visit], **hidden).success(
+    attempt.click(polite(try_it), visit, [tabs, head, visit], **hidden).success(
         js=ASK_AGAIN, api_visibility="private"
     )
 

@@ -14,17 +14,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import gradio as gr
+from gradio.context import LocalContext
 
 from zsvg import EncodedVideo, Grounder, ZsvgError
 from zsvg.errors import ours
+from zsvg.features.extract import default_cache
+from zsvg.files import write_json
 
 from .jobs import Job, Turns
+from .origins import loopback
+from .visitors import Visitors, named
 
 if TYPE_CHECKING:
+    from zsvg.features.encoder import FrameFeatures
+
     from .bench import Bench
     from .previews import Clip
 
 Result = TypeVar("Result")
+STATE = "state.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,28 +73,41 @@ class Visit:
     """What one visitor has; Gradio keeps one per session and shows it to nobody else.
 
     Attributes:
-        folder: The visitor's own files; the server hands out none of them.
+        desk: Where labels, uploads and what is open are kept; None: nowhere, as for programs.
+        folder: The visitor's other files; the server hands out none of them, only copies.
         clip: The video of the Ground tab.
+        open: Name of its file at the desk; "": none.
         encoded: Its features, by encoder and sampling.
         answers: The predictions of the last queries.
-        bench: The labels of the Label tab.
-        clips: The videos of those that were shown, by vid.
+        source: Where the videos of the Label tab come from.
+        benches: Its labels, by source.
+        clips: The videos of those that were shown, by file.
+        frames: Their features, None where there are none yet.
         labelling: The run that writes them.
         taken: The same, once its labels are on the bench.
         tuning: The run that tunes on them.
         tuned: Its model.
     """
 
+    desk: Path | None = None
     folder: Path | None = None
     clip: Clip | None = None
+    open: str = ""
     encoded: dict[str, EncodedVideo] = field(default_factory=dict)
     answers: list[Any] = field(default_factory=list)
-    bench: Bench | None = None
-    clips: dict[str, Clip] = field(default_factory=dict)
+    source: str = ""
+    benches: dict[str, Bench] = field(default_factory=dict)
+    clips: dict[Path, Clip] = field(default_factory=dict)
+    frames: dict[Path, FrameFeatures | None] = field(default_factory=dict)
     labelling: Job | None = None
     taken: Job | None = None
     tuning: Job | None = None
     tuned: Grounder | None = None
+
+    @property
+    def bench(self) -> Bench | None:
+        """The labels of the present source."""
+        return self.benches.get(self.source)
 
 
 class Site:
@@ -96,9 +117,12 @@ class Site:
         models: The models, by the name that the page shows; they may share a backbone.
         captioner: The captioner of the Label tab; None: none.
         videos: A folder that the Label tab offers; None: none.
+        project: A folder that keeps visitors' work when the page ends; None: none.
         limits: See `Limits`.
         turns: Of labelling and tuning runs.
-        folder: Everything that the page writes; it goes with the page.
+        folder: What the page writes for itself; it goes with the page.
+        visitors: Whom browsers belong to.
+        page: The `gr.Blocks`, which learns at launch where it is served.
     """
 
     def __init__(
@@ -109,6 +133,7 @@ class Site:
         videos: Path | None,
         device: str | None,
         limits: Limits,
+        project: Path | None = None,
     ) -> None:
         self.models = dict(models)
         self.captioner = captioner
@@ -119,6 +144,9 @@ class Site:
         self.folder = Path(tempfile.mkdtemp(prefix="zsvg-demo-"))
         weakref.finalize(self, _end, self.turns, self.folder)  # with the program at the latest
         self.drawing = threading.Lock()  # of samples: two visitors draw none twice
+        self.lasting = project or self.folder  # what is worth to be there after a restart
+        self.visitors = Visitors(project, self.arrive, self.leave)
+        self.page: Any = None
 
     @property
     def first(self) -> Grounder:
@@ -128,7 +156,13 @@ class Site:
     @property
     def features(self) -> Path:
         """The folder of frame features; they are found by content, and tell nothing else."""
-        return self.folder / "features"
+        return default_cache()
+
+    @property
+    def alone(self) -> bool:
+        """Whether this machine alone can open the page."""
+        page = self.page
+        return page is not None and loopback(page.server_name or "") and not page.share_url
 
     def work(self) -> dict[str, Any]:
         """Return what every run in a process of its own has to know."""
@@ -141,6 +175,25 @@ class Site:
             "cache": str(self.features),
         }
 
+    def arrive(self, desk: Path | None) -> Visit:
+        """Return a new visit, with the work that lies at its desk."""
+        visit = Visit(desk=desk)
+        visit.desk = desk or self.home(visit) / "desk"
+        restore(visit)
+        return visit
+
+    def known(self, given: Any) -> Any:
+        """Return the visit of the browser that asks, in the place of Gradio's own for one load."""
+        request = LocalContext.request.get(None)
+        if not isinstance(given, Visit) or request is None:
+            return given
+        name = named(request.headers.get("cookie", ""))
+        return self.visitors.of(name, alone=self.alone) if name else given
+
+    def desk(self, visit: Visit) -> Path:
+        """Return the folder of a visitor's work."""
+        return visit.desk or self.home(visit) / "desk"
+
     def home(self, visit: Visit) -> Path:
         """Return the visitor's folder, made on first use under a name that nobody guesses."""
         if visit.folder is None or not visit.folder.is_dir():
@@ -149,8 +202,16 @@ class Site:
             visit.folder = Path(tempfile.mkdtemp(dir=visits))
         return visit.folder
 
+    def forget(self, visit: Visit) -> None:
+        """End a session; browsers come back, so what belongs to one stays."""
+        if visit.desk is None:
+            self.leave(visit)
+
     def leave(self, visit: Visit) -> None:
-        """Stop what a visitor left running and delete the visitor's files, in a thread."""
+        """Stop what a visitor left running and delete the visitor's files, in a thread.
+
+        The desk stays where it is not among those.
+        """
 
         def clear() -> None:
             for job in (visit.labelling, visit.tuning):
@@ -163,7 +224,9 @@ class Site:
         threading.Thread(target=clear, name="zsvg-leave", daemon=True).start()
 
     def polite(self, function: Callable[..., Result]) -> Callable[..., Result]:
-        """Wrap a handler: errors that a visitor can act on become one line without folders.
+        """Wrap a handler: it gets the visit of whoever asks, and fails in words.
+
+        Errors that a visitor can act on become one line without folders.
 
         Any other exception goes to the log; the visitor learns no more than that there was one.
         """
@@ -171,7 +234,7 @@ class Site:
         @functools.wraps(function)
         def handler(*given: Any) -> Result:
             try:
-                return function(*given)
+                return function(*map(self.known, given))
             except (ZsvgError, ValueError) as error:
                 if not ours(error):
                     raise
@@ -188,6 +251,26 @@ class Site:
                 line = re.sub(re.escape(str(folder)) + inner, "", line)
         # What is left of other absolute paths is their last part.
         return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^\s/\\:'\"]+)*[/\\](?=[^\s/\\])", "", line)
+
+
+def restore(visit: Visit) -> None:
+    """Put what lies at the visitor's desk where the tabs look for it."""
+    from .work import load, read_json
+
+    if visit.desk is None or not visit.desk.is_dir():
+        return
+    for folder in sorted(visit.desk.iterdir()):
+        bench = load(folder) if folder.is_dir() else None
+        if bench is not None:
+            visit.benches[folder.name] = bench
+    state = read_json(visit.desk / STATE) or {}
+    visit.source, visit.open = state.get("source", ""), state.get("ground", "")
+
+
+def note_state(visit: Visit) -> None:
+    """Write down what is open."""
+    if visit.desk is not None:
+        write_json(visit.desk / STATE, {"source": visit.source, "ground": visit.open})
 
 
 def _end(turns: Turns, folder: Path) -> None:

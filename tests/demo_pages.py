@@ -41,6 +41,7 @@ class Page:
         # As `zsvg demo` does: Gradio serves this folder, and reads its name while a page is built.
         self.served = folders.mktemp("served")
         os.environ["GRADIO_TEMP_DIR"] = str(self.served)
+        os.environ["ZSVG_CACHE"] = str(folders.mktemp("features"))
         self.demo = build()
         self.limits = limits
         self.videos: list[Path] = []
@@ -143,10 +144,12 @@ def microworld_video(path: Path, index: int, seconds: float = 12.0) -> Path:
 
 
 @contextmanager
-def labelled_page(folders: pytest.TempPathFactory) -> Iterator[Page]:
-    """Serve `micro` and a folder of three short videos of microworld."""
-    folder = folders.mktemp("videos")
-    videos = [microworld_video(folder / f"chalk-{index}.mp4", index) for index in range(3)]
+def labelled_page(folders: pytest.TempPathFactory, folder: Path | None = None) -> Iterator[Page]:
+    """Serve `micro` and a folder, by default of three short videos of microworld."""
+    videos = []
+    if folder is None:
+        folder = folders.mktemp("videos")
+        videos = [microworld_video(folder / f"chalk-{index}.mp4", index) for index in range(3)]
     limits = demo_module("visit").Limits()
 
     def build() -> Any:
@@ -162,7 +165,7 @@ def labelled_page(folders: pytest.TempPathFactory) -> Iterator[Page]:
 def command(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run `zsvg demo` with a temporary folder of its own; yield the process and its address."""
     line = ("-m", "zsvg", "demo", *options, "--device", "cpu")
-    variables = environment(TMPDIR=str(folder))
+    variables = environment(TMPDIR=str(folder), ZSVG_CACHE=str(folder / "features"))
 
     def answers() -> bool:
         with suppress(OSError), urlopen(url, timeout=HANG):

@@ -48,8 +48,9 @@ from zsvg.video.reading import decode_summary, probe
 from zsvg.video.sampling import load_frames_at
 from zsvg.video.writing import cut
 
-app, asking, jobs, previews, timeline, visits = (
-    demo_module(name) for name in ("app", "asking", "jobs", "previews", "timeline", "visit")
+app, asking, heading, jobs, previews, timeline, visits = (
+    demo_module(name)
+    for name in ("app", "asking", "heading", "jobs", "previews", "timeline", "visit")
 )
 
 DOCUMENTATION = (Path(__file__).parent.parent / "docs" / "demo.md").read_text(encoding="utf-8")
@@ -439,14 +440,15 @@ def test_browsers_get_what_they_can_play(tmp_path: Path):
             sink.mux(stream.encode(None))
     limits = visits.Limits()
     for name in kinds:
-        clip = previews.open_clip(tmp_path / name, tmp_path / "kept", limits)
+        clip = previews.open_clip(tmp_path / name, limits)
+        shown = previews.show(clip, tmp_path / "kept")
         if name == "net.webm":
-            assert (clip.shown, clip.note) == (clip.path, "")
+            assert (shown.path.resolve(), shown.note, clip.note) == (clip.path, "", "")
             continue
-        assert clip.shown != clip.path
-        assert previews.plays(probe(clip.shown)), name
-        assert "you see a copy" in clip.note
-        assert probe(clip.shown).duration == pytest.approx(clip.info.duration, abs=0.15)
+        assert shown.path.resolve() != clip.path
+        assert previews.plays(probe(shown.path)), name
+        assert "you see a copy" in shown.note
+        assert probe(shown.path).duration == pytest.approx(clip.info.duration, abs=0.15)
     assert len(clip.film) == previews.FILM
 
 
@@ -459,13 +461,13 @@ def test_a_preview_shows_what_moments_count(tmp_path: Path):
         film(tmp_path / "2.ts", range(2, 4), late=90.0),
     )
     for path in (late, joined):
-        clip = previews.open_clip(path, tmp_path / "kept", limits)
-        assert clip.shown != path
-        assert "clock of its own" in clip.note
-        assert seconds_shown(clip.shown) == [0, 0, 1, 1, 2, 2, 3, 3]
+        shown = previews.show(previews.open_clip(path, limits), tmp_path / "kept")
+        assert shown.path.resolve() != path
+        assert "clock of its own" in shown.note
+        assert seconds_shown(shown.path) == [0, 0, 1, 1, 2, 2, 3, 3]
     name = "\u00e9" * 120 + ".avi"  # as long as names may be
-    clip = previews.open_clip(film(tmp_path / name, range(2)), tmp_path / "kept", limits)
-    assert seconds_shown(clip.shown) == [0, 0, 1, 1]
+    clip = previews.open_clip(film(tmp_path / name, range(2)), limits)
+    assert seconds_shown(previews.show(clip, tmp_path / "kept").path) == [0, 0, 1, 1]
 
 
 def turned_video(path: Path) -> Path:
@@ -487,12 +489,13 @@ def turned_video(path: Path) -> Path:
 def test_turned_videos_are_upright_everywhere(tmp_path: Path):
     video = turned_video(tmp_path / "phone.mp4")
     assert probe(video).rotation == -90
-    clip = previews.open_clip(video, tmp_path / "kept", visits.Limits())
-    assert "turned): you see a copy" in clip.note
+    clip = previews.open_clip(video, visits.Limits())
+    shown = previews.show(clip, tmp_path / "kept")
+    assert "turned): you see a copy" in shown.note
     assert clip.aspect == 48 / 64
     cut(video, 0.2, 0.8, tmp_path / "cut.mp4")
     pictures = [Image.open(BytesIO(b64decode(clip.film[0].partition(",")[2])))]
-    for file in (clip.shown, tmp_path / "cut.mp4"):
+    for file in (shown.path, tmp_path / "cut.mp4"):
         info = probe(file)
         assert (info.width, info.height, info.rotation) == (48, 64, 0)
         pictures.append(Image.fromarray(load_frames_at(file, [0.1], 64, "squash")[0]))
@@ -510,11 +513,12 @@ def test_a_preview_that_cannot_be_written_leaves_the_video(tmp_path: Path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # as on a disk that is full
     try:
-        clip = previews.open_clip(video, tmp_path / "kept", visits.Limits())
+        clip = previews.open_clip(video, visits.Limits())
+        shown = previews.show(clip, tmp_path / "kept")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert clip.shown == clip.path
-    assert "a copy cannot be written (File too large); questions work" in clip.note
+    assert shown.path.resolve() == clip.path
+    assert "a copy cannot be written (File too large); questions work" in shown.note
     assert len(clip.film) == previews.FILM
 
 
@@ -530,7 +534,7 @@ def test_previews_of_large_pictures_are_small(tmp_path: Path):
 def test_pictures_above_the_limit_are_refused(small_video: Path, tmp_path: Path):
     limits = visits.Limits(pixels=64 * 47)
     with pytest.raises(zsvg.ZsvgError, match="64 x 48"):
-        previews.open_clip(small_video, tmp_path, limits)
+        previews.open_clip(small_video, limits)
 
 
 def test_curves_keep_their_peak_and_stay_small():
@@ -546,7 +550,7 @@ def test_curves_keep_their_peak_and_stay_small():
 
 
 def test_sentences_and_names_are_escaped(small_video: Path, tmp_path: Path):
-    clip = previews.open_clip(small_video, tmp_path, visits.Limits())
+    clip = previews.open_clip(small_video, visits.Limits())
     evil = '"><img src=x onerror=alert(1)>'
     answer = timeline.Answer(
         model="<b>m</b>",
@@ -586,15 +590,15 @@ def test_a_moment_that_may_not_be_there_is_shown_with_doubt():
 
 
 def test_the_page_says_who_answers(grounder: zsvg.Grounder, tiny_clip_folder: Path):
-    said = app.describe(grounder)
+    said = heading.describe(grounder)
     assert "on local-dir:tiny-clip: nothing trained" in said
     assert str(tiny_clip_folder.parent) not in said
     micro = SimpleNamespace(
         backbone=SimpleNamespace(name="micro"), head=object(), adapter="a", fps=2.0
     )
-    assert "on micro: tuned prompts and head" in app.describe(micro)
-    assert "understands only microworld" in app._head({"tuned": micro})
-    assert "microworld" not in app._head({"training-free": grounder})
+    assert "on micro: tuned prompts and head" in heading.describe(micro)
+    assert "understands only microworld" in heading.heading({"tuned": micro})
+    assert "microworld" not in heading.heading({"training-free": grounder})
 
 
 def test_messages_lose_the_servers_folders(grounder: zsvg.Grounder, tmp_path: Path):

@@ -218,7 +218,12 @@ def load_captioner(
             processor = transformers.AutoProcessor.from_pretrained(source, **offline)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise BackboneError(f"captioner {name!r} cannot be loaded: {reason[0]}") from error
+        way_out = "check the files in that folder"
+        if not local:
+            way_out = "check the name and the network, or give a folder with a downloaded one"
+        raise BackboneError(
+            f"captioner {name!r} cannot be loaded: {reason[0].rstrip('.')}; {way_out}"
+        ) from error
     if missing := sorted(report["missing_keys"]):
         # transformers would go on with random values in their place.
         raise BackboneError(

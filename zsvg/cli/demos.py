@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,6 +100,10 @@ def demo(
     videos: Annotated[
         Path | None, typer.Option(help="Folder of videos that every visitor may label.")
     ] = None,
+    project: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps labels and uploads (default: they go with the page)."),
+    ] = None,
     captioner: Annotated[
         str | None,
         typer.Option(help="Writes labels: micro, a hub id, or a folder (default: micro's own)."),
@@ -119,7 +124,10 @@ def demo(
             help="Address or name of this machine to serve at; 0.0.0.0: at all of its own.",
         ),
     ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="Port on this machine.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port on this machine (default: 7860, or the next free one).")
+    ] = None,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     max_minutes: Annotated[float, typer.Option(min=0.1, help="Longest video, minutes.")] = 60.0,
     max_mb: Annotated[int, typer.Option(min=1, help="Largest upload, MB.")] = 500,
     allow_download: AllowDownload = False,
@@ -144,7 +152,10 @@ def demo(
         raise ZsvgError("--auth takes USER:PASSWORD, neither of them empty")  # and is not repeated
     # Service managers end a server so; by itself Python would leave the folders behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="zsvg-demo-served-") as served:
+    with (
+        _claimed(project),
+        tempfile.TemporaryDirectory(prefix="zsvg-demo-served-") as served,
+    ):
         # Gradio serves this whole folder, and by default shares it with all its other programs.
         os.environ["GRADIO_TEMP_DIR"] = served
         limits = demo_module("visit").Limits(minutes=max_minutes, upload_mb=max_mb)
@@ -152,18 +163,44 @@ def demo(
             _models(names, device, allow_download),
             captioner=captioner,
             videos=videos,
+            project=project,
             device=device,
             limits=limits,
         )
         options = demo_module("app").launch_options(limits)
         with suppress(KeyboardInterrupt):  # the usual end of a page, at whatever point it comes
-            page.launch(
-                share=share,
-                server_name=demo_module("origins").bracketed(host),
-                server_port=port,
-                auth=(user, password) if auth else None,
-                **options,
-            )
+            try:
+                page.launch(
+                    share=share,
+                    server_name=demo_module("origins").bracketed(host),
+                    server_port=port,
+                    auth=(user, password) if auth else None,
+                    inbrowser=open_browser,
+                    **options,
+                )
+            except OSError as error:
+                if "empty port" not in str(error):  # Gradio's words; it has no type for it
+                    raise
+                what = f"--port {port} is" if port else "ports 7860 to 7959 are"
+                raise ZsvgError(
+                    f"{what} taken by another program; name a free one, as --port 8000"
+                ) from error
+
+
+@contextmanager
+def _claimed(project: Path | None) -> Iterator[None]:
+    """Hold the folder of a project, so that no second page writes into it."""
+    from zsvg.files import locked
+
+    if project is None:
+        yield
+        return
+    if project.exists() and not project.is_dir():
+        raise ZsvgError(f"--project {project}: is a file; name a folder")
+    with locked(project / ".lock") as free:
+        if not free:
+            raise ZsvgError(f"--project {project}: another page has it open; end that first")
+        yield
 
 
 def _models(names: list[str], device: str | None, allow_download: bool) -> Any:

@@ -48,7 +48,7 @@ def write_video(
     if not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps must be a positive number of frames per second, got {fps}")
     stills = ((index / fps, 1 / fps, _to_frame(pixels)) for index, pixels in enumerate(frames))
-    _encode(path, stills, fps, preset, crf)
+    encode(path, stills, fps, preset, crf)
 
 
 def cut(
@@ -80,33 +80,58 @@ def cut(
         if start >= (max(reader.end, reader.duration) if cursor.next is None else math.inf):
             raise VideoError(f"{path}: a moment at {start} s lies after the end; choose an earlier")
 
-        def pieces() -> Iterator[tuple[float, float, Any]]:
-            shape: tuple[int, ...] | None = None
-            position = start  # the first picture also stands for the time before it
-            while position < end:
-                frame = cursor.current[1]
-                following = cursor.advance()
-                shown = max(reader.end, reader.duration) if following is None else following[0]
-                until = min(end, shown)
-                if until > position:
-                    frame = frame if longest is None else within(frame, longest)
-                    pixels = even(render(frame, None, "squash"))
-                    shape = shape or pixels.shape[:2]
-                    pixels = fit(pixels, shape)
-                    yield position - start, until - position, _to_frame(pixels)
-                    position = until
-                if following is None:
-                    return
-
-        shown = pieces()
+        pieces = stretch(cursor, start, end, longest)
+        shown = fitted((time - start, length, pixels) for time, length, pixels in pieces)
         if (first := next(shown, None)) is None:
             raise VideoError(
                 f"{path}: nothing is shown from {start} s on; choose an earlier moment"
             )
-        _encode(out, chain([first], shown), reader.fps or 25.0)
+        encode(out, chain([first], shown), reader.fps or 25.0)
 
 
-def _encode(
+def stretch(
+    cursor: Cursor, start: float, end: float, longest: int | None = None, every: float = 0.0
+) -> Iterator[tuple[float, float, NDArray[np.uint8]]]:
+    """Yield (time, duration, upright rgb picture) of what is shown in [start, end) seconds.
+
+    Args:
+        cursor: On the video; it is moved on.
+        start: First second; the first picture also stands for the time before it.
+        end: Second after the last.
+        longest: Pixels of the longer side, above which pictures are made smaller; None keeps all.
+        every: At least so many seconds from one picture to the next; 0: all of them.
+    """
+    reader, position = cursor.reader, start
+    cursor.at(start)
+    while position < end:
+        frame, last = cursor.current[1], cursor.next is None
+        if last:
+            until = min(end, max(reader.end, reader.duration))
+        elif every:
+            until = min(end, position + every)
+            cursor.at(until)
+        else:
+            following = cursor.advance()
+            until = min(end, following[0]) if following else end
+        if until > position:
+            frame = frame if longest is None else within(frame, longest)
+            yield position, until - position, even(render(frame, None, "squash"))
+            position = until
+        if last:
+            return
+
+
+def fitted(
+    pieces: Iterable[tuple[float, float, NDArray[np.uint8]]],
+) -> Iterator[tuple[float, float, Any]]:
+    """Yield (time, duration, frame) of pictures; all are fitted into the size of the first."""
+    shape: tuple[int, ...] | None = None
+    for time, length, pixels in pieces:
+        shape = shape or pixels.shape[:2]
+        yield time, length, _to_frame(fit(pixels, shape))
+
+
+def encode(
     path: str | Path,
     stills: Iterable[tuple[float, float, Any]],
     fps: float,

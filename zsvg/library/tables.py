@@ -6,6 +6,7 @@ left belongs to no video, and `sweep` finds it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -270,10 +271,11 @@ class Tables:
                 distance_type="cosine", num_partitions=parts, num_sub_vectors=max(1, width // 8)
             )
             frames.create_index("vector", config=made)
-        for table in self._tables.values():
-            table.optimize(
-                cleanup_older_than=timedelta(0) if alone else KEPT, delete_unverified=alone
-            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what `alone` says
+            for table in self._tables.values():
+                age = timedelta(0) if alone else KEPT
+                table.optimize(cleanup_older_than=age, delete_unverified=alone)
 
     def problems(self) -> list[str]:
         """Return what does not fit together, a line each."""

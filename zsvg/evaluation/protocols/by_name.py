@@ -154,7 +154,7 @@ PROTOCOLS = (
     ),
     Protocol(
         name="tvr",
-        rule="R@1, R@5, R@10 and R@100 at IoU .5 and .7 over the moments of all videos: predictions "
+        rule="R@1, R@5, R@10, R@100 at IoU .5 and .7 over the moments of all videos: predictions "
         "of one qid are one list, and only moments of its own video hit",
         source="Lei et al. 2020 (VCMR of TVR)",
         score=corpus.score_moments,

@@ -51,7 +51,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         label.features,
         demos.demo,
     ),
-    "Many videos at once": (library.index, library.search),
+    "Many videos at once": (library.index, library.search, library.serve),
     "How good is it?": (
         evaluate.evaluate,
         compare,

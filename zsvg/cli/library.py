@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -205,6 +207,63 @@ def search(
     give_answers(
         to, asked, model=name, top_k=top, everything=everything, cut=cut, failures=failures
     )
+
+
+def serve(
+    library: Folder,
+    model: Model = None,
+    host: Annotated[
+        str,
+        typer.Option(help="Address or name of this machine to serve at; 0.0.0.0: at all of them."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 7870,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ZSVG_TOKEN",
+            help="What requests have to bring as `Authorization: Bearer TOKEN`; needed where other "
+            "machines can ask. Other programs see a command line, not the variable.",
+        ),
+    ] = None,
+    allow_download: opts.AllowDownload = False,
+    device: opts.Device = None,
+) -> None:
+    """Serve a library to programs: JSON over HTTP, read-only.
+
+    Example: zsvg serve library/
+
+    /search, /videos, /events, /thumbnail, /health, and /openapi.json, which
+    says what each takes; / shows it.
+    """
+    from zsvg.library.manifest import read_manifest
+
+    if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
+        raise ZsvgError("--token takes printable ASCII")  # and is not repeated
+    name = model or read_manifest(library).space.model
+    with loading(name):
+        import uvicorn
+
+        from zsvg.library.gate import is_loopback
+        from zsvg.library.library import Library
+        from zsvg.library.server import build_app
+
+        if not is_loopback(host) and token is None:
+            raise ZsvgError(f"--host {host}: other machines can ask there; set a --token too")
+        opened = Library.open(library, model, device=device, allow_download=allow_download)
+        app = build_app(opened, host=host, token=token)
+    bare = host.strip("[]")
+    try:
+        listening = socket.create_server(
+            (bare, port), family=socket.AF_INET6 if ":" in bare else socket.AF_INET
+        )
+    except OSError as error:
+        why = error.strerror or error
+        raise ZsvgError(f"cannot serve at {host}, port {port} ({why}); give another") from None
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    place = f"[{bare}]" if ":" in bare else bare
+    say(f"serving {library} at http://{place}:{listening.getsockname()[1]}; Ctrl-C ends it")
+    with suppress(KeyboardInterrupt):  # the usual end
+        server.run(sockets=[listening])
 
 
 @libraries.command("info")

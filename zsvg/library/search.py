@@ -40,10 +40,15 @@ class Answer:
     alike: tuple[str, ...] = ()
 
     def prediction(self, qid: str | int) -> Prediction:
-        """Return it as a record; "alike" is a key of it where there is any."""
+        """Return it as a record with "fit", "path", "content", and "alike" where there is any."""
         alike = {"alike": list(self.alike)} if self.alike else {}
         return self.grounding.prediction(
-            qid, self.video.vid, fit=self.grounding.fit, path=str(self.video.file), **alike
+            qid,
+            self.video.vid,
+            fit=self.grounding.fit,
+            path=str(self.video.file),
+            content=self.video.content,
+            **alike,
         )
 
 

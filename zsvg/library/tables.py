@@ -20,6 +20,14 @@ from zsvg.errors import ZsvgError
 
 INDEXED_FROM = 100_000
 """Rows of frames from which on they are searched by an index."""
+BITS = 4
+PROBED = 0.75
+REFINED = 5
+"""How rows are searched by an index (IVF with RaBitQ): bits of a number in it, share of its parts
+that is looked at, and how many times the rows that are wanted are compared in full. Sentences lie
+far from all frames, so their nearest rows are in many parts; but a part is looked through quickly.
+(`scripts/benchmark_vectors.py`)"""
+INDEX = "vector_idx"
 KEPT = timedelta(minutes=10)
 """How long a version stays that a reader may still be in."""
 _AT_ONCE = 500  # contents in one condition
@@ -165,15 +173,19 @@ class Tables:
         rows = self._tables["events"].search().where(condition).limit(None).to_list()
         return sorted(rows, key=lambda row: float(row["start"]))
 
-    def nearest(
+    def nearest(self, *arguments: Any, **options: Any) -> list[str]:
+        """Return the contents of the rows of frames that `near` returns."""
+        return list(map(str, self.near(*arguments, **options)["content"].to_pylist()))
+
+    def near(
         self,
         vector: NDArray[np.float32],
         limit: int,
         *,
         exact: bool = False,
         among: Sequence[str] | None = None,
-    ) -> list[str]:
-        """Return the contents of the rows of frames that are nearest, the best first.
+    ) -> Any:
+        """Return "content" and "_distance" of the rows of frames that are nearest, best first.
 
         Args:
             vector: (D,) as `zsvg.grounding.ranking.asked` has it.
@@ -181,20 +193,26 @@ class Tables:
             exact: Compare all of them, also where there is an index.
             among: Contents to look at; None: all.
         """
-        query = self._tables["frames"].search(vector).distance_type("cosine")
+        # Rows have unit length. By cosine, an index would look at the parts that sentences are
+        # nearest to, and those are the loosest ones: no sentence is near to any frame.
+        query = self._tables["frames"].search(vector).distance_type("dot")
         query = query.select(["content", "_distance"]).limit(limit)
         if among is not None:
             query = query.where(" OR ".join(_conditions(among)))
-        query = query.bypass_vector_index() if exact else query.nprobes(PROBES)
-        if not exact and self.indexed:
-            query = query.refine_factor(REFINED)
-        found = query.to_arrow()["content"].to_pylist()
-        return list(map(str, found))
+        if exact:
+            query = query.bypass_vector_index()
+        elif self.indexed:
+            probes = max(1, round(PROBED * self._parts()))
+            query = query.nprobes(probes).refine_factor(REFINED)
+        return query.to_arrow()
 
     @property
     def indexed(self) -> bool:
         """Whether frames are searched by an index."""
         return bool(self._tables["frames"].list_indices())
+
+    def _parts(self) -> int:
+        return parts_of(int(self._tables["frames"].index_stats(INDEX).num_indexed_rows))
 
     def sizes(self) -> dict[str, int]:
         """Return how many rows each table has."""
@@ -261,21 +279,29 @@ class Tables:
         Args:
             alone: Nobody reads: versions of this minute are dropped too.
         """
-        from lancedb.index import IvfPq
-
         frames = self._tables["frames"]
-        if not self.indexed and (count := frames.count_rows()) >= INDEXED_FROM:
-            width = frames.schema.field("vector").type.list_size
-            parts = max(1, round(count**0.5))
-            made = IvfPq(
-                distance_type="cosine", num_partitions=parts, num_sub_vectors=max(1, width // 8)
-            )
-            frames.create_index("vector", config=made)
+        count, known = frames.count_rows(), self._parts() if self.indexed else 0
+        # An index grows with the rows; it is made anew where they are too many for its parts.
+        if count >= INDEXED_FROM and parts_of(count) >= 2 * max(known, 1):
+            self.make_index()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what `alone` says
             for table in self._tables.values():
                 age = timedelta(0) if alone else KEPT
                 table.optimize(cleanup_older_than=age, delete_unverified=alone)
+
+    def make_index(self) -> None:
+        """Make the index of frames."""
+        from lancedb.index import IvfRq
+
+        frames = self._tables["frames"]
+        made = IvfRq(
+            distance_type="dot",
+            num_partitions=parts_of(frames.count_rows()),
+            num_bits=BITS,
+            max_iterations=20,
+        )
+        frames.create_index("vector", config=made, name=INDEX)
 
     def problems(self) -> list[str]:
         """Return what does not fit together, a line each."""
@@ -296,8 +322,9 @@ class Tables:
         return values
 
 
-PROBES = 20
-REFINED = 10
+def parts_of(rows: int) -> int:
+    """Return into how many parts an index divides so many rows."""
+    return max(1, round(rows**0.5 / 4))
 
 
 def _conditions(contents: Sequence[str]) -> list[str]:

@@ -543,3 +543,44 @@ def test_the_command_tells_what_became_of_the_files(
     assert (
         json.loads(run_zsvg("library", "info", "../library", "--format", "json")[1])["videos"] == 2
     )
+
+
+def test_real_videos_in_folders_with_spaces(data_folder: Path, tmp_path: Path, run_zsvg):
+    """What is called how, times, exit codes; `micro` knows nothing of them, and that is said."""
+    known = {}
+    for line in (data_folder / "videos" / "videos.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        known[Path(record["file"]).stem] = record["duration"]
+    root = tmp_path / "my archive"
+    for number, file in enumerate(sorted((data_folder / "videos").iterdir())):
+        if file.stem in known and file.suffix != ".json":
+            place = root / f"tape {number % 3}" / "side A, B"
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, place / file.name)
+    library, cache = tmp_path / "a library", tmp_path / "cache"
+    index = ("index", root, "-o", library, "-m", "micro", "--cache", cache)
+    status, _, error = run_zsvg(*index)
+    assert status == 0, error
+    assert f"{library}: {len(known)} new\n" in error
+    assert "micro knows only the drawings of microworld" in error
+    status, _, error = run_zsvg(*index)
+    assert (status, error.splitlines()[0]) == (0, f"{library}: {len(known)} unchanged")
+    sentence = "a person rides a skateboard"
+    status, out, error = run_zsvg("search", library, sentence, "--format", "jsonl", "--top", 100)
+    assert status == 0, error
+    found = list(map(json.loads, out.splitlines()))
+    assert len({record["vid"] for record in found}) >= len(known) - 2
+    for record in found:
+        assert record["vid"].startswith("tape ")
+        assert Path(record["path"]).is_file()
+        longest = known[Path(record["path"]).stem] + 0.5
+        for start, end, _ in record["pred_relevant_windows"]:
+            assert 0 <= start < end <= longest
+    assert [r["fit"] for r in found] == sorted((r["fit"] for r in found), reverse=True)
+    status, out, error = run_zsvg("ground", root, sentence, "-m", "micro", "--cache", cache,
+                                  "--format", "jsonl", "--top-k", 15)  # fmt: skip
+    grounded = {r["vid"]: r for r in map(json.loads, out.splitlines())}
+    for record in found:
+        assert record["fit"] == grounded[record["vid"]]["fit"]
+        windows = grounded[record["vid"]]["pred_relevant_windows"]
+        assert all(window in windows for window in record["pred_relevant_windows"])

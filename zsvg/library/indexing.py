@@ -40,7 +40,7 @@ class Report:
         added: New, or with new content.
         moved: Known content at another place, and not at its own any more.
         copies: Known content that is at its own place, too.
-        unchanged: How many were as they had been.
+        unchanged: How many were as they had been, though some were read to find out.
         vanished: Not there any more, and marked so.
         back: There again.
         failures: vid -> why it cannot be used; of unchanged files, what was found out before.
@@ -113,7 +113,9 @@ def bring_up_to_date(
                     content = encoded.frames.content
                     work.add(source.given, encoded.frames)
                     report.added.append(vid)
-                elif before is None:
+                elif before is not None and before.content == content:
+                    report.unchanged += 1
+                else:
                     arrived[vid] = content
                 duration, title = work.durations[content], _title(source.given)
                 video = replace(video, content=content, duration=duration, title=title)

@@ -6,6 +6,7 @@ left belongs to no video, and `sweep` finds it.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -324,7 +325,7 @@ class Tables:
 
 def parts_of(rows: int) -> int:
     """Return into how many parts an index divides so many rows."""
-    return max(1, round(rows**0.5 / 4))
+    return max(1, round(math.sqrt(rows) / 4))
 
 
 def _conditions(contents: Sequence[str]) -> list[str]:

@@ -492,6 +492,30 @@ def test_a_damaged_manifest_is_one_line(tmp_path: Path, text: str):
         Library.open(tmp_path)
 
 
+@pytest.mark.parametrize("table", ["videos", "features", "frames", "events"])
+def test_a_damaged_table_is_one_line(tiny: Library, clips: Path, table: str, run_zsvg):
+    tiny.add(clips)
+    for file in (tiny.tables.folder / f"{table}.lance" / "data").iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    status, _, error = run_zsvg("library", "check", tiny.folder)
+    assert (status, error.count("\n")) == (1, 1)
+    assert "LanceDB cannot read it" in error
+    if table in ("videos", "features"):  # of so few videos, all are asked
+        status, _, error = run_zsvg("search", tiny.folder, "a dog", "a cat")
+        assert status == 1
+        assert all(line.startswith("error: ") for line in error.splitlines())
+
+
+def test_three_folders_of_one_name(tiny: Library, tmp_path: Path):
+    for place in ("a", "b", "c"):
+        folder = tmp_path / place / "clips"
+        folder.mkdir(parents=True)
+        film(folder / "x.mp4", range(ord(place) - 94))
+        tiny.add(folder)
+    last = tmp_path / "c" / "clips" / "x.mp4"
+    assert {video.vid for video in tiny.videos()} == {"x", "clips/x.mp4", str(last)}
+
+
 def test_there_is_no_library(tmp_path: Path, run_zsvg):
     for command in (("search", tmp_path, "a dog"), ("library", "info", tmp_path)):
         status, _, error = run_zsvg(*command)

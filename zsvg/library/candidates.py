@@ -65,7 +65,7 @@ def choose(
         if len(chosen) >= most:
             return chosen[:most]
         if len(rows) < limit:
-            if exact:
+            if exact or not tables.indexed:
                 return chosen
             exact = True  # the parts of the index that were looked at hold too few
         else:

@@ -100,9 +100,7 @@ def bring_up_to_date(
                 work.put(replace(before, vanished=False))
                 report.back.append(before.vid)
         else:
-            vid = source.vid if before is None else before.vid
-            if names.setdefault(vid, source.key) != source.key:  # of another folder
-                vid = f"{Path(source.root).name}/{source.path}"
+            vid = before.vid if before is not None else _name(source, names)
             video = _video(source, vid, before)
             try:
                 content = content_of(source.given, grounder.backbone)
@@ -190,6 +188,12 @@ class _Work:
             self.tables.add(events=self._events)
         self.tables.put(self._videos)
         self._clear()
+
+
+def _name(source: Source, names: dict[str, str]) -> str:
+    """Return a name that no video of another folder has, and take note of it."""
+    longer = (source.vid, f"{Path(source.root).name}/{source.path}", source.key)
+    return next(name for name in longer if names.setdefault(name, source.key) == source.key)
 
 
 def _video(source: Source, vid: str, before: Video | None) -> Video:

@@ -26,6 +26,7 @@ from zsvg.library.writing import writing
 from zsvg.records import Prediction
 
 LOCAL = "local-dir:"
+_NARROW = 2000  # videos that the engine is told to look at alone; more are sorted out afterwards
 
 
 class Library:
@@ -226,7 +227,7 @@ class Library:
             list(dict.fromkeys(video.content for video in wanted)),
             candidates.count(len(usable)) if most is None else most,
             exact=exact,
-            narrow=len(wanted) < len(usable) / 2,
+            narrow=len(wanted) < min(len(usable) / 2, _NARROW),
         )
         return answers(self.tables, self.grounder, query, chosen, wanted, top_k=top_k, group=group)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from zsvg.errors import VideoError
 from zsvg.features.from_files import SUFFIXES, FeatureFiles
 from zsvg.files import sha256_json
 from zsvg.records import video_key
@@ -62,6 +63,9 @@ def sources(found: Mapping[str, Path], roots: Iterable[str]) -> Iterator[Source]
     Args:
         found: vid -> file.
         roots: Folders that were searched; a file outside of them has its own for a root.
+
+    Raises:
+        VideoError: The name of a folder is not text.
     """
     known = sorted(roots, key=len, reverse=True)  # the nearest one first
     how, lengths = "", {}
@@ -70,6 +74,11 @@ def sources(found: Mapping[str, Path], roots: Iterable[str]) -> Iterator[Source]
         lengths = {video_key(vid): seconds for vid, seconds in found.durations.items()}
     for vid, given in found.items():
         file = os.path.abspath(given)
+        try:
+            file.encode("utf-8")
+        except UnicodeEncodeError:
+            shown = os.fsencode(file).decode("utf-8", "backslashreplace")
+            raise VideoError(f"{shown}: the name is not UTF-8; rename the folder") from None
         root = next((r for r in known if Path(file).is_relative_to(r)), os.path.dirname(file))
         # Of one file with many arrays, the path to an array has the array's name behind it.
         real = file if os.path.lexists(file) else os.path.dirname(file)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zsvg.errors import ZsvgError
+from zsvg.errors import ZsvgError, reason
 
 INDEXED_FROM = 100_000
 """Rows of frames from which on they are searched by an index."""
@@ -134,16 +135,13 @@ class Tables:
             ],
         }
         self._schemas = {name: pa.schema(fields) for name, fields in columns.items()}
-        try:
+        with _engine_of(folder):
             # Other processes write too: what they did is seen at the next question.
             base = lancedb.connect(folder, read_consistency_interval=timedelta(0))
             self._tables = {
                 name: base.create_table(name, schema=schema, exist_ok=True)
                 for name, schema in self._schemas.items()
             }
-        except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ZsvgError(f"{folder}: LanceDB cannot read it ({reason[:300]})") from error
 
     @property
     def version(self) -> int:
@@ -152,7 +150,8 @@ class Tables:
 
     def videos(self) -> list[Video]:
         """Return all videos, in the order of their names."""
-        rows = self._tables["videos"].to_arrow().to_pylist()
+        with _engine_of(self.folder):
+            rows = self._tables["videos"].to_arrow().to_pylist()
         return sorted((Video(**row) for row in rows), key=lambda video: (video.vid, video.key))
 
     def contents(self) -> set[str]:
@@ -161,17 +160,19 @@ class Tables:
 
     def features(self, contents: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return content -> row of features, of those that are there."""
-        rows = (
-            row
-            for some in _conditions(contents)
-            for row in self._tables["features"].search().where(some).limit(None).to_list()
-        )
+        with _engine_of(self.folder):
+            rows = [
+                row
+                for some in _conditions(contents)
+                for row in self._tables["features"].search().where(some).limit(None).to_list()
+            ]
         return {row["content"]: row for row in rows}
 
     def events(self, content: str) -> list[dict[str, Any]]:
         """Return the events of a content in order of time."""
         (condition,) = _conditions([content])
-        rows = self._tables["events"].search().where(condition).limit(None).to_list()
+        with _engine_of(self.folder):
+            rows = self._tables["events"].search().where(condition).limit(None).to_list()
         return sorted(rows, key=lambda row: float(row["start"]))
 
     def nearest(self, *arguments: Any, **options: Any) -> list[str]:
@@ -205,7 +206,8 @@ class Tables:
         elif self.indexed:
             probes = max(1, round(PROBED * self._parts()))
             query = query.nprobes(probes).refine_factor(REFINED)
-        return query.to_arrow()
+        with _engine_of(self.folder):
+            return query.to_arrow()
 
     @property
     def indexed(self) -> bool:
@@ -319,13 +321,26 @@ class Tables:
 
     def _column(self, table: str, name: str) -> list[Any]:
         query = self._tables[table].search().select([name]).limit(None)
-        values: list[Any] = query.to_arrow()[name].to_pylist()
+        with _engine_of(self.folder):
+            values: list[Any] = query.to_arrow()[name].to_pylist()
         return values
 
 
 def parts_of(rows: int) -> int:
     """Return into how many parts an index divides so many rows."""
     return max(1, round(math.sqrt(rows) / 4))
+
+
+@contextmanager
+def _engine_of(folder: Path) -> Iterator[None]:
+    """Turn what LanceDB raises over damaged files into an error of one line."""
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ZsvgError(
+            f"{folder}: LanceDB cannot read it ({reason(error)[:300]}); index the videos into a "
+            "new folder"
+        ) from error
 
 
 def _conditions(contents: Sequence[str]) -> list[str]:

@@ -23,10 +23,12 @@ import zsvg.library.indexing
 import zsvg.library.tables
 import zsvg.video.hashes
 from zsvg import FeatureFiles, Library, ZsvgError
+from zsvg.features.encoder import FrameFeatures
 from zsvg.grounding.ranking import asked, centred
 from zsvg.library.candidates import choose, count, direction
 from zsvg.library.manifest import FILE, read_manifest
 from zsvg.library.rows import packed, runs, unpacked
+from zsvg.library.sources import Source
 from zsvg.library.upkeep import check, compact, info, prune
 from zsvg.microworld.world import truth, write_world
 from zsvg.training.options import TuneOptions
@@ -443,10 +445,10 @@ def test_the_old_is_searched_until_the_new_is_done(tiny: Library, clips: Path, a
     folder, real = tiny.folder, zsvg.library.indexing._events
     monkeypatch.setattr(zsvg.library.indexing, "_VIDEOS", 1)
 
-    def broken(path: Path, frames: object) -> list[dict[str, object]]:
-        if path.name == "film 2.mp4":
+    def broken(source: Source, frames: FrameFeatures) -> list[dict[str, object]]:
+        if source.vid == "film 2":
             raise KeyboardInterrupt
-        return real(path, frames)  # type: ignore[arg-type]
+        return real(source, frames)
 
     monkeypatch.setattr(zsvg.library.indexing, "_events", broken)
     beside = Library.open(folder, "micro", reembed=True)

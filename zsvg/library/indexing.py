@@ -109,13 +109,13 @@ def bring_up_to_date(
                         source.given, cache=cache, allow_truncated=allow_truncated
                     )
                     content = encoded.frames.content
-                    work.add(source.given, encoded.frames)
+                    work.add(source, encoded.frames)
                     report.added.append(vid)
                 elif before is not None and before.content == content:
                     report.unchanged += 1
                 else:
                     arrived[vid] = content
-                duration, title = work.durations[content], _title(source.given)
+                duration, title = work.durations[content], _title(source)
                 video = replace(video, content=content, duration=duration, title=title)
             except ITEM_ERRORS as error:
                 report.failures[vid] = why = failure(source.given, error)
@@ -162,14 +162,14 @@ class _Work:
         self._frames: list[tuple[str, Any, Any]] = []
         self._size = 0
 
-    def add(self, path: Path, frames: FrameFeatures) -> None:
+    def add(self, source: Source, frames: FrameFeatures) -> None:
         """Add the features of a video."""
         content = frames.content
         self.durations[content] = frames.duration
         vectors, borders = runs(frames.features)
         self._frames.append((content, vectors, np.column_stack((borders[:-1], borders[1:]))))
         self._features.append(packed(frames))
-        self._events += _events(path, frames)
+        self._events += _events(source, frames)
         self._size += len(frames.features)
 
     def put(self, video: Video) -> None:
@@ -210,20 +210,22 @@ def _video(source: Source, vid: str, before: Video | None) -> Video:
     )
 
 
-def _title(path: Path) -> str:
+def _title(source: Source) -> str:
     """Return the title in a container; "" where there is none."""
-    with suppress(*ITEM_ERRORS), open_container(path) as container:
-        return str(container.metadata.get("title", ""))
+    if source.film:
+        with suppress(*ITEM_ERRORS), open_container(source.given) as container:
+            return str(container.metadata.get("title", ""))
     return ""
 
 
-def _events(path: Path, frames: FrameFeatures) -> list[dict[str, Any]]:
+def _events(source: Source, frames: FrameFeatures) -> list[dict[str, Any]]:
     """Return the events of a video, each with a picture of its middle where there is one."""
     spans, _ = propose(frames.features, frames.edges, options=_EVENTS)
     pictures: list[bytes | None] = [None] * len(spans)
-    with suppress(*ITEM_ERRORS):  # features show nothing
-        shown = load_frames_at(path, spans.mean(axis=1), None, allow_truncated=True)
-        pictures = [_jpeg(pixels) for pixels in shown]
+    if source.film:
+        with suppress(*ITEM_ERRORS):  # a video can be searched without them
+            shown = load_frames_at(source.given, spans.mean(axis=1), None, allow_truncated=True)
+            pictures = [_jpeg(pixels) for pixels in shown]
     return [
         {"content": frames.content, "start": float(s[0]), "end": float(s[1]), "picture": picture}
         for s, picture in zip(spans, pictures, strict=True)

@@ -26,6 +26,7 @@ class Source:
         path: Of the file below it, with "/" between folders.
         size: Bytes; of all arrays of one file together.
         modified: When it was, seconds since 1970.
+        film: Whether there are pictures; features of others have none.
         state: While it stays the same, so does the content; "" where this cannot be told.
     """
 
@@ -35,6 +36,7 @@ class Source:
     path: str
     size: int
     modified: float
+    film: bool
     state: str
 
     @property
@@ -96,5 +98,6 @@ def sources(found: Mapping[str, Path], roots: Iterable[str]) -> Iterator[Source]
             path=Path(os.path.relpath(file, root)).as_posix(),
             size=state[0],
             modified=state[1] / 1e9,
+            film=not how,
             state=told,
         )

@@ -35,6 +35,7 @@ from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import Recipe, load_recipe
 
 HOUR = 3600.0
+SPACE = {"model": "micro", "encoder": "e", "fps": 2.0, "framing": "crop", "width": 32}
 
 
 @pytest.fixture(scope="module")
@@ -472,6 +473,7 @@ def test_the_old_is_searched_until_the_new_is_done(tiny: Library, clips: Path, a
         ({"current": "0" * 16}, r"no space"),
         ({"spaces": {}}, r"no space"),
         ({"roots": 3}, r"roots"),
+        ({"current": "../x", "spaces": {"../x": SPACE}}, r"space '../x' is not called so"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_one_line(
@@ -524,6 +526,19 @@ def test_there_is_no_library(tmp_path: Path, run_zsvg):
         assert status == 1
         assert "no library is there" in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_library_without_folders_asks_for_videos(tiny: Library):
+    with pytest.raises(ZsvgError, match="no folder was indexed yet"):
+        tiny.add()
+
+
+def test_templates_and_domains_are_the_models(made: Path, sentences, run_zsvg):
+    plain = run_zsvg("search", made, sentences[0], "--format", "csv")
+    asked = run_zsvg("search", made, sentences[0], "--format", "csv", "--templates", "video")
+    assert plain[0] == asked[0] == 0
+    assert plain[1] != asked[1]
+    assert "unknown domain" in run_zsvg("search", made, "a dog", "--domain", "kitchen")[2]
 
 
 def test_captions_are_no_library(tmp_path: Path):

@@ -178,10 +178,13 @@ def search(
     with loading(name):
         from zsvg.library.library import Library, own_grounder
         from zsvg.library.search import best
+        from zsvg.training.recipes import load_templates
 
         if model is None:
-            grounder = own_grounder(library, device, allow_download=allow_download)
-            grounder.domain = domain
+            texts = load_templates(templates) if templates else ()
+            grounder = own_grounder(
+                library, device, allow_download=allow_download, domain=domain, templates=texts
+            )
         else:
             grounder = load_grounder(model, device, domain, templates, allow_download, None)
         opened = Library.open(library, grounder)

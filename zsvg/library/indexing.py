@@ -90,9 +90,10 @@ def bring_up_to_date(
     seen: set[str] = set()
     arrived: dict[str, str] = {}  # known contents at new places: vid -> content
     for done, source in enumerate(found, 1):
-        seen.add(source.key)
         before = known.get(source.key)
-        if before is not None and source.state and source.state == before.state and not rehash:
+        if source.key in seen:  # by another name
+            pass
+        elif before is not None and source.state and source.state == before.state and not rehash:
             report.unchanged += 1
             if before.failure:
                 report.failures[before.vid] = before.failure
@@ -121,6 +122,7 @@ def bring_up_to_date(
                 report.failures[vid] = why = failure(source.given, error)
                 video = replace(video, failure=why)
             work.put(video)
+        seen.add(source.key)
         if on_progress is not None:
             on_progress(done)
     missing = [video for key, video in known.items() if key not in seen and _is_gone(video, roots)]

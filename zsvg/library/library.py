@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,8 @@ class Library:
             places: list[str | Path] = list(roots or ())
             if videos is None:
                 places = list(map(Path, manifest.roots))
+                if not places:
+                    raise ZsvgError(f"{self.folder}: no folder was indexed yet; name the videos")
                 videos = self.grounder.find(*places)
             elif isinstance(videos, FeatureFiles):
                 places = [videos.place]
@@ -259,11 +261,23 @@ def _taken_over(folder: Path, manifest: Manifest, space: Space, tables: Tables) 
 
 
 def own_grounder(
-    folder: Path, device: str | None = None, *, allow_download: bool = False
+    folder: Path,
+    device: str | None = None,
+    *,
+    allow_download: bool = False,
+    domain: str | None = None,
+    templates: Sequence[str] = (),
 ) -> Grounder:
     """Load the model that a library was made with.
 
     Libraries come from anybody: what their model would download is looked at first.
+
+    Args:
+        folder: The library.
+        device: As of `zsvg.load`, like the others.
+        allow_download: Fetch the backbone that is named.
+        domain: One of the model's.
+        templates: Texts to ask a bare backbone with.
 
     Raises:
         ModelFolderError: It is not here; see `zsvg.grounding.model_folder.load_named`.
@@ -273,9 +287,9 @@ def own_grounder(
     if os.path.isabs(name):
         if not os.path.isdir(name):
             raise ZsvgError(f"{folder}: made with {name}, which is not there; name it with --model")
-        return load(name, device, allow_download=allow_download)
+        return load(name, device, allow_download=allow_download, domain=domain, templates=templates)
     backbone = load_named(folder, name, device, allow_download=allow_download)
-    return load(name, backbone=backbone)
+    return load(name, backbone=backbone, domain=domain, templates=templates)
 
 
 def _space(grounder: Grounder, model: str | Path | None) -> Space:

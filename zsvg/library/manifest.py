@@ -118,10 +118,14 @@ def read_manifest(folder: Path) -> Manifest:
         content = _Content.model_validate(value)
     except ValidationError as error:
         raise ZsvgError(f"{file}: {told(error)}; index the videos again") from None
-    if content.current not in content.spaces:
+    spaces = {name: Space(**space.model_dump()) for name, space in content.spaces.items()}
+    if content.current not in spaces:
         raise ZsvgError(f"{file}: current: no space {content.current!r}; index the videos again")
+    for name, space in spaces.items():  # a name is a folder, and may lead nowhere else
+        if name != space.name:
+            raise ZsvgError(f"{file}: space {name!r} is not called so; index the videos again")
     return Manifest(
         current=content.current,
-        spaces={name: Space(**space.model_dump()) for name, space in content.spaces.items()},
+        spaces=spaces,
         roots=tuple(content.roots),
     )

@@ -23,7 +23,7 @@ from zsvg.errors import ZsvgError, reason
 INDEXED_FROM = 100_000
 """Rows of frames from which on they are searched by an index."""
 BITS = 4
-PROBED = 0.75
+PROBED = 0.9
 REFINED = 5
 """How rows are searched by an index (IVF with RaBitQ): bits of a number in it, share of its parts
 that is looked at, and how many times the rows that are wanted are compared in full. Sentences lie

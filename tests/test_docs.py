@@ -138,6 +138,17 @@ def test_tutorial(tutorial: list[str], folder: Path):
     assert [path.suffix for path in (folder / "clips").iterdir()] == [".mp4"] * 5
 
 
+def test_search_your_archive(tutorial: list[str], folder: Path, ran: set[str]):
+    first, narrow, upkeep = run_shell(DOCS / "archive.md", folder, ran)
+    assert re.search(r"videos/cam\d\.mp4 +-?0\.\d{3} +\d:\d\d:\d\d\.\d", first)
+    assert narrow.count('"vid": "cam') == 2
+    assert (folder / "moments.html").stat().st_size > 10_000
+    assert len(list((folder / "moments").iterdir())) == 3
+    assert "2, 0." in upkeep  # videos and hours
+    (python,) = [text for language, text in blocks(DOCS / "archive.md") if language == "python"]
+    assert re.search(r"^cam\d -?0\.\d+ \(\(", run([sys.executable, "-c", python], folder))
+
+
 def test_readme(tutorial: list[str], folder: Path, ran: set[str]):
     """Python comes first there, and is run last: it asks the model that the commands tune."""
     printed = "".join(run_shell(ROOT / "README.md", folder, ran))

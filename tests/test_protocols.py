@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -431,3 +432,29 @@ def test_nextgqa_asks_how_much_of_an_answer_is_true() -> None:
     assert found["mIoU"] == pytest.approx(sum(overlaps) / 5)
     assert (found["IoU@0.3"], found["IoU@0.5"]) == (2 / 5, 0)
     assert (found["queries"], found["missing"], found["invalid"]) == (5, 1, 0)
+
+
+def test_a_corpus_is_one_list_of_moments() -> None:
+    def of(vid: str, qid: int, *windows: tuple[float, float]) -> Prediction:
+        scored = tuple((start, end, 1.0) for start, end in windows)
+        return Prediction(qid=qid, query="q", vid=vid, pred_relevant_windows=scored)
+
+    annotations = [replace(truth(n, (0, 10)), vid="right") for n in range(4)]
+    answers = [
+        of("other", 0, (0, 10)), of("right", 0, (0, 6), (0, 8)), of("third", 0, (0, 10)),
+        of("right", 1, (0, 4)), of("other", 1, (0, 10), (1, 10)), of("right", 1, (0, 10)),
+        *(of(f"v{n}", 2, (0, 10)) for n in range(100)), of("right", 2, (0, 10)),
+        of("right", 9, (0, 10)),
+    ]  # fmt: skip
+    moments = protocol("tvr").score(answers, annotations)
+    # Places of the first hits: 2 and 3; 4 and 4; 101 twice; none.
+    assert [moments[f"R{n}@0.5"] for n in (1, 5, 10, 100)] == [0, 0.5, 0.5, 0.5]
+    assert moments["R5@0.7"] == 0.5
+    assert (moments["queries"], moments["missing"], moments["unknown"]) == (4, 1, 1)
+    videos = protocol("prvr").score(answers, annotations)  # places 2, 1, 101, none
+    assert [videos[f"R@{n}"] for n in (1, 5, 10, 100)] == [0.25, 0.5, 0.5, 0.5]
+    assert videos["SumR"] == 1.75
+    with pytest.raises(RecordError, match="no qid of the predictions"):
+        protocol("tvr").score(answers[-1:], annotations)
+    with pytest.raises(RecordError, match="occurs twice in the annotations"):
+        protocol("prvr").score(answers, annotations * 2)

@@ -18,6 +18,7 @@ _HOMES = {
     "FeatureFiles": "zsvg.features.from_files",
     "Grounder": "zsvg.grounding.grounder",
     "Grounding": "zsvg.grounding.answers",
+    "Library": "zsvg.library.library",
     "Moment": "zsvg.grounding.answers",
     "ZsvgError": "zsvg.errors",
     "evaluate": "zsvg.evaluation.metrics",
@@ -33,6 +34,7 @@ __all__ = [
     "FeatureFiles",
     "Grounder",
     "Grounding",
+    "Library",
     "Moment",
     "ZsvgError",
     "evaluate",
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from zsvg.grounding.load import load
     from zsvg.grounding.prediction import predict
     from zsvg.label.run import pseudo_label
+    from zsvg.library.library import Library
     from zsvg.records import read_annotations
     from zsvg.training.recipes import load_recipe
     from zsvg.training.tune import tune

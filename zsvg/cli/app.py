@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from zsvg import __version__
-from zsvg.cli import demos, evaluate, label, maintenance, tune
+from zsvg.cli import demos, evaluate, label, library, maintenance, tune
 from zsvg.cli.compare import compare
 from zsvg.cli.ground import ground
 from zsvg.cli.options import Verbose
@@ -51,6 +51,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         label.features,
         demos.demo,
     ),
+    "Many videos at once": (library.index, library.search, library.serve),
     "How good is it?": (
         evaluate.evaluate,
         compare,
@@ -90,9 +91,13 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 for _panel, _functions in COMMANDS.items():
     for _function in _functions:
         _name = _function.__name__.replace("_", "-")
-        _class = WithSentences if _function is ground else None
+        _class = WithSentences if _function in (ground, library.search) else None
         app.command(_name, cls=_class, rich_help_panel=_panel)(_command(_function))
-for _group, _name in ((maintenance.caches, "cache"), (prompts, "prompts")):
+for _group, _name in (
+    (maintenance.caches, "cache"),
+    (library.libraries, "library"),
+    (prompts, "prompts"),
+):
     for _info in _group.registered_commands:
         if _info.callback is not None:
             _info.callback = _command(_info.callback)

@@ -144,7 +144,7 @@ def evaluate(
         raise ZsvgError(f"{annotations}: {error}") from error
     groups = {"all": result, **result.get("kinds", {})}
     names = _columns(result)
-    if trivial and not all(name.startswith("HL-") for name in names):
+    if trivial and not rules.corpus and not all(name.startswith("HL-") for name in names):
         groups |= {
             f"[{name}]": rules.score(answers, truth)
             for name, answers in trivial_answers(truth).items()

@@ -155,11 +155,9 @@ def extract(
     sampler.close()
     half, times, meta = stored
     note(path, backbone.name, meta.get("size"))  # files of version 0.1 know no size
-    rows = half.astype(np.float32)
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
     return FrameFeatures(
         vid=Path(path).stem,
-        features=rows,
+        features=unit_rows(half),
         times=times,
         duration=float(meta["duration"]),
         fps=float(sampling.fps),
@@ -167,6 +165,13 @@ def extract(
         fingerprint=backbone.fingerprint,
         content=content,
     )
+
+
+def unit_rows(half: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Return stored features (T, D) as rows of unit length."""
+    rows = half.astype(np.float32)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
+    return rows
 
 
 def _encode(

@@ -42,10 +42,21 @@ def fit(
     Returns:
         In [-1.5, 1.5].
     """
-    rows = features - features.mean(axis=0) / 2
+    return float((centred(features) @ asked(sentence, usual)).max())
+
+
+def centred(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the clips of a video as `fit` compares them: (T, D) rows of unit length."""
+    rows: NDArray[np.float32] = features - features.mean(axis=0) / 2
     # The mean is not above 1 in length, so nothing is divided by 0.
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return float((rows @ (sentence - usual / 2)).max())
+    return rows
+
+
+def asked(sentence: NDArray[np.float32], usual: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the (D,) sentence as `fit` compares it."""
+    told: NDArray[np.float32] = np.subtract(sentence, usual / 2, dtype=np.float32)
+    return told
 
 
 def by_fit(answers: Iterable[Prediction]) -> list[Prediction]:

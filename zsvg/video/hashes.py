@@ -28,8 +28,9 @@ one count leaves no trace."""
 _log = logging.getLogger(__name__)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _lock = threading.Lock()
-_State = tuple[int, int, int, int]  # size, mtime_ns, inode, ctime_ns
-_tables: dict[Path, dict[str, tuple[_State, str]]] = {}
+State = tuple[int, int, int, int]
+"""Size, mtime_ns, inode and ctime_ns of a file: while they stay, its content does."""
+_tables: dict[Path, dict[str, tuple[State, str]]] = {}
 
 
 def video_hash(path: str | Path, cache: str | Path | None = None) -> str:
@@ -46,14 +47,13 @@ def video_hash(path: str | Path, cache: str | Path | None = None) -> str:
         if cache is None:
             return sha256_file(path)
         name, table = os.path.abspath(path), _table(Path(cache).expanduser())
-        now, before = time.time(), _state(path)
+        now, before = time.time(), state_of(path)
         with _lock:
             known = table.get(name)
         if known is not None and known[0] == before:
             return known[1]
         content = sha256_file(path)
-        old_enough = now - max(before[1], before[3]) / 1e9 >= _YOUNG
-        if old_enough and _state(path) == before and known != (before, content):
+        if settled(before, now) and state_of(path) == before and known != (before, content):
             with _lock:
                 table[name] = before, content
                 _append(Path(cache).expanduser(), _line(name, before, content))
@@ -69,13 +69,13 @@ def forget(cache: str | Path) -> None:
         _tables[Path(cache).expanduser()] = {}
 
 
-def read(file: Path) -> tuple[dict[str, tuple[_State, str]], int]:
+def read(file: Path) -> tuple[dict[str, tuple[State, str]], int]:
     """Return what a file of hashes holds, by absolute path, and how many lines it has.
 
     Raises:
         OSError: It cannot be read.
     """
-    table: dict[str, tuple[_State, str]] = {}
+    table: dict[str, tuple[State, str]] = {}
     lines = file.read_bytes().splitlines()
     for line in lines:
         with suppress(ValueError, TypeError):  # torn, or by somebody else
@@ -86,21 +86,31 @@ def read(file: Path) -> tuple[dict[str, tuple[_State, str]], int]:
     return table, len(lines)
 
 
-def _state(path: str | Path) -> _State:
+def state_of(path: str | Path) -> State:
+    """Return the state of a file.
+
+    Raises:
+        OSError: There is none.
+    """
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
 
 
-def _line(name: str, state: _State, content: str) -> bytes:
+def settled(state: State, now: float) -> bool:
+    """Return whether any change after `now`, seconds since 1970, will show in a file's state."""
+    return now - max(state[1], state[3]) / 1e9 >= _YOUNG
+
+
+def _line(name: str, state: State, content: str) -> bytes:
     return json.dumps([name, *state, content]).encode() + b"\n"  # ASCII, whatever the name
 
 
-def _table(folder: Path) -> dict[str, tuple[_State, str]]:
+def _table(folder: Path) -> dict[str, tuple[State, str]]:
     """Return what is remembered in a folder; its file is read once in a process."""
     with _lock:
         if (known := _tables.get(folder)) is not None:
             return known
-        table: dict[str, tuple[_State, str]] = {}
+        table: dict[str, tuple[State, str]] = {}
         count = 0
         with suppress(OSError):
             table, count = read(folder / FILE)

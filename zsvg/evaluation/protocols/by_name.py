@@ -13,7 +13,7 @@ from typing import Any
 
 from zsvg.errors import ZsvgError
 from zsvg.evaluation.metrics import evaluate
-from zsvg.evaluation.protocols import didemo, nextgqa, qvhighlights
+from zsvg.evaluation.protocols import corpus, didemo, nextgqa, qvhighlights
 from zsvg.records import Annotation, Prediction
 
 Score = Callable[[Sequence[Prediction], Sequence[Annotation]], dict[str, Any]]
@@ -29,6 +29,8 @@ class Protocol:
         source: Who counts so.
         score: The function that does.
         queries: How many queries the published annotations have; None where there is no such set.
+        corpus: A sentence is asked of all videos; trivial answers, which know the right one, say
+            nothing then.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Protocol:
     source: str
     score: Score
     queries: int | None = None
+    corpus: bool = False
 
     def warning(self, annotations: Sequence[Annotation]) -> str | None:
         """Return what to tell when the annotations are not the set that is usually reported."""
@@ -148,6 +151,22 @@ PROTOCOLS = (
         "in a true window, and the overlap with one; each takes its best window",
         source="Xiao et al., CVPR 2024; acc@GQA, which needs answers to questions, is left out",
         score=nextgqa.score,
+    ),
+    Protocol(
+        name="tvr",
+        rule="R@1, R@5, R@10, R@100 at IoU .5 and .7 over the moments of all videos: predictions "
+        "of one qid are one list, and only moments of its own video hit",
+        source="Lei et al. 2020 (VCMR of TVR)",
+        score=corpus.score_moments,
+        corpus=True,
+    ),
+    Protocol(
+        name="prvr",
+        rule="R@1, R@5, R@10, R@100 of the video and their sum: predictions of one qid rank videos "
+        "as they come first",
+        source="Dong et al. 2022 (partially relevant video retrieval)",
+        score=corpus.score_videos,
+        corpus=True,
     ),
     Protocol(
         name="qvhighlights",

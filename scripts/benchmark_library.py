@@ -1,0 +1,197 @@
+"""A library on real frames: what the first step of a search loses, and beside it simpler searches.
+
+    python scripts/benchmark_library.py --features frames.safetensors \
+        --annotations charades_sta_test.txt --durations Charades_v1_test.csv.gz \
+        --model ViT-L-14/openai --out runs/library
+
+FEATURES is what `scripts/benchmark_charades.py` takes. All its videos are one library, and every
+query is asked of all of them. Rows:
+
+* exhaustive: every video is ranked by its fit, and answers as `zsvg ground` has it;
+* library: `Library.answers`, so candidates come from the engine first;
+* kept: of the hits of the row before it, as a share;
+* exchanged queries: the answers of the library to the sentence of another video;
+* mean-pooled frames: videos ranked by the cosine of sentence and mean frame, as CLIP4Clip's
+  parameter-free row; with DSL: each cosine times its softmax over all queries (CAMoE), which needs
+  all queries at once, and so is no search;
+* chance.
+
+Columns are R@n of the video (`prvr`) and R@n at IoU .5 and .7 of moments (`tvr`). Moments stand in
+the order of `zsvg search`: the best one of each video, in order of fit, then the second ones. Only
+videos above the right one decide where its first moment stands, so of rows without candidates only
+the right video is asked for its moments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from benchmark_charades import features_of
+from numpy.typing import NDArray
+
+from zsvg import FeatureFiles, Library
+from zsvg.cli.terminal import progress, say, table
+from zsvg.datasets import convert
+from zsvg.evaluation.protocols.by_name import cut_to_video, protocol
+from zsvg.features.encoder import FrameFeatures
+from zsvg.grounding.answers import EncodedVideo
+from zsvg.grounding.ranking import centred, distinct
+from zsvg.library.candidates import count, direction
+from zsvg.library.rows import unpacked
+from zsvg.library.search import best
+from zsvg.records import Annotation, Prediction
+
+MOST = 100  # moments in a list
+TEMPERATURE = 100.0  # of CLIP's logits, in DSL too
+COLUMNS = [
+    *(f"R@{n}" for n in (1, 5, 10, 100)),
+    *(f"R{n}@{iou}" for n in (1, 5, 10, 100) for iou in (0.5, 0.7)),
+]
+
+Matrix = NDArray[np.float64]
+
+
+def similarities(library: Library, records: Sequence[Annotation]) -> tuple[Matrix, Matrix]:
+    """Return (Q, V) fit, and cosine with the mean frame, of all queries and videos."""
+    asked = np.stack([direction(library.grounder, record.query) for record in records])
+    grounder = library.grounder
+    sentences = np.stack(
+        [grounder.encode_query(record.query).pooled[0].cpu().numpy() for record in records]
+    )
+    fits, means = [], []
+    for frames in stored(library).values():
+        fits.append((centred(frames.features) @ asked.T).max(axis=0))
+        mean = frames.features.mean(axis=0)
+        means.append(sentences @ (mean / np.linalg.norm(mean)))
+    return np.stack(fits, axis=1).astype(np.float64), np.stack(means, axis=1).astype(np.float64)
+
+
+def stored(library: Library) -> dict[str, FrameFeatures]:
+    """Return vid -> features, in the order of the library's videos."""
+    rows = library.tables.features([video.content for video in library.videos()])
+    return {video.vid: unpacked(rows[video.content], video.vid) for video in library.videos()}
+
+
+def dual_softmax(values: Matrix) -> Matrix:
+    """Return similarities (Q, V) times their softmax over the queries."""
+    logits = TEMPERATURE * values
+    weights = np.exp(logits - logits.max(axis=0))
+    return values * weights / weights.sum(axis=0)
+
+
+def by_rank(
+    library: Library, records: Sequence[Annotation], values: Matrix, own: Sequence[Prediction]
+) -> list[Prediction]:
+    """Return lists in which every video but the right one has one moment that hits nothing."""
+    vids = [video.vid for video in library.videos()]
+    found = []
+    for record, row, answer in zip(records, values, own, strict=True):
+        for place in np.argsort(-row, kind="stable")[:MOST]:
+            windows = (answer.pred_relevant_windows or ())[:1]
+            if vids[place] != record.vid:
+                windows = ((0.0, 1e-6, 0.0),)
+            found.append(replace(answer, vid=vids[place], pred_relevant_windows=windows))
+    return found
+
+
+def own_moments(library: Library, records: Sequence[Annotation]) -> list[Prediction]:
+    """Return what the right video of each query answers."""
+    grounder, features, answers = library.grounder, stored(library), []
+    for record in records:
+        video = EncodedVideo(vid=record.vid, frames=features[record.vid], encoder=grounder.encoder)
+        said = grounder.ground(video, record.query)
+        answers.append(distinct(said.prediction(record.qid, record.vid, fit=said.fit)))
+    return answers
+
+
+def searched(library: Library, records: Sequence[Annotation]) -> list[list[Prediction]]:
+    """Return what the library answers to each query: one record for each moment, in order."""
+    lists, seconds = [], []
+    with progress("searching", len(records)) as advance:
+        for done, record in enumerate(records, 1):
+            started = time.monotonic()
+            answers = library.answers(record.query, group=False)
+            seconds.append(time.monotonic() - started)
+            few = best([answer.prediction(record.qid) for answer in answers], MOST, 3)
+            lists.append(in_order(few))
+            advance(done)
+    middle, late = np.percentile(seconds, (50, 95))
+    say(f"a search took {1000 * middle:.0f} ms (p50), {1000 * late:.0f} ms (p95)")
+    return lists
+
+
+def in_order(records: Sequence[Prediction]) -> list[Prediction]:
+    """Return moments one by one: the best of each video, then the second ones."""
+    ranked = [
+        (rank, place, replace(record, pred_relevant_windows=(window,)))
+        for place, record in enumerate(records)
+        for rank, window in enumerate(record.pred_relevant_windows or ())
+    ]
+    return [record for *_, record in sorted(ranked, key=lambda item: item[:2])]
+
+
+def exchanged(
+    records: Sequence[Annotation], lists: Sequence[Sequence[Prediction]]
+) -> list[Prediction]:
+    """Return the answers to the sentence of another video in place of each query's own."""
+    half, found = len(records) // 2, []
+    for number, record in enumerate(records):
+        other = (number + half) % len(records)
+        while records[other].vid == record.vid:
+            other = (other + 1) % len(records)
+        found += [replace(answer, qid=record.qid) for answer in lists[other]]
+    return found
+
+
+def measures(records: Sequence[Annotation], answers: Sequence[Prediction]) -> dict[str, float]:
+    """Return all columns, percent."""
+    numbers = {
+        **protocol("prvr").score(answers, records), **protocol("tvr").score(answers, records)
+    }  # fmt: skip
+    return {name: 100 * numbers[name] for name in COLUMNS}
+
+
+def main() -> None:
+    """Make the library, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("features", "annotations", "durations", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--every", type=int, default=1, help="ask each n-th query alone")
+    args = parser.parse_args()
+
+    found = convert("charades-sta", args.annotations, durations=args.durations).records
+    files = FeatureFiles(features_of(args.features, args.out))
+    records = [record for record in cut_to_video(found) if record.vid in files]
+    files = replace(files, durations={record.vid: record.duration for record in records})
+    library = Library.open(args.out / "library", args.model)
+    library.add(files)
+    records = records[:: args.every]
+    say(f"{len(records)} queries, {len(files)} videos, {count(len(files))} candidates at most")
+
+    fits, means = similarities(library, records)
+    own, lists = own_moments(library, records), searched(library, records)
+    chance = np.random.default_rng(0).random(fits.shape)
+    rows = {
+        "exhaustive": by_rank(library, records, fits, own),
+        "library": [answer for some in lists for answer in some],
+        "exchanged queries": exchanged(records, lists),
+        "mean-pooled frames": by_rank(library, records, means, own),
+        "mean-pooled frames, DSL": by_rank(library, records, dual_softmax(means), own),
+        "chance": by_rank(library, records, chance, own),
+    }
+    numbers = {name: measures(records, answers) for name, answers in rows.items()}
+    kept = {name: 100 * numbers["library"][name] / max(numbers["exhaustive"][name], 1e-9)
+            for name in COLUMNS}  # fmt: skip
+    shown = [(name, *(f"{values[c]:.1f}" for c in COLUMNS)) for name, values in numbers.items()]
+    shown.insert(2, ("kept", *(f"{kept[c]:.1f}" for c in COLUMNS)))
+    table(("percent", *COLUMNS), shown)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Follow folders: call for an update whenever something in them has changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from zsvg.errors import ZsvgError
+
+_QUIET = 1000  # milliseconds without a change that end a burst of them
+_LONGEST = 10_000
+
+
+def watch(
+    roots: Iterable[str | Path],
+    update: Callable[[], None],
+    *,
+    stop: threading.Event | None = None,
+) -> None:
+    """Update at every change below some folders, until `stop` is set or Ctrl-C is pressed.
+
+    Args:
+        roots: The folders.
+        update: Called once for a burst of changes, such as the writing of a file.
+        stop: Ends it.
+
+    Raises:
+        ZsvgError: watchfiles is not installed.
+    """
+    try:
+        import watchfiles
+    except ImportError:
+        raise ZsvgError("--watch needs watchfiles: pip install 'zsvg[library]'") from None
+    changes = watchfiles.watch(
+        *roots,
+        watch_filter=lambda _, path: not Path(path).name.startswith("."),
+        debounce=_LONGEST,
+        step=_QUIET,
+        stop_event=stop,
+        raise_interrupt=True,
+        yield_on_timeout=False,
+    )
+    for _ in changes:
+        update()

@@ -149,7 +149,11 @@ def _recalls(
 
 
 def paired_records(
-    predictions: Iterable[Prediction], annotations: Iterable[Annotation], *, moments: bool = True
+    predictions: Iterable[Prediction],
+    annotations: Iterable[Annotation],
+    *,
+    moments: bool = True,
+    same_video: bool = True,
 ) -> tuple[list[tuple[Annotation, Prediction | None]], int]:
     """Return each annotation with its prediction, and how many predictions belong to none.
 
@@ -159,6 +163,7 @@ def paired_records(
         predictions: Of which each qid has one at most; none at all is allowed, and scores nothing.
         annotations: The truth.
         moments: Whether both are to have windows.
+        same_video: Whether a prediction must be about its annotation's video.
 
     Raises:
         ValueError: there are no annotations.
@@ -180,7 +185,7 @@ def paired_records(
     pairs = []
     for qid, record in known.items():
         found = given.get(qid)
-        if found is not None and video_key(found.vid) != video_key(record.vid):
+        if same_video and found is not None and video_key(found.vid) != video_key(record.vid):
             raise RecordError(
                 f"qid {qid!r} is about video {record.vid!r}, but its prediction is about "
                 f"{found.vid!r}; give the predictions that were made for these annotations"

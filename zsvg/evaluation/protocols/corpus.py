@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from zsvg.errors import RecordError
-from zsvg.evaluation.metrics import best_overlaps
+from zsvg.evaluation.metrics import best_overlaps, paired_records
 from zsvg.records import Annotation, Prediction, video_key
 
 TOP = (1, 5, 10, 100)
@@ -32,8 +31,7 @@ def score_moments(
         annotations: The truth.
 
     Raises:
-        RecordError: A qid is annotated twice, an annotation has no window, or a prediction has
-            highlight scores and no windows.
+        RecordError: As of `paired_records`, but predictions may be of any video.
         ValueError: There are no annotations.
     """
     lists, unknown = _lists(predictions, annotations)
@@ -85,31 +83,16 @@ def _first_hits(record: Annotation, found: Sequence[Moment]) -> list[float]:
 def _lists(
     predictions: Sequence[Prediction], annotations: Sequence[Annotation]
 ) -> tuple[list[list[Moment]], int]:
-    """Return the moments of each annotation, and how many predictions are of no annotation."""
-    if not annotations:
-        raise ValueError("there are no annotations to evaluate against")
-    by_qid: dict[str, list[Moment]] = {}
-    for record in annotations:
-        if str(record.qid) in by_qid:
-            raise RecordError(f"qid {record.qid!r} occurs twice in the annotations; make it unique")
-        if not record.relevant_windows:
-            raise RecordError(f"qid {record.qid!r} has no relevant_windows to evaluate against")
-        by_qid[str(record.qid)] = []
-    unknown = 0
+    """Return the moments of each annotation, and how many qids are of no annotation."""
+    found: dict[int | str, list[Moment]] = {}
+    named: dict[int | str, Prediction] = {}
     for answer in predictions:
-        if answer.pred_relevant_windows is None:
-            raise RecordError(f"qid {answer.qid!r} has highlight scores and no windows")
-        if (moments := by_qid.get(str(answer.qid))) is None:
-            unknown += 1
-            continue
-        vid = video_key(answer.vid)
-        moments += [(vid, window[:2]) for window in answer.pred_relevant_windows]
-    if predictions and unknown == len(predictions):
-        raise RecordError(
-            f"no qid of the predictions (such as {predictions[0].qid!r}) is one of the annotations "
-            f"(such as {annotations[0].qid!r}); give the predictions that were made for these"
-        )
-    return list(by_qid.values()), unknown
+        if answer.qid not in named or answer.pred_relevant_windows is None:
+            named[answer.qid] = answer  # one without windows is refused below
+        vid, windows = video_key(answer.vid), answer.pred_relevant_windows or ()
+        found.setdefault(answer.qid, []).extend((vid, window[:2]) for window in windows)
+    pairs, unknown = paired_records(named.values(), annotations, same_video=False)
+    return [found[answer.qid] if answer else [] for _, answer in pairs], unknown
 
 
 def _counts(lists: Sequence[Sequence[Moment]], unknown: int) -> dict[str, int]:

@@ -95,16 +95,16 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey) {
     if (key === "Enter" && tab() === "ground") done(() => seen("#ground-ask")?.click());
     else if (key === "Enter" && tab() === "label") done(() => press("accept"));
-    else if (!typing && tab() === "label" && key.toLowerCase() === "z")
+    else if (!typing && !number && tab() === "label" && key.toLowerCase() === "z")
       done(() => press(event.shiftKey ? "redo" : "undo"));
-    else if (!typing && tab() === "label" && key === "y") done(() => press("redo"));
+    else if (!typing && !number && tab() === "label" && key === "y") done(() => press("redo"));
     return;
   }
   if (key === "Escape" && (typing || number)) return done(() => target.blur());
   if (typing) return;
   if (key === "?") return done(() => help.showModal());
   const lower = key === "Z" ? key : key.toLowerCase();
-  if (number && !"ioarn".includes(lower)) return; // digits, and what belongs to them
+  if (number && !"io".includes(lower)) return; // half a time is no verdict
   if (key === " " && target.closest?.("button, [role=button], [role=tab], input, a, summary"))
     return;
   const act = PLAYING[lower] ?? (tab() === "label" ? LABELLING[lower] : undefined);

@@ -212,7 +212,7 @@ for (const name of ["timeupdate", "seeking", "seeked", "loadedmetadata", "play",
     if (name === "play" && !playing) playing = requestAnimationFrame(frame);
     const due = awaited !== null && event.target.currentSrc.includes(root().dataset.file);
     if (name === "loadedmetadata" && due) {
-      seek(awaited);
+      if (!event.target.currentTime) seek(awaited); // else somebody has moved it since
       awaited = null;
     }
     if (name === "loadedmetadata") showLoop();

@@ -88,8 +88,10 @@ def take_in(bench: Bench, labels: Sequence[Annotation]) -> str:
         What has been done, in words.
 
     Raises:
-        ZsvgError: None of its videos is here, or training could not use a label.
+        ZsvgError: There is none, none of its videos is here, or training could not use a label.
     """
+    if not labels:
+        raise ZsvgError("this file is empty; give an export of labels")
     known = [label for label in labels if label.vid in bench.videos]
     if not known:
         raise ZsvgError("none of the videos of this file is here; choose their source first")

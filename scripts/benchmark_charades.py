@@ -153,10 +153,11 @@ class Bench:
 
         def make(seed: int) -> list[Prediction]:
             answers = []
+            # A run that was interrupted may have been another one.
+            shutil.rmtree(self.out / "models", ignore_errors=True)
             chosen = zsvg.load_recipe(recipe).with_head(head).with_training(**self.recipe)
             for number in (0, 1):
-                folder = self.out / "models" / f"{recipe}-{head}"
-                shutil.rmtree(folder, ignore_errors=True)
+                folder = self.out / "models" / f"{recipe}-{head}-{number}"
                 zsvg.tune(
                     labels(number, seed),
                     self.files,

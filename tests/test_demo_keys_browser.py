@@ -168,6 +168,16 @@ def test_picking_a_label_and_typing_its_start_move_the_player(tab: Tab, tmp_path
     page.get_by_label("End (s)").fill("9.1")
     stands(tab, 9.1)
     assert float(bar.get_attribute("data-end")) == 9.1
+    for key in (
+        "a",
+        "n",
+        "Control+z",
+        "Escape",
+        "r",
+    ):  # letters in a field of numbers decide nothing
+        page.keyboard.press(key)
+    tab.says("1 rejected")
+    assert "1 fixed" not in page.inner_text("body")
 
 
 def test_keys_play_step_mark_and_decide(tab: Tab, tmp_path: Path):

@@ -133,6 +133,7 @@ def head(kind: str, **values: Any) -> dict[str, Any]:
             {"sampling.fps": 1e9},
             "sampling.fps: Input should be less than or equal to 1000, got 1000000000.0",
         ),
+        ({"share": 2.0}, "share: Input should be less than or equal to 1, got 2.0"),
         ({"sampling.fps": "often"}, "sampling.fps: Input should be a valid number"),
         (
             {"sampling.framing": "round"},

@@ -255,15 +255,17 @@ def label_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
     accepted = [accept.click, query.submit]
     then_look(gr.on(accepted, polite(take), taken, about, trigger_mode="once", **quick))
     then_look(reject.click(polite(drop), [facing, visit], about, **quick))
-    for button, do in (
-        (following, lambda bench, *_: bench.next()),
-        (undo, lambda bench, *_: bench.undo()),
-        (redo, lambda bench, *_: bench.redo()),
-        (add, lambda bench, at, duration: bench.add(at, duration)),
-        (split, lambda bench, at, _: bench.split(at)),
-        (merge, lambda bench, *_: bench.merge()),
+    # Presses that are faster than the answers: each of undo and redo counts, one after another.
+    each = {**quick, "trigger_mode": "multiple", "concurrency_id": "undo", "concurrency_limit": 1}
+    for button, do, how in (
+        (following, lambda bench, *_: bench.next(), quick),
+        (undo, lambda bench, *_: bench.undo(), each),
+        (redo, lambda bench, *_: bench.redo(), each),
+        (add, lambda bench, at, duration: bench.add(at, duration), quick),
+        (split, lambda bench, at, _: bench.split(at), quick),
+        (merge, lambda bench, *_: bench.merge(), quick),
     ):
-        then_look(button.click(polite(change(do)), [now, visit], about, js=PLAYER_TIME, **quick))
+        then_look(button.click(polite(change(do)), [now, visit], about, js=PLAYER_TIME, **how))
 
 
 def about_models(backbone: str, captioner: str) -> str:

@@ -17,8 +17,9 @@ class Tab:
 
     def __init__(self, chromium: Any, url: str, **options: Any) -> None:
         size = options.pop("size", (1280, 900))
+        # Colours on their way from one to another are nobody's.
         self.context = chromium.new_context(
-            viewport={"width": size[0], "height": size[1]}, **options
+            viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce", **options
         )
         self.context.set_default_timeout(WAIT)
         self.page = self.context.new_page()

@@ -151,8 +151,9 @@ def test_changes_are_undone_and_labels_added_split_and_merged(tab: Tab, tmp_path
     )
     tab.press("merge")
     tab.says("1 rejected")
-    tab.press("undo")
-    tab.press("undo")
+    page.evaluate(  # faster than any answer
+        "[1, 2].forEach(() => document.querySelector('#label-undo').click())"
+    )
     page.wait_for_function(
         f"document.querySelectorAll('#label-list label').length == {len(before)}"
     )

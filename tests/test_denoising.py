@@ -11,6 +11,7 @@ from test_training import Interrupted, coop, make_examples, make_network, snapsh
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import RecipeError
 from zsvg.moments import iou
+from zsvg.training.batches import drawn_between
 from zsvg.training.denoising import LEAST_DOUBT, denoised, describe_round, noise_weights, refined
 from zsvg.training.examples import collate
 from zsvg.training.loop import train
@@ -261,6 +262,18 @@ def test_no_denoising_is_the_run_that_was_before_there_was_any(backbone, tmp_pat
     assert denoised_history.losses[:5] == history.losses[:5]
     assert denoised_history.losses[5] != history.losses[5]
     assert not all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_a_round_judges_what_is_drawn_until_the_next(backbone, tmp_path):
+    examples, _ = plant(make_examples(backbone, count=30))
+    options = replace(PLANTED, steps=12, batch_size=4, denoise_from=8, denoise_every=2)
+    stream = [drawn_between(30, options, step, step + 1) for step in range(12)]
+    assert all(len(set(some)) == 4 for some in stream)
+    assert len({index for some in stream[:7] for index in some}) == 28  # an epoch has each once
+    run(backbone, examples, options, tmp_path)
+    judged = {index for some in stream[10:] for index in some}
+    weights = kept_labels(tmp_path)[:, 2]
+    assert {index for index in range(30) if weights[index] != 1} == judged
 
 
 # ---- options ------------------------------------------------------------------------------------

@@ -46,6 +46,13 @@ def drawn_at(
     return chosen
 
 
+def drawn_between(count: int, options: TrainingOptions, first: int, last: int) -> list[int]:
+    """Return which of `count` samples steps `first` to before `last` draw, in their order."""
+    passes = range(first * options.accumulation, last * options.accumulation)
+    places = (divmod(at, count) for index in passes for at in options.positions(index))
+    return sorted({int(_epoch_order(options.seed, epoch, count)[at]) for epoch, at in places})
+
+
 @lru_cache(maxsize=4)
 def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.random.default_rng([seed, 0, epoch]).permutation(count)

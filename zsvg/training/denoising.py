@@ -2,8 +2,9 @@
 
 The network that is being trained judges its own labels (SPL: Zheng et al., "Generating Structured
 Pseudo Labels for Noise-resistant Zero-shot Video Sentence Localization", ACL 2023).
-SPL does so in every batch of the second half of the training; here it happens in rounds over all
-labels, between which nothing changes, so that a run can be continued from any step.
+SPL does so in every batch of the second half of the training; here it happens in rounds over the
+labels that are drawn until the next one, between which nothing changes, so that a run can be
+continued from any step.
 """
 
 from __future__ import annotations
@@ -97,12 +98,12 @@ def denoised(
 ) -> list[Example]:
     """Return the examples of the steps after a round.
 
-    Only `doubtful` ones change; there must be one. Windows are refined from the present ones;
-    examples of several windows keep theirs. Weights are `noise_weights` times the labels' own,
-    with the same sum, so that the loss keeps its size. They compare answers with the original
-    windows: one that has moved to an answer agrees with it, right or wrong. Answers with the score
-    0 do not exist (`zsvg.heads.base.HeadOutput`); those that miss a label's glance are known to be
-    wrong, and are left out.
+    Only `doubtful` ones change. Windows are refined from the present ones; examples of several
+    windows keep theirs. Weights are `noise_weights` times the labels' own, with the same sum, so
+    that the loss keeps its size. They compare answers with the original windows: one that has
+    moved to an answer agrees with it, right or wrong. Answers with the score 0 do not exist
+    (`zsvg.heads.base.HeadOutput`); those that miss a label's glance are known to be wrong, and are
+    left out.
 
     Args:
         examples: The present examples, n of them.
@@ -131,6 +132,8 @@ def denoised(
         return moved
     weights = np.array([original.weight for original in originals])
     doubtful = np.array([original.doubtful for original in originals])
+    if not doubtful.any():
+        return moved
     own = weights[doubtful]
     fresh = own * noise_weights(overlaps[doubtful], best_scores[doubtful])
     weights[doubtful] = fresh * (own.sum() / fresh.sum())

@@ -27,7 +27,7 @@ from zsvg.errors import ZsvgError
 from zsvg.heads.encoder import Truth
 from zsvg.training.answers import Asked, encoded
 from zsvg.training.averaging import RunningMean
-from zsvg.training.batches import drawn_at, share_of_batch
+from zsvg.training.batches import drawn_at, drawn_between, share_of_batch
 from zsvg.training.checkpoint import Checkpoints, identity_of
 from zsvg.training.denoising import denoised, describe_round
 from zsvg.training.distributed import accelerated, average_gradients, samples_away, start_alike
@@ -264,15 +264,26 @@ class _Run:
         due = self.options.round_after(done, visual=self.network.trains_vision)
         if not due or self.ended or not any(sample.doubtful for sample in before):
             return
-        moments, scores = self.asked.answers(before, self.visual)
-        self.samples = denoised(
-            before,
-            self.originals,
+        # The others will be judged when they are about to be drawn; till then they count as before.
+        until = min(done + self.options.denoise_every, self.options.steps)
+        judged = drawn_between(len(before), self.options, done, until)
+        some = [before[index] for index in judged]
+        moments, scores = self.asked.answers(some, self.visual)
+        fresh = denoised(
+            some,
+            [self.originals[index] for index in judged],
             moments,
             scores,
             move=self.options.denoise in ("labels", "both"),
             weigh=self.options.denoise in ("weights", "both"),
         )
+        samples = [
+            replace(sample, weight=original.weight)
+            for sample, original in zip(before, self.originals, strict=True)
+        ]
+        for index, sample in zip(judged, fresh, strict=True):
+            samples[index] = sample
+        self.samples = samples
         self.history.rounds.append({"step": done} | describe_round(before, self.samples))
 
     def checkpoint(self) -> None:

@@ -52,8 +52,9 @@ class Training:
             moves windows towards its answers, "both" does both, "no" trusts them
             (`zsvg.training.denoising`).
         denoise_from: Steps before the first round; None is half of the steps, as in SPL.
-        denoise_every: Steps between rounds. Each answers all training examples; there are none
-            any more once prompts of the image tower have joined, whose frames that would encode.
+        denoise_every: Steps between rounds. Each answers the examples that are drawn until the
+            next; there are none any more once prompts of the image tower have joined, whose
+            frames that would encode.
 
     Raises:
         pydantic.ValidationError: A value is out of range; it is a ValueError.

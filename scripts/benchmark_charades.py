@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from footing import elsewhere, fold, gain, other_sentences
+from footing import elsewhere, fold, other_sentences
 from safetensors.numpy import load_file
 
 import zsvg
@@ -40,6 +40,7 @@ from zsvg.backbones.clip import load_backbone
 from zsvg.cli.terminal import progress, say, table
 from zsvg.datasets import convert
 from zsvg.evaluation import baselines
+from zsvg.evaluation.intervals import gain
 from zsvg.evaluation.metrics import best_overlaps
 from zsvg.evaluation.protocols.by_name import cut_to_video
 from zsvg.features.from_files import FeatureFiles

@@ -22,12 +22,13 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from footing import elsewhere, fold, gain, other_sentences
+from footing import elsewhere, fold, other_sentences
 
 import zsvg
 from zsvg.cli.terminal import progress, say, table
 from zsvg.datasets import convert
 from zsvg.evaluation import baselines
+from zsvg.evaluation.intervals import gain
 from zsvg.evaluation.metrics import best_overlaps
 from zsvg.evaluation.protocols.nextgqa import score
 from zsvg.files import read_bytes, write_json, write_text

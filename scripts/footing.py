@@ -1,4 +1,4 @@
-"""Trivial answers that benchmarks on real footage stand beside, folds, and paired intervals."""
+"""Trivial answers that benchmarks on real footage stand beside, and folds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from zsvg.evaluation import baselines
 from zsvg.records import Annotation, Prediction
-
-DRAWS = 2000
 
 
 def fold(vid: str) -> int:
@@ -48,14 +44,3 @@ def other_sentences(records: Sequence[Annotation], seed: int) -> list[Annotation
         place = count[record.vid] = count.get(record.vid, -1) + 1
         changed.append(replace(record, query=theirs[place % len(theirs)]))
     return changed
-
-
-def gain(found: np.ndarray, base: np.ndarray, vids: Sequence[str]) -> tuple[float, float, float]:
-    """Return the mean difference and its 95 % interval, videos drawn anew."""
-    names, owner = np.unique(vids, return_inverse=True)
-    total = np.bincount(owner, found - base)
-    count = np.bincount(owner)
-    picks = np.random.default_rng(0).integers(0, len(names), (DRAWS, len(names)))
-    means = total[picks].sum(axis=1) / count[picks].sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float((found - base).mean()), float(low), float(high)

@@ -134,6 +134,7 @@ def head(kind: str, **values: Any) -> dict[str, Any]:
             "sampling.fps: Input should be less than or equal to 1000, got 1000000000.0",
         ),
         ({"share": 2.0}, "share: Input should be less than or equal to 1, got 2.0"),
+        ({"alignment": -1.0}, "alignment: Input should be greater than or equal to 0, got -1.0"),
         ({"sampling.fps": "often"}, "sampling.fps: Input should be a valid number"),
         (
             {"sampling.framing": "round"},

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from zsvg.backbones.base import Backbone, TextStates
 from zsvg.features.encoder import FrameFeatures
 from zsvg.features.extract import extract
+from zsvg.grounding.alignment import Alignment
 from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
 from zsvg.grounding.model_card import describe_features
 from zsvg.grounding.ranking import USUAL, fit
@@ -45,6 +46,7 @@ class Grounder:
         backbone: The frozen one; several grounders may share it.
         adapter: Name of its prompts on the backbone, None without prompts.
         head: Trained head; None grounds without training, by similarity alone.
+        alignment: What turns sentences towards the looks of their moments; None: nothing does.
         fps: Clips per second.
         framing: How pictures become square.
         templates: Hand-written texts around `{query}`, whose mean embedding is the query's
@@ -60,6 +62,7 @@ class Grounder:
         *,
         adapter: str | None = None,
         head: Encoder | None = None,
+        alignment: Alignment | None = None,
         template: str | None = None,
         fps: float | None = None,
         framing: Framing = "crop",
@@ -69,6 +72,7 @@ class Grounder:
         self.backbone = backbone
         self.adapter = adapter
         self.head = head
+        self.alignment = alignment
         self.template = backbone.template if template is None else template
         self.templates: tuple[str, ...] = ()
         self.fps = backbone.fps if fps is None else fps
@@ -108,6 +112,11 @@ class Grounder:
         """How much of the answers is the head's, see `zsvg.grounding.share`; None: all of them."""
         share = self.manifest.get("share")
         return None if share is None else float(share)
+
+    @property
+    def amount(self) -> float:
+        """How far sentences are turned by `alignment`; 0: not at all."""
+        return float(self.manifest.get("alignment") or 0.0)
 
     @property
     def drawn(self) -> bool:
@@ -280,13 +289,24 @@ class Grounder:
         """Return how moments are cut out of curves of so many clips per second, without a head."""
         return self.scorer or usual_scorer(rate, drawn=self.drawn)
 
-    def similarity(self, video: EncodedVideo, query: str) -> NDArray[np.float32]:
-        """Return how similar each clip is to a sentence, (T,), as the bare backbone has it."""
+    def similarity(
+        self, video: EncodedVideo, query: str, amount: float | None = None
+    ) -> NDArray[np.float32]:
+        """Return how similar each clip is to a sentence, (T,), as the bare backbone has it.
+
+        Args:
+            video: The encoded video.
+            query: The sentence.
+            amount: Instead of the grounder's `amount`.
+        """
         text = f"{self.backbone.template} {self.asked(query)}".strip()
         if self.adapter is None:
             vector = self._remembered((text,), None).pooled[0].cpu().numpy()
         else:
             vector = self._frozen_text(text)
+        amount = self.amount if amount is None else amount
+        if self.alignment is not None and amount:
+            vector = self.alignment.aligned(vector, amount)
         return self.backbone.relevance(video.frames.features, vector)
 
     def learned(

@@ -11,6 +11,7 @@ from zsvg.backbones.captions import load_caption_backbone
 from zsvg.backbones.clip import load_backbone
 from zsvg.backbones.names import MANIFEST, PREFIX, tuned_folder
 from zsvg.errors import ModelFolderError, ZsvgError
+from zsvg.grounding.alignment import load_alignment
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.model_folder import (
     ADAPTER_FILE,
@@ -90,10 +91,12 @@ def _load(
     adapter = None
     if (folder / ADAPTER_FILE).is_file():
         adapter = attach_adapter(backbone, folder)
+    aligned = bool(manifest.get("alignment"))
     return Grounder(
         backbone,
         adapter=adapter,
         head=load_head(folder, manifest["head"], backbone),
+        alignment=load_alignment(folder, backbone.embed_dim) if aligned else None,
         template=manifest["template"],
         fps=manifest["sampling"]["fps"],
         framing=manifest["sampling"]["framing"],

@@ -51,9 +51,14 @@ def write_model_card(folder: Path, manifest: Mapping[str, Any], *, prompts: int,
         rows.append(("captioner", f"`{manifest['captioner']}`"))
     if scores := manifest.get("held_out"):
         said = ", ".join(f"{name} {100 * value:.1f}" for name, value in sorted(scores.items()))
+        if sure := manifest.get("gain"):
+            more = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in sure))
+            said += f"; gain {more}, 95 % over videos"
         rows.append(("mIoU on held-out labels of this run, no benchmark", said))
     if (share := manifest.get("share")) is not None:
-        rows.append(("of the answers the head's", f"{share:.0%}; the rest is similarity"))
+        turned = manifest.get("alignment")
+        aligned = f" of aligned sentences ({turned:g})" if turned else ""
+        rows.append(("of the answers the head's", f"{share:.0%}; the rest is similarity{aligned}"))
     if presence := manifest.get("presence"):
         rows.append(
             (

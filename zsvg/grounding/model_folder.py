@@ -53,6 +53,7 @@ class _Manifest(BaseModel):
     sampling: _Sampling
     head: _Head
     share: float | None = Field(default=None, ge=0, le=1)
+    alignment: float | None = Field(default=None, ge=0, le=1)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -10,8 +10,6 @@ annotator have habits of their own, which a head learns with the rest; the simil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,8 +33,3 @@ def mixed(
     """
     curve = (1 - share) * standardised(similar) + share * standardised(learned)
     return curve.astype(np.float32)
-
-
-def best_share(overlaps: Sequence[float]) -> float:
-    """Return which of `SHARES` has the best mean overlap; of equal ones, the lowest."""
-    return SHARES[int(np.argmax(np.round(overlaps, 6)))]

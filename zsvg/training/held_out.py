@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zsvg.backbones.base import TunableBackbone
 from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ITEM_ERRORS, ZsvgError
-from zsvg.evaluation.metrics import evaluate
+from zsvg.evaluation.intervals import gain
+from zsvg.evaluation.metrics import best_overlaps
 from zsvg.files import write_json
+from zsvg.grounding.alignment import AMOUNTS
 from zsvg.grounding.answers import Moment
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.prediction import predict
 from zsvg.grounding.presence_threshold import calibrate, elsewhere
-from zsvg.grounding.share import SHARES, USUAL_SHARE, best_share, mixed
+from zsvg.grounding.share import SHARES, USUAL_SHARE, mixed
 from zsvg.moments import iou
 from zsvg.records import Annotation, Prediction
 from zsvg.training.options import TuneOptions
@@ -32,22 +35,34 @@ class HeldOut:
     """What held-out labels say of a run; without any, nothing.
 
     Attributes:
-        scores: mIoU of the first answers: "tuned", and "training-free" by the backbone alone.
+        scores: mIoU of the first answers: "training-free" by the backbone alone, "aligned" with
+            aligned sentences but without the head, and "tuned". What is chosen on these labels is
+            scored on the half of their videos that it was not chosen on.
+        gain: Of "tuned" over "training-free", and its 95 % interval; None of a single video.
         share: How much of the answers is to be the head's, see `zsvg.grounding.share`; None of
             drawings, where a head answers all by itself.
+        alignment: How far sentences are to be turned, see `zsvg.grounding.alignment`.
         presence: From where on the tuned model calls a sentence present.
         missing: vid -> why it could not be asked this time, so that its labels count as missed.
     """
 
     scores: Mapping[str, float] = field(default_factory=dict)
+    gain: tuple[float, float, float] | None = None
     share: float | None = None
+    alignment: float = 0.0
     presence: Mapping[str, Any] | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def told(self) -> dict[str, Any]:
         """What the manifest keeps of it."""
-        return {"held_out": dict(self.scores), "share": self.share, "presence": self.presence}
+        return {
+            "held_out": dict(self.scores),
+            "gain": self.gain and list(self.gain),
+            "share": self.share,
+            "alignment": self.alignment,
+            "presence": self.presence,
+        }
 
 
 def split_by_video(
@@ -108,63 +123,105 @@ def held_out_scores(
         missing.update(failures)
         return found
 
+    def overlaps(answers: Sequence[Prediction]) -> NDArray[np.float64]:
+        by_qid = {answer.qid: answer.pred_relevant_windows or () for answer in answers}
+        ranked = [by_qid.get(record.qid, ()) for record in held]
+        return best_overlaps(ranked, [record.relevant_windows for record in held], 1)[0][:, 0]
+
     try:
-        before, tuned = ask(free, held), load(folder, backbone=backbone)
-        share = None
+        rows = {"training-free": overlaps(ask(free, held))}
+        tuned = load(folder, backbone=backbone)
+        amount, share = 0.0, None
         if not tuned.drawn:
-            share = pick_share(tuned, held, videos, options, cache)
-            tuned.manifest["share"] = share
+            tried = _tried(tuned, held, videos, options, cache)
+            amount, share = _best(tried)
+            half = _halves([record.vid for record in held])
+            if tuned.alignment is not None:
+                rows["aligned"] = _across(tried[:, :, :1], half)
+            rows["tuned"] = _across(tried, half)
+            tuned.manifest |= {"share": share, "alignment": amount}
         # Together, so that each video is encoded once for both.
         others = [replace(a, qid=i) for i, a in enumerate(elsewhere(held), len(held))]
         answers = ask(tuned, [*held, *others])
         after = [answer for answer in answers if int(answer.qid) < len(held)]
+        rows.setdefault("tuned", overlaps(after))
         fits = [answer.extra["presence"] for answer in answers]
         presence = calibrate(fits[: len(after)], fits[len(after) :])
     finally:
         detach_adapters(backbone)
-    scores = {
-        name: round(float(evaluate(predictions, held)["mIoU"]), 6)
-        for name, predictions in (("training-free", before), ("tuned", after))
-    }
+    vids = [record.vid for record in held]
+    sure = None
+    if len(set(vids)) > 1:
+        sure = gain(rows["tuned"], rows["training-free"], vids)
     return HeldOut(
-        scores=scores,
+        scores={name: round(float(row.mean()), 6) for name, row in rows.items()},
+        gain=sure and (round(sure[0], 6), round(sure[1], 6), round(sure[2], 6)),
         share=share,
+        alignment=amount,
         presence=None if presence is None else asdict(presence),
         missing=missing,
     )
 
 
-def pick_share(
+def _tried(
     tuned: Grounder,
     held: Sequence[Annotation],
     videos: Mapping[str, Path],
     options: TuneOptions,
     cache: str | Path | None,
-) -> float:
-    """Return the head's share by which the first answers to the held-out labels overlap best.
+) -> NDArray[np.float64]:
+    """Return the overlaps of the first answers by each of `AMOUNTS` and `SHARES`, (n, A, S).
 
-    Videos that cannot be read now are left out; without any it is `USUAL_SHARE`.
+    Labels of videos that cannot be read now count as missed.
     """
-    overlaps = []
+    amounts = AMOUNTS if tuned.alignment is not None else AMOUNTS[:1]
+    overlaps = np.zeros((len(held), len(amounts), len(SHARES)))
     for vid in sorted({record.vid for record in held}):
         try:
             video = tuned.encode(videos[vid], cache=cache, allow_truncated=options.allow_truncated)
         except ITEM_ERRORS:
             continue
-        for record in held:
-            if record.vid == vid:
-                domain = record.extra.get("domain")
-                curves = (
-                    tuned.similarity(video, record.query),
-                    tuned.learned(video, record.query, domain if domain in tuned.domains else None),
-                )
-                overlaps.append(
-                    [
-                        _overlap(tuned.read(video, mixed(*curves, share), 1), record)
-                        for share in SHARES
-                    ]
-                )
-    return best_share(np.mean(overlaps, axis=0)) if overlaps else USUAL_SHARE
+        for row, record in enumerate(held):
+            if record.vid != vid:
+                continue
+            domain = record.extra.get("domain")
+            domain = domain if domain in tuned.domains else None
+            learned = tuned.learned(video, record.query, domain)
+            for place, amount in enumerate(amounts):
+                similar = tuned.similarity(video, record.query, amount)
+                for column, share in enumerate(SHARES):
+                    moments = tuned.read(video, mixed(similar, learned, share), 1)
+                    overlaps[row, place, column] = _overlap(moments, record)
+    return overlaps
+
+
+def _best(tried: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the amount and the share of the best mean overlap; of equal ones, the lowest.
+
+    Without any overlap, which nothing tells apart, the usual share.
+    """
+    means = np.round(tried.mean(axis=0), 6)
+    if not means.any():
+        return 0.0, USUAL_SHARE
+    place, column = np.unravel_index(int(means.argmax()), means.shape)
+    return AMOUNTS[place], SHARES[column]
+
+
+def _across(tried: NDArray[np.float64], half: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return each label's overlap (n,) by what is best on the labels of the other half."""
+    found = np.empty(len(tried))
+    every = tried.reshape(len(tried), -1)
+    for side in (half, ~half):
+        others = every[~side] if not side.all() else every
+        if side.any():
+            found[side] = every[side, int(others.mean(axis=0).argmax())]
+    return found
+
+
+def _halves(vids: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which labels are of every other video, (n,)."""
+    order = {vid: place for place, vid in enumerate(sorted(set(vids)))}
+    return np.array([order[vid] % 2 == 1 for vid in vids])
 
 
 def _overlap(moments: Sequence[Moment], record: Annotation) -> float:

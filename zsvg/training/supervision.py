@@ -162,7 +162,7 @@ def located(
         template: What stands in front of each sentence.
     """
     sentences = sorted({label.query for label in labels if not label.relevant_windows})
-    texts = _encode(sentences, backbone, template)
+    texts = encoded_sentences(sentences, backbone, template)
     return [
         label
         if label.relevant_windows
@@ -174,9 +174,10 @@ def located(
     ]
 
 
-def _encode(
+def encoded_sentences(
     sentences: Sequence[str], backbone: TunableBackbone, template: str
 ) -> dict[str, NDArray[np.float32]]:
+    """Return sentence -> vector (D,) of unit length, by the bare backbone behind a template."""
     found: dict[str, NDArray[np.float32]] = {}
     for first in range(0, len(sentences), _SENTENCES_AT_ONCE):
         some = sentences[first : first + _SENTENCES_AT_ONCE]

@@ -22,6 +22,7 @@ from zsvg.features.extract import extract
 from zsvg.features.from_files import FeatureFiles
 from zsvg.features.processes import Processes, launched
 from zsvg.files import sha256_file, sha256_json, write_json
+from zsvg.grounding.alignment import ALIGNMENT_FILE, AMOUNTS
 from zsvg.grounding.grounder import BLIND_QUERY
 from zsvg.grounding.model_card import CARD, write_model_card
 from zsvg.grounding.model_folder import FORMAT_VERSION, HISTORY
@@ -29,6 +30,7 @@ from zsvg.grounding.share import USUAL_SHARE
 from zsvg.heads.by_name import describe_head
 from zsvg.heads.encoder import Encoder
 from zsvg.records import FROM_FRAMES, Annotation, check_trainable
+from zsvg.training.aligning import alignment_of
 from zsvg.training.checkpoint import remove_checkpoint
 from zsvg.training.examples import Example
 from zsvg.training.from_recipe import build_network
@@ -50,9 +52,12 @@ class TuneOutcome:
         folder: The model folder.
         history: Losses and validation scores by step.
         share: How much of the answers is the head's, see `zsvg.grounding.share`; None: all.
+        alignment: How far sentences are turned, see `zsvg.grounding.alignment`.
         held_out: mIoU of the first answer on the held-out labels, tuned; None where those have no
             sentences to ask.
         training_free: The same, without any training.
+        aligned: The same, with aligned sentences alone; None where there are none.
+        gain: Of tuned over training-free, and its 95 % interval, videos drawn anew.
         failures: vid -> why its labels could not be used.
         level: What the labels told, see `zsvg.training.supervision.level_of`.
     """
@@ -60,9 +65,12 @@ class TuneOutcome:
     folder: Path
     history: History
     share: float | None
+    alignment: float
     level: str
     held_out: float | None
     training_free: float | None
+    aligned: float | None
+    gain: tuple[float, float, float] | None
     failures: Mapping[str, str]
 
     @property
@@ -85,12 +93,27 @@ class TuneOutcome:
             f"held-out labels, mIoU: tuned {100 * self.held_out:.1f}, "
             f"training-free {100 * self.training_free:.1f}"
         ]
+        if self.gain is not None:
+            more = "gain {:+.1f} [{:+.1f}, {:+.1f}], 95 % over videos".format(
+                *(100 * value for value in self.gain)
+            )
+            if self.aligned is not None:
+                more += (
+                    f"; {100 * (self.aligned - self.training_free):+.1f} of it by aligned "
+                    f"sentences, {100 * (self.held_out - self.aligned):+.1f} by what was trained"
+                )
+            lines.append(more)
         if self.share is not None:
-            lines.append(f"{self.share:.0%} of the answers is the head's, the rest similarity")
-        if not self.helped:
+            lines.append(
+                f"{self.share:.0%} of the answers is the head's, the rest similarity"
+                + (f" of aligned sentences ({self.alignment:g})" if self.alignment else "")
+            )
+        if self.held_out < self.training_free:
             lines.append(
                 "warning: tuning made it worse than training-free grounding; use the backbone alone"
             )
+        elif not self.helped:
+            lines.append("warning: tuning brought nothing on the held-out labels")
         return lines
 
 
@@ -275,7 +298,15 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
         asked = [replace(a, qid=i) for i, a in enumerate(held) if a.query != FROM_FRAMES]
         found = HeldOut(share=None if backbone.name == "micro" else USUAL_SHARE)
         if asked:
+            alignment = None
+            if backbone.name != "micro" and not run.query_blind:
+                alignment = alignment_of(training, encoded, backbone, told=options.supervision)
+            if alignment is not None:
+                alignment.save(made)
+                manifest["alignment"] = AMOUNTS[-1]  # that it is read; how far is chosen below
             found = held_out_scores(made, manifest, backbone, asked, run.videos, options, run.cache)
+            if not found.alignment:
+                (made / ALIGNMENT_FILE).unlink(missing_ok=True)
         manifest |= found.told
         failures |= found.missing
         write_json(made / HISTORY, history.to_json())
@@ -290,6 +321,9 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
         folder=output,
         history=history,
         share=told["share"],
+        alignment=told["alignment"],
+        gain=told["gain"] and tuple(told["gain"]),
+        aligned=scores.get("aligned"),
         held_out=scores.get("tuned"),
         training_free=scores.get("training-free"),
         failures=failures,

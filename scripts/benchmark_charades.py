@@ -8,7 +8,8 @@ FEATURES is what `zsvg tune --features` takes, rows spread evenly over each vide
 file of int8 codes with `mean` and `scale` (codes * scale + mean), in the joint space of MODEL's
 sentences. Queries of videos without features are left out.
 
-Groups of rows: "forms" (labels without an annotator: of frames, of words, of --sentences), and with
+Groups of rows: "forms" (labels without an annotator: of frames, of words, of words with half of the
+moments stitched into other videos, of --sentences), and with
 true labels "heads", "prompts" and "budgets". The videos are cut into two folds by name. What is
 chosen or learned is so on one fold and reported on the other: settings of the cross-fit row, the
 best fixed window, and heads. Rows with labels ("cross-fit on test videos") learn from the queries
@@ -58,10 +59,11 @@ from zsvg.training.labels import shots
 from zsvg.training.options import Training, TuneOptions
 
 FREE = "training-free"
-FORMS = ("features", "vocabulary", "retrieved")
+FORMS = ("features", "vocabulary", "stitched", "retrieved")
 HEADS = ("regression", "map", "span", "set", "windows")
 PROMPTS = (("head-only", "regression"), ("coop", "regression"), ("cocoop", "regression"),
            ("ppt", "pointing"))  # fmt: skip
+STITCHED = 0.5
 PUBLISHED = (
     "Published, CLIP's own text tower: SPL 60.7 / 40.7 / 19.6 / 40.5 (adapts on 5,338 train "
     "videos); see each paper for what it was chosen on."
@@ -155,7 +157,11 @@ class Bench:
         return kept
 
     def tuned(
-        self, recipe: str, head: str, labels: Callable[[int, int], Sequence[Annotation]]
+        self,
+        recipe: str,
+        head: str,
+        labels: Callable[[int, int], Sequence[Annotation]],
+        **training: Any,
     ) -> Run:
         """Return a run that tunes on `labels(fold, seed)` and answers the other fold."""
 
@@ -163,7 +169,8 @@ class Bench:
             answers = []
             # A run that was interrupted may have been another one.
             shutil.rmtree(self.out / "models", ignore_errors=True)
-            chosen = zsvg.load_recipe(recipe).with_head(head).with_training(**self.recipe)
+            chosen = zsvg.load_recipe(recipe).with_head(head)
+            chosen = chosen.with_training(**self.recipe, **training)
             for number in (0, 1):
                 folder = self.out / "models" / f"{recipe}-{head}-{number}"
                 zsvg.tune(
@@ -277,11 +284,17 @@ def rows(bench: Bench, groups: Sequence[str]) -> dict[str, list[list[float]]]:
     ]
     wanted: list[tuple[str, Run]] = []
     if "forms" in groups:
-        forms = {"features": bench.wordless, "vocabulary": bench.found(bench.words)}
+        words = bench.found(bench.words)
+        forms = {"features": bench.wordless, "vocabulary": words, "stitched": words}
         if bench.sentences:
             forms["retrieved"] = bench.found(Phrases(sentences=bench.sentences))
         wanted += [
-            (f"{form}, head-only + {head}", bench.tuned("head-only", head, forms[form]))
+            (
+                f"{form}, head-only + {head}",
+                bench.tuned(
+                    "head-only", head, forms[form], stitch_rate=STITCHED * (form == "stitched")
+                ),
+            )
             for form in bench.forms
             if form in forms
             for head in bench.heads

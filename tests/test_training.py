@@ -14,7 +14,7 @@ from zsvg.backbones.base import TextStates
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import ModelFolderError
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
-from zsvg.training.examples import Example, collate, concatenate, crop
+from zsvg.training.examples import Example, collate, concatenate, crop, draw_sample, stitch
 from zsvg.training.loop import TrainingError, train
 from zsvg.training.network import GroundingNetwork, _rows
 from zsvg.training.options import TrainingOptions
@@ -731,6 +731,33 @@ def test_concatenation_shifts_the_moments(before):
         joined.centres * 14.0 < joined.windows[0, 1]
     )
     assert joined.features[inside, 0].tolist() == [6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("place", [0, 3, 8])
+def test_a_stitched_moment_has_exact_borders_in_another_video(place):
+    own = plain_example()  # clips 6 to 9 are its first moment, 15 to 17 its second
+    other = plain_example(clips=8, seconds=4.0, windows=((0.0, 1.0),), vid="w")
+    joined = stitch(own, 1, other, place)
+    assert joined.query == own.query
+    assert joined.features[:, 0].tolist() == [*range(place), 15, 16, 17, *range(place, 8)]
+    assert joined.duration == pytest.approx(5.5)
+    np.testing.assert_allclose(joined.windows, [[place / 2, place / 2 + 1.5]])
+    np.testing.assert_allclose(joined.edges * 5.5, np.arange(12) / 2)
+    assert joined.frames()[place : place + 3].tolist() == own.frames()[15:18].tolist()
+    assert len(joined.frames()) == 11
+
+
+def test_stitching_is_drawn_only_where_it_is_wanted():
+    pair = [plain_example(), plain_example(clips=8, seconds=4.0, windows=((0.0, 1.0),), vid="w")]
+    for seed in range(20):
+        plain = draw_sample(pair, 0, np.random.default_rng(seed), crop_rate=0.5)
+        none = draw_sample(pair, 0, np.random.default_rng(seed), crop_rate=0.5, stitch_rate=0.0)
+        assert plain[1] == none[1]
+        np.testing.assert_array_equal(plain[0].features, none[0].features)
+    drawn = [draw_sample(pair, 0, np.random.default_rng(n), stitch_rate=1.0) for n in range(40)]
+    lengths = {len(example.features) for example, _ in drawn}
+    assert lengths == {20, 8 + 3, 8 + 4}  # itself, where it is drawn as the other one
+    assert all(target == 0 for example, target in drawn if len(example.features) < 20)
 
 
 def test_a_batch_marks_all_moments_and_even_those_between_centres():

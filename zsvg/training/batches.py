@@ -40,6 +40,7 @@ def drawn_at(
             rng,
             crop_rate=options.crop_rate,
             concatenate_rate=options.concatenate_rate,
+            stitch_rate=options.stitch_rate,
             most=most,
         )
         chosen.append(drawn)

@@ -150,6 +150,42 @@ def concatenate(example: Example, other: Example, *, before: bool) -> Example:
     )
 
 
+def stitch(example: Example, target: int, other: Example, place: int) -> Example:
+    """Put the clips of the window `target` into another video, before its clip `place`.
+
+    Both borders are then known to the clip, whoever found the window. Other windows of the example
+    stay behind. (BSP: Xu et al., "Boundary-sensitive Pre-training", ICCV 2021, does so for events
+    of two classes.)
+    """
+    edges = example.edges
+    start, end = example.windows[target] / example.duration
+    first, stop = (int(place) for place in np.searchsorted(example.centres, (start, end)))
+    if first == stop:  # shorter than a clip
+        first = int(np.abs(example.centres - (start + end) / 2).argmin())
+        stop = first + 1
+    moment = slice(first, stop)
+    length = float((edges[stop] - edges[first]) * example.duration)
+    at = float(other.edges[place] * other.duration)
+    duration = other.duration + length
+    theirs = other.centres * other.duration
+    ours = (example.centres[moment] - edges[first]) * example.duration + at
+    late = theirs[place:] + length
+    loaders = [part.frames for part in (other, example) if part.frames is not None]
+    return replace(
+        example,
+        features=np.concatenate(
+            (other.features[:place], example.features[moment], other.features[place:])
+        ),
+        centres=np.concatenate((theirs[:place], ours, late)) / duration,
+        duration=duration,
+        windows=np.array([[at, at + length]]),
+        glance=None,
+        frames=(lambda: np.insert(loaders[0](), place, loaders[1]()[moment], axis=0))
+        if len(loaders) == 2
+        else None,
+    )
+
+
 def draw_sample(
     examples: Sequence[Example],
     index: int,
@@ -157,6 +193,7 @@ def draw_sample(
     *,
     crop_rate: float = 0.0,
     concatenate_rate: float = 0.0,
+    stitch_rate: float = 0.0,
     most: int | None = None,
 ) -> tuple[Example, int]:
     """Take one example, choose one of its windows as the target, and augment it.
@@ -176,6 +213,9 @@ def draw_sample(
             example, target = crop(example, target, rng, most)
     elif rng.random() < concatenate_rate and other.vid != example.vid:
         example = concatenate(example, other, before=bool(rng.integers(2)))
+    elif stitch_rate and rng.random() < stitch_rate and other.vid != example.vid:
+        place = int(rng.integers(len(other.centres) + 1))
+        example, target = stitch(example, target, other, place), 0
     return example, target
 
 

@@ -48,6 +48,7 @@ class Training:
         checkpoint_gradients: Prompts of the image tower take less memory and more time.
         crop_rate: Share of samples cut to a random stretch around their moment.
         concatenate_rate: Share of samples that get another video put before or after them.
+        stitch_rate: Share of the others whose moment alone is put into another video.
         denoise: Of pseudo labels: "weights" lets those that the network doubts count less, "labels"
             moves windows towards its answers, "both" does both, "no" trusts them
             (`zsvg.training.denoising`).
@@ -77,6 +78,7 @@ class Training:
     checkpoint_gradients: bool = False
     crop_rate: float = Field(default=0.3, ge=0, le=1)
     concatenate_rate: float = Field(default=0.3, ge=0, le=1)
+    stitch_rate: float = Field(default=0.0, ge=0, le=1)
     denoise: Literal["no", "weights", "labels", "both"] = "weights"
     denoise_from: int | None = Field(default=None, ge=1)
     denoise_every: int = Field(default=25, ge=1)

@@ -46,6 +46,7 @@ from zsvg.evaluation.metrics import best_overlaps
 from zsvg.evaluation.protocols.by_name import cut_to_video
 from zsvg.features.from_files import FeatureFiles
 from zsvg.files import sha256_json, write_json
+from zsvg.grounding.alignment import AMOUNTS
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.share import SHARES
@@ -120,7 +121,7 @@ class Bench:
         self.files = self.backbone.files = replace(self.files, durations=durations)
         self.recipe: dict[str, Any] = {} if args.steps is None else {"steps": args.steps}
         # Runs of other material or defaults are others.
-        known = [zsvg.__version__, self.backbone.fingerprint, asdict(ScorerOptions()), SHARES,
+        known = [zsvg.__version__, self.backbone.fingerprint, asdict(ScorerOptions()), SHARES, AMOUNTS,
                  self.recipe, asdict(Training()), asdict(self.words), self.sentences,
                  [asdict(record) for record in self.records]]  # fmt: skip
         self.identity = sha256_json(known)[:8]

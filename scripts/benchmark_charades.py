@@ -121,8 +121,8 @@ class Bench:
         self.files = self.backbone.files = replace(self.files, durations=durations)
         self.recipe: dict[str, Any] = {} if args.steps is None else {"steps": args.steps}
         # Runs of other material or defaults are others.
-        known = [zsvg.__version__, self.backbone.fingerprint, asdict(ScorerOptions()), SHARES, AMOUNTS,
-                 self.recipe, asdict(Training()), asdict(self.words), self.sentences,
+        known = [zsvg.__version__, self.backbone.fingerprint, asdict(ScorerOptions()), SHARES,
+                 AMOUNTS, self.recipe, asdict(Training()), asdict(self.words), self.sentences,
                  [asdict(record) for record in self.records]]  # fmt: skip
         self.identity = sha256_json(known)[:8]
 

@@ -115,17 +115,17 @@ def test_what_is_chosen_on_held_out_labels_is_scored_on_others(world, backbone, 
     tried = {(s, a): overlaps(s, a) for a in amounts for s in SHARES}
     free = tried[0.0, 0.0]
     assert free.mean() == pytest.approx(outcome.training_free, abs=1e-3)  # windows are rounded
-    means = {setting: row.mean() for setting, row in tried.items()}
-    chosen = outcome.share, outcome.alignment
-    assert means[chosen] == pytest.approx(max(means.values()), abs=1e-3)
+    doubt = {(s, a): 50 * (0.06 * s**2 + 0.08 * a**2) for s, a in tried}
+
+    def best(rows):
+        return max(tried, key=lambda setting: tried[setting][rows].sum() - doubt[setting])
+
+    told = {setting: row.sum() - doubt[setting] for setting, row in tried.items()}
+    assert told[outcome.share, outcome.alignment] == pytest.approx(max(told.values()), abs=2e-2)
     if grounder.alignment is not None:  # else amounts were tried that are gone
         odd = np.array([vids.index(a.vid) % 2 == 1 for a in held])
-        honest = sum(
-            max(tried.values(), key=lambda row, side=side: row[~side].mean())[side].sum()
-            for side in (odd, ~odd)
-        )
+        honest = sum(tried[best(~side)][side].sum() for side in (odd, ~odd))
         assert outcome.held_out == pytest.approx(honest / len(held), abs=2e-3)
-    assert outcome.held_out <= max(means.values()) + 1e-3
     mean, low, high = outcome.gain
     assert mean == pytest.approx(outcome.held_out - outcome.training_free, abs=1e-5)
     assert low <= mean <= high

@@ -17,6 +17,7 @@ import zsvg
 from zsvg.backbones.base import TEMPLATE
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import BackboneError, RecipeError, VideoError, ZsvgError
+from zsvg.features import from_files
 from zsvg.features.from_files import FeatureFiles, read_sentence
 from zsvg.label.run import default_options
 from zsvg.records import Annotation, read_predictions, write_annotations
@@ -388,6 +389,48 @@ def test_a_model_is_tuned_and_asked_without_a_video(
     vpt = zsvg.load_recipe("vpt").with_training(steps=1)
     with pytest.raises(RecipeError, match="see pictures, and features have none"):
         zsvg.tune(labels, FeatureFiles(folder), name, model, recipe=vpt)
+
+
+def test_features_are_looked_for_once(
+    material: tuple[str, list[Annotation], Path], monkeypatch: pytest.MonkeyPatch
+):
+    name, labels, folder = material
+    looked: list[Path] = []
+    find = from_files.find_videos
+    monkeypatch.setattr(
+        from_files, "find_videos", lambda *a, **k: looked.append(a[0]) or find(*a, **k)
+    )
+    files = FeatureFiles(folder)
+    found, failures = zsvg.predict(name, labels, files)
+    assert len(found) == len(labels)
+    assert not failures
+    assert looked == [folder]
+    # Nobody's durations are changed, and what is given is believed before what records say.
+    assert not files.durations
+    known = FeatureFiles(folder, durations={"v0": 60.0}).lasting({"v0": 120.0, "v1": 120.0})
+    assert known.durations == {"v0": 60.0, "v1": 120.0}
+    assert known.read(folder / "v0.npy", width=WIDTH, fingerprint="f").duration == 60
+    assert known.read(folder / "v1.npy", width=WIDTH, fingerprint="f").duration == 120
+
+
+def test_a_dry_run_looks_into_features(
+    material: tuple[str, list[Annotation], Path], tmp_path_factory
+):
+    name, labels, folder = material
+    work = tmp_path_factory.mktemp("dry")
+    write_annotations(work / "labels.jsonl", labels)
+    line = f"tune labels.jsonl --features {folder} --backbone {name} -o model --dry-run"
+    done = zsvg_in(work, line)
+    assert done.returncode == 0, done.stderr
+    np.save(folder / "v2.npy", np.ones((60, WIDTH + 1)))
+    (folder / "v4.npy").write_bytes(b"nothing")
+    done = zsvg_in(work, line)
+    assert done.returncode == 1
+    assert "steps of" in done.stderr
+    for vid in ("v2", "v4"):
+        (told,) = [said for said in done.stderr.splitlines() if f"{vid}.npy" in said]
+        assert told.startswith("error: ")
+    assert not (work / "model").exists()
 
 
 def test_events_without_sentences_are_labelled_and_resumed(

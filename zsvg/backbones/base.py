@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zsvg.errors import RecordError
+from zsvg.errors import ITEM_ERRORS, RecordError, failure
 from zsvg.features.encoder import FrameEncoder
 from zsvg.features.from_files import FeatureFiles
 from zsvg.records import Annotation, called, video_key
@@ -140,8 +140,25 @@ def videos_for(
                     f"{called(record)}: the video lasts {record.duration:g} s here and {other:g} s "
                     "in another record; correct one"
                 )
-        videos = backbone.files = replace(videos, durations=known | dict(videos.durations))
+        videos = backbone.files = videos.lasting(known)
     return videos if isinstance(videos, Mapping) else find_videos(videos)
+
+
+def unreadable(
+    videos: Mapping[str, Path], records: Iterable[Annotation], backbone: Backbone
+) -> dict[str, str]:
+    """Return vid -> why, of the records' videos whose ready features cannot be used.
+
+    Videos proper are not looked at: that would take as long as encoding them.
+    """
+    files = videos_for(backbone, videos, records := list(records))
+    failures = {}
+    for vid in sorted({record.vid for record in records} & set(files)):
+        try:
+            backbone.ready(files[vid])
+        except ITEM_ERRORS as error:
+            failures[vid] = failure(files[vid], error)
+    return failures
 
 
 def pick_device() -> torch.device:

@@ -169,6 +169,9 @@ def tune(
     if dry_run:
         for line in plan(records, found, clip, chosen, options, validation=held_out):
             say(line)
+        from zsvg.backbones.base import unreadable
+
+        left |= unreadable(found, [*records, *(held_out or ())], clip)
         finish(list(left.values()))
         return
     total = chosen.training.steps

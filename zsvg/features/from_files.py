@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -79,6 +80,13 @@ class FeatureFiles(Mapping[str, Path]):
         if not found:
             raise VideoError(f"{place}: there is no array in it")
         return Videos(found)
+
+    def lasting(self, durations: Mapping[str, float]) -> FeatureFiles:
+        """Return the same files, of videos that last so long; they are not looked for again."""
+        same = copy(self)
+        vars(same).pop("_lengths", None)
+        object.__setattr__(same, "durations", {**durations, **self.durations})
+        return same
 
     @property
     def unusable(self) -> tuple[str, ...]:

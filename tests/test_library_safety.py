@@ -176,6 +176,21 @@ def test_watching_indexes_what_comes(tmp_path: Path, tiny_clip_folder: Path):
     assert check(library) == []
 
 
+def test_what_changed_before_the_watching_began_is_not_missed(tmp_path: Path):
+    calls: list[int] = []
+    stop = threading.Event()
+
+    def update() -> None:
+        calls.append(1)
+        stop.set()
+
+    thread = threading.Thread(target=watch, args=([tmp_path], update), kwargs={"stop": stop})
+    thread.start()
+    thread.join(60)  # without any change from now on
+    assert not thread.is_alive()
+    assert calls == [1]
+
+
 def test_watching_ends_when_it_is_told_to(tmp_path: Path):
     calls: list[int] = []
     stop = threading.Event()

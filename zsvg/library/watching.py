@@ -22,7 +22,8 @@ def watch(
 
     Args:
         roots: The folders.
-        update: Called once for a burst of changes, such as the writing of a file.
+        update: Called once for a burst of changes, such as the writing of a file; and once after
+            the watching has begun, for what changed before.
         stop: Ends it.
 
     Raises:
@@ -39,7 +40,11 @@ def watch(
         step=_QUIET,
         stop_event=stop,
         raise_interrupt=True,
-        yield_on_timeout=False,
+        rust_timeout=_QUIET,
+        yield_on_timeout=True,
     )
-    for _ in changes:
-        update()
+    begun = False
+    for some in changes:
+        if some or not begun:
+            update()
+        begun = True

@@ -15,7 +15,9 @@ chosen or learned is so on one fold and reported on the other: settings of the c
 best fixed window, and heads. Rows with labels ("cross-fit on test videos") learn from the queries
 of the other fold, those without from its frames alone. Windows are cut to the video. Trivial rows
 stand beside: windows of the training-free lengths elsewhere, sentences of other videos, answers of
-other videos. Intervals are paired bootstraps over videos, of the mean over seeds.
+other videos; and beside the rows without labels three controls: their models asked for sentences
+of other videos, their heads asked so while similarity is of the right sentence, and models tuned on
+labels of other videos. Intervals are paired bootstraps over videos, of the mean over seeds.
 
 One small file for each run lies in OUT/runs and is not made again.
 """
@@ -49,7 +51,7 @@ from zsvg.files import sha256_json, write_json
 from zsvg.grounding.alignment import AMOUNTS
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.model_folder import detach_adapters
-from zsvg.grounding.share import SHARES
+from zsvg.grounding.share import SHARES, mixed
 from zsvg.label.by_matching import label_by_matching, read_lines, shipped_words
 from zsvg.label.matching import Phrases
 from zsvg.label.run import default_options
@@ -65,12 +67,14 @@ HEADS = ("regression", "map", "span", "set", "windows")
 PROMPTS = (("head-only", "regression"), ("coop", "regression"), ("cocoop", "regression"),
            ("ppt", "pointing"))  # fmt: skip
 STITCHED = 0.5
+CONTROLS = ("asked for sentences of other videos", "its head asked so")
 PUBLISHED = (
     "Published, CLIP's own text tower: SPL 60.7 / 40.7 / 19.6 / 40.5 (adapts on 5,338 train "
     "videos); see each paper for what it was chosen on."
 )
 
-Run = Callable[[int], list[Prediction]]
+Run = Callable[[int], dict[str, list[Prediction]]]
+"""Seed -> row -> answers: the run's own, and its controls."""
 
 
 def features_of(given: Path, out: Path) -> Path:
@@ -148,26 +152,39 @@ class Bench:
         best, _, _ = best_overlaps(ranked, [r.relevant_windows for r in self.records], 1)
         return [round(float(value), 6) for value in best[:, 0]]
 
-    def run(self, name: str, make: Run, seed: int) -> list[float]:
-        """Return the overlaps of a run, made unless its file is there."""
-        plain = name.replace(" ", "_").replace(",", "")
-        file = self.out / "runs" / f"{plain}_{seed}_{self.identity}.json"
-        if not file.exists():
-            write_json(file, {"run": name, "seed": seed, "overlaps": self.overlaps(make(seed))})
-        kept: list[float] = json.loads(file.read_text(encoding="utf-8"))["overlaps"]
-        return kept
+    def runs(self, rows: Sequence[str], make: Run, seed: int) -> list[list[float]]:
+        """Return the overlaps of a run's rows, made unless their files are there."""
+        files = [
+            self.out
+            / "runs"
+            / f"{row.replace(' ', '_').replace(',', '')}_{seed}_{self.identity}.json"
+            for row in rows
+        ]
+        if not all(file.exists() for file in files):
+            made = make(seed)
+            for row, file in zip(rows, files, strict=True):
+                overlaps = self.overlaps(made[row])
+                write_json(file, {"run": row, "seed": seed, "overlaps": overlaps})
+        return [json.loads(file.read_text(encoding="utf-8"))["overlaps"] for file in files]
+
+    def run(self, row: str, make: Callable[[int], list[Prediction]], seed: int) -> list[float]:
+        """Return the overlaps of a run with one row."""
+        return self.runs([row], lambda seed: {row: make(seed)}, seed)[0]
 
     def tuned(
         self,
+        row: str,
         recipe: str,
         head: str,
         labels: Callable[[int, int], Sequence[Annotation]],
+        *,
+        controls: bool = False,
         **training: Any,
     ) -> Run:
         """Return a run that tunes on `labels(fold, seed)` and answers the other fold."""
 
-        def make(seed: int) -> list[Prediction]:
-            answers = []
+        def make(seed: int) -> dict[str, list[Prediction]]:
+            made: dict[str, list[Prediction]] = {}
             # A run that was interrupted may have been another one.
             shutil.rmtree(self.out / "models", ignore_errors=True)
             chosen = zsvg.load_recipe(recipe).with_head(head)
@@ -182,11 +199,66 @@ class Bench:
                     recipe=chosen,
                     options=TuneOptions(seed=seed),
                 )
-                answers += self.ask(self.side(1 - number), folder)
+                asked = self.side(1 - number)
+                made[row] = made.get(row, []) + self.ask(asked, folder)
+                if controls:
+                    foreign, misled = (f"{row}, {what}" for what in CONTROLS)
+                    others = other_sentences(asked, seed)
+                    made[foreign] = made.get(foreign, []) + self.ask(others, folder)
+                    made[misled] = made.get(misled, []) + self.misled(asked, others, folder)
             shutil.rmtree(self.out / "models", ignore_errors=True)
-            return answers
+            return made
 
         return make
+
+    def misled(
+        self, records: Sequence[Annotation], others: Sequence[Annotation], model: Path
+    ) -> list[Prediction]:
+        """Answer by the similarity of each sentence and what the head says of another one."""
+        grounder = zsvg.load(model, backbone=self.backbone)
+        answers = []
+        for record, other in zip(records, others, strict=True):
+            video = grounder.encode(self.files[record.vid])
+            similar = grounder.similarity(video, record.query)
+            learned = grounder.learned(video, other.query)
+            (first,) = grounder.read(video, mixed(similar, learned, grounder.share or 0.0), 1)
+            answers.append(
+                Prediction(
+                    qid=record.qid,
+                    query=record.query,
+                    vid=record.vid,
+                    pred_relevant_windows=((first.start, first.end, first.score),),
+                )
+            )
+        detach_adapters(self.backbone)
+        return answers
+
+    def moved(
+        self, labels: Callable[[int, int], Sequence[Annotation]]
+    ) -> Callable[[int, int], list[Annotation]]:
+        """Return what gives every label to another video, at the same part of it."""
+
+        def other(number: int, seed: int) -> list[Annotation]:
+            made = labels(number, seed)
+            lengths = {label.vid: label.duration for label in made}
+            place = baselines.another_video(set(lengths), seed)
+            return [
+                replace(
+                    label,
+                    vid=place[label.vid],
+                    duration=lengths[place[label.vid]],
+                    relevant_windows=tuple(
+                        (
+                            start / label.duration * lengths[place[label.vid]],
+                            end / label.duration * lengths[place[label.vid]],
+                        )
+                        for start, end in label.relevant_windows
+                    ),
+                )
+                for label in made
+            ]
+
+        return other
 
     def foreign(self, seed: int) -> list[Prediction]:
         """Ask every video the sentences of another one."""
@@ -283,50 +355,54 @@ def rows(bench: Bench, groups: Sequence[str]) -> dict[str, list[list[float]]]:
     made["training-free, settings cross-fit"] = [
         bench.run("training-free cross-fit", lambda _: cross_fit(bench), 0)
     ]
-    wanted: list[tuple[str, Run]] = []
+    wanted: list[tuple[list[str], Run]] = []
+
+    def want(
+        row: str,
+        recipe: str,
+        head: str,
+        labels: Callable[[int, int], Sequence[Annotation]],
+        controls: bool = False,
+        **training: Any,
+    ) -> None:
+        named = [row, *(f"{row}, {what}" for what in CONTROLS if controls)]
+        wanted.append(
+            (named, bench.tuned(row, recipe, head, labels, controls=controls, **training))
+        )
+
     if "forms" in groups:
         words = bench.found(bench.words)
         forms = {"features": bench.wordless, "vocabulary": words, "stitched": words}
         if bench.sentences:
             forms["retrieved"] = bench.found(Phrases(sentences=bench.sentences))
-        wanted += [
-            (
-                f"{form}, head-only + {head}",
-                bench.tuned(
-                    "head-only", head, forms[form], stitch_rate=STITCHED * (form == "stitched")
-                ),
-            )
-            for form in bench.forms
-            if form in forms
-            for head in bench.heads
-        ]
+        for form, head in product(bench.forms, bench.heads):
+            if form in forms:
+                row, rate = f"{form}, head-only + {head}", STITCHED * (form == "stitched")
+                want(row, "head-only", head, forms[form], form != "stitched", stitch_rate=rate)
+    if "controls" in groups:
+        for form in bench.forms:
+            if form in ("vocabulary", "retrieved"):
+                labels = bench.found(
+                    bench.words if form == "vocabulary" else Phrases(sentences=bench.sentences)
+                )
+                row = f"{form} of other videos, head-only + regression"
+                want(row, "head-only", "regression", bench.moved(labels))
     if "heads" in groups:
-        wanted += [
-            (
-                f"full, head-only + {head}",
-                bench.tuned("head-only", head, lambda n, _: bench.side(n)),
-            )
-            for head in bench.heads
-        ]
+        for head in bench.heads:
+            want(f"full, head-only + {head}", "head-only", head, lambda n, _: bench.side(n))
     if "prompts" in groups:
-        wanted += [
-            (f"full, {recipe} + {head}", bench.tuned(recipe, head, lambda n, _: bench.side(n)))
-            for recipe, head in PROMPTS[1:]
-        ]
+        for recipe, head in PROMPTS[1:]:
+            want(f"full, {recipe} + {head}", recipe, head, lambda n, _: bench.side(n))
     if "budgets" in groups:
-        wanted += [
-            (
-                f"labels of {count} videos, head-only + regression",
-                bench.tuned(
-                    "head-only", "regression",
-                    lambda n, seed, count=count: shots(bench.side(n), count, seed),
-                ),
-            )
-            for count in bench.budgets
-        ]  # fmt: skip
+        for count in bench.budgets:
+            want(
+                f"labels of {count} videos, head-only + regression", "head-only", "regression",
+                lambda n, seed, count=count: shots(bench.side(n), count, seed),
+            )  # fmt: skip
     with progress("runs", len(wanted) * len(bench.seeds)) as advance:
-        for done, ((name, make), seed) in enumerate(product(wanted, bench.seeds), 1):
-            made.setdefault(name, []).append(bench.run(name, make, seed))
+        for done, ((named, make), seed) in enumerate(product(wanted, bench.seeds), 1):
+            for row, overlaps in zip(named, bench.runs(named, make, seed), strict=True):
+                made.setdefault(row, []).append(overlaps)
             advance(done)
     return made
 
@@ -376,7 +452,7 @@ def main() -> None:
     parser.add_argument("--nouns", type=Path, help="a line each (default: the shipped list)")
     parser.add_argument("--actions", type=Path, help="likewise")
     parser.add_argument("--sentences", type=Path, help="of no video of FEATURES, a line each")
-    groups = ("forms", "heads", "prompts", "budgets")
+    groups = ("forms", "controls", "heads", "prompts", "budgets")
     parser.add_argument("--groups", nargs="*", choices=groups, default=groups)
     args = parser.parse_args()
     bench = Bench(args)

@@ -109,7 +109,8 @@ def test_the_benchmark_of_film_makes_every_kind_of_row(film, monkeypatch, capsys
         "sys.argv",
         ["benchmark_charades.py", "--features", "features", "--annotations", "test.txt",
          "--durations", "lengths.csv", "--model", "micro", "--out", "out", "--seeds", "0",
-         "--steps", "2", "--groups", "budgets", "--budgets", "2"],
+         "--steps", "2", "--groups", "forms", "controls", "budgets", "--budgets", "2",
+         "--forms", "vocabulary", "stitched", "--heads", "regression"],
     )  # fmt: skip
     script = str(SCRIPTS / "benchmark_charades.py")
     runpy.run_path(script, run_name="__main__")
@@ -120,6 +121,11 @@ def test_the_benchmark_of_film_makes_every_kind_of_row(film, monkeypatch, capsys
     assert blind["numbers"][3] <= free["numbers"][3]
     assert {"whole video", "random", "answers of other videos"} < set(results)
     assert any(name.startswith("labels of") for name in results)
+    words = "vocabulary, head-only + regression"
+    assert {
+        words, f"{words}, asked for sentences of other videos", f"{words}, its head asked so",
+        "vocabulary of other videos, head-only + regression", "stitched, head-only + regression",
+    } < set(results)  # fmt: skip
     runs = {p: p.stat().st_mtime_ns for p in (film / "out" / "runs").iterdir()}
     assert runs
     runpy.run_path(script, run_name="__main__")

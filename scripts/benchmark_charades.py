@@ -8,16 +8,17 @@ FEATURES is what `zsvg tune --features` takes, rows spread evenly over each vide
 file of int8 codes with `mean` and `scale` (codes * scale + mean), in the joint space of MODEL's
 sentences. Queries of videos without features are left out.
 
-Groups of rows: "forms" (labels without an annotator: of frames, of words, of words with half of the
-moments stitched into other videos, of --sentences), and with
-true labels "heads", "prompts" and "budgets". The videos are cut into two folds by name. What is
-chosen or learned is so on one fold and reported on the other: settings of the cross-fit row, the
-best fixed window, and heads. Rows with labels ("cross-fit on test videos") learn from the queries
-of the other fold, those without from its frames alone. Windows are cut to the video. Trivial rows
-stand beside: windows of the training-free lengths elsewhere, sentences of other videos, answers of
-other videos; and beside the rows without labels three controls: their models asked for sentences
-of other videos, their heads asked so while similarity is of the right sentence, and models tuned on
-labels of other videos. Intervals are paired bootstraps over videos, of the mean over seeds.
+Groups of rows: "alignment" (sentences aligned on labels, without a head), "forms" (labels without
+an annotator: of frames, of words, of words with half of the moments stitched into other videos, of
+--sentences), "controls" (labels of other videos), and with true labels "heads", "prompts" and
+"budgets". The videos are cut into two folds by name. What is chosen or learned is so on one fold
+and reported on the other: settings of the cross-fit row, the best fixed window, and heads. Rows
+with true labels ("cross-fit on test videos") learn from the queries of the other fold, those
+without from its frames alone. Windows are cut to the video. Trivial rows stand beside: windows of
+the training-free lengths elsewhere, sentences of other videos, answers of other videos; and beside
+the rows without labels two controls: their models asked for sentences of other videos, and their
+heads asked so while similarity is of the right sentence. Intervals are paired bootstraps over
+videos, of the mean over seeds.
 
 One small file for each run lies in OUT/runs and is not made again.
 """
@@ -36,6 +37,7 @@ from typing import Any
 
 import numpy as np
 from footing import elsewhere, fold, other_sentences
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 import zsvg
@@ -49,6 +51,7 @@ from zsvg.evaluation.protocols.by_name import cut_to_video
 from zsvg.features.from_files import FeatureFiles
 from zsvg.files import sha256_json, write_json
 from zsvg.grounding.alignment import AMOUNTS
+from zsvg.grounding.answers import Moment
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.share import SHARES, mixed
@@ -58,6 +61,7 @@ from zsvg.label.run import default_options
 from zsvg.records import Annotation, Prediction
 from zsvg.scorers.find import find_moments
 from zsvg.scorers.options import ScorerOptions
+from zsvg.training.aligning import alignment_of
 from zsvg.training.labels import shots
 from zsvg.training.options import Training, TuneOptions
 
@@ -67,7 +71,9 @@ HEADS = ("regression", "map", "span", "set", "windows")
 PROMPTS = (("head-only", "regression"), ("coop", "regression"), ("cocoop", "regression"),
            ("ppt", "pointing"))  # fmt: skip
 STITCHED = 0.5
-CONTROLS = ("asked for sentences of other videos", "its head asked so")
+CONTROLS = (
+    "asked for sentences of other videos", "its head asked so", "looks of other sentences"
+)  # fmt: skip
 PUBLISHED = (
     "Published, CLIP's own text tower: SPL 60.7 / 40.7 / 19.6 / 40.5 (adapts on 5,338 train "
     "videos); see each paper for what it was chosen on."
@@ -202,11 +208,40 @@ class Bench:
                 asked = self.side(1 - number)
                 made[row] = made.get(row, []) + self.ask(asked, folder)
                 if controls:
-                    foreign, misled = (f"{row}, {what}" for what in CONTROLS)
+                    foreign, misled = (f"{row}, {what}" for what in CONTROLS[:2])
                     others = other_sentences(asked, seed)
                     made[foreign] = made.get(foreign, []) + self.ask(others, folder)
                     made[misled] = made.get(misled, []) + self.misled(asked, others, folder)
             shutil.rmtree(self.out / "models", ignore_errors=True)
+            return made
+
+        return make
+
+    def vector(self, record: Annotation) -> NDArray[np.float32]:
+        """Return a query (D,), as the bare backbone has it."""
+        text = f"{self.backbone.template} {record.query}".strip()
+        return self.backbone.encode_text([text]).pooled[0].cpu().numpy()
+
+    def aligned(self, labels: Callable[[int, int], Sequence[Annotation]], row: str) -> Run:
+        """Return a run without a head: sentences aligned on the other fold, and so by others."""
+
+        def make(seed: int) -> dict[str, list[Prediction]]:
+            made: dict[str, list[Prediction]] = {}
+            for number in (0, 1):
+                told = labels(number, seed)
+                grounder = Grounder(self.backbone)
+                videos = {a.vid: grounder.encode(self.files[a.vid]).frames for a in told}
+                alignment = alignment_of(told, videos, self.backbone, told="full")
+                assert alignment is not None
+                asked = self.side(1 - number)
+                for record, other in zip(asked, other_sentences(asked, seed), strict=True):
+                    video = grounder.encode(self.files[record.vid])
+                    for name, whose in ((row, record), (f"{row}, {CONTROLS[2]}", other)):
+                        look = alignment.look(self.vector(whose))
+                        turned = self.vector(record) + AMOUNTS[1] * look
+                        curve = self.backbone.relevance(video.frames.features, turned)
+                        moment = grounder.read(video, curve, 1)
+                        made.setdefault(name, []).append(answer(record, moment))
             return made
 
         return make
@@ -221,15 +256,8 @@ class Bench:
             video = grounder.encode(self.files[record.vid])
             similar = grounder.similarity(video, record.query)
             learned = grounder.learned(video, other.query)
-            (first,) = grounder.read(video, mixed(similar, learned, grounder.share or 0.0), 1)
-            answers.append(
-                Prediction(
-                    qid=record.qid,
-                    query=record.query,
-                    vid=record.vid,
-                    pred_relevant_windows=((first.start, first.end, first.score),),
-                )
-            )
+            curve = mixed(similar, learned, grounder.share or 0.0)
+            answers.append(answer(record, grounder.read(video, curve, 1)))
         detach_adapters(self.backbone)
         return answers
 
@@ -280,6 +308,16 @@ class Bench:
             videos, self.backbone, None, options=default_options(form="features"), seed=seed
         )
         return list(report.labels)
+
+
+def answer(record: Annotation, moments: Sequence[Moment]) -> Prediction:
+    """Return the first moment as the answer to a query."""
+    return Prediction(
+        qid=record.qid,
+        query=record.query,
+        vid=record.vid,
+        pred_relevant_windows=((moments[0].start, moments[0].end, moments[0].score),),
+    )
 
 
 def settings() -> list[ScorerOptions]:
@@ -365,7 +403,7 @@ def rows(bench: Bench, groups: Sequence[str]) -> dict[str, list[list[float]]]:
         controls: bool = False,
         **training: Any,
     ) -> None:
-        named = [row, *(f"{row}, {what}" for what in CONTROLS if controls)]
+        named = [row, *(f"{row}, {what}" for what in CONTROLS[:2] if controls)]
         wanted.append(
             (named, bench.tuned(row, recipe, head, labels, controls=controls, **training))
         )
@@ -387,6 +425,13 @@ def rows(bench: Bench, groups: Sequence[str]) -> dict[str, list[list[float]]]:
                 )
                 row = f"{form} of other videos, head-only + regression"
                 want(row, "head-only", "regression", bench.moved(labels))
+    if "alignment" in groups:
+        sources = {"full": lambda n, _: bench.side(n), "vocabulary": bench.found(bench.words)}
+        if bench.sentences:
+            sources["retrieved"] = bench.found(Phrases(sentences=bench.sentences))
+        for source, labels in sources.items():
+            row = f"{source}, aligned sentences alone"
+            wanted.append(([row, f"{row}, {CONTROLS[2]}"], bench.aligned(labels, row)))
     if "heads" in groups:
         for head in bench.heads:
             want(f"full, head-only + {head}", "head-only", head, lambda n, _: bench.side(n))
@@ -452,7 +497,7 @@ def main() -> None:
     parser.add_argument("--nouns", type=Path, help="a line each (default: the shipped list)")
     parser.add_argument("--actions", type=Path, help="likewise")
     parser.add_argument("--sentences", type=Path, help="of no video of FEATURES, a line each")
-    groups = ("forms", "controls", "heads", "prompts", "budgets")
+    groups = ("alignment", "forms", "controls", "heads", "prompts", "budgets")
     parser.add_argument("--groups", nargs="*", choices=groups, default=groups)
     args = parser.parse_args()
     bench = Bench(args)

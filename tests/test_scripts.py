@@ -109,7 +109,7 @@ def test_the_benchmark_of_film_makes_every_kind_of_row(film, monkeypatch, capsys
         "sys.argv",
         ["benchmark_charades.py", "--features", "features", "--annotations", "test.txt",
          "--durations", "lengths.csv", "--model", "micro", "--out", "out", "--seeds", "0",
-         "--steps", "2", "--groups", "forms", "controls", "budgets", "--budgets", "2",
+         "--steps", "2", "--groups", "alignment", "forms", "controls", "budgets", "--budgets", "2",
          "--forms", "vocabulary", "stitched", "--heads", "regression"],
     )  # fmt: skip
     script = str(SCRIPTS / "benchmark_charades.py")

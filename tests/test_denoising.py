@@ -276,6 +276,28 @@ def test_a_round_judges_what_is_drawn_until_the_next(backbone, tmp_path):
     assert {index for index in range(30) if weights[index] != 1} == judged
 
 
+def test_the_last_round_judges_all_that_is_drawn_after_it(backbone, tmp_path):
+    examples, _ = plant(make_examples(backbone, count=30))
+    options = replace(PLANTED, steps=12, batch_size=4, denoise_from=6, denoise_every=4)
+    # As of recipes whose visual prompts join after 7 steps, from when on there are no rounds.
+    rounds = [step for step in range(13) if options.round_after(step, visual=False)]
+    assert rounds == [6, 10]
+    visual = replace(options, visual_share=5 / 12)
+    assert [step for step in range(13) if visual.round_after(step, visual=True)] == [6]
+    run(backbone, examples, options, tmp_path)
+    judged = set(drawn_between(30, options, 10, 12))
+    assert {n for n, weight in enumerate(kept_labels(tmp_path)[:, 2]) if weight != 1} == judged
+
+
+def test_labels_without_weight_stay_so(backbone):
+    examples = [replace(e, weight=0.0) for e in make_examples(backbone, count=4)]
+    true = [replace(e, doubtful=False) for e in make_examples(backbone, count=2, seed=3)]
+    moments = np.tile([[[0.1, 0.3]]], (6, 1, 1))
+    mixed = [*examples, *true]
+    after = denoised(mixed, mixed, moments, np.full((6, 1), 0.9), move=False, weigh=True)
+    assert [example.weight for example in after] == [example.weight for example in mixed]
+
+
 # ---- options ------------------------------------------------------------------------------------
 
 

@@ -153,7 +153,7 @@ def unreadable(
     """
     files = videos_for(backbone, videos, records := list(records))
     failures = {}
-    for vid in sorted({record.vid for record in records} & set(files)):
+    for vid in sorted(vid for vid in {record.vid for record in records} if vid in files):
         try:
             backbone.ready(files[vid])
         except ITEM_ERRORS as error:

@@ -28,7 +28,7 @@ ALIGNMENT_FILE = "alignment.safetensors"
 AMOUNTS = (0.0, 0.2, 0.4)
 """What is tried on held-out labels."""
 
-# Charades-STA frames, two folds (docs/results.md). The map counts as much as so many sentences.
+# Seen on Charades-STA frames. That all sentences look alike counts as much as so many of them.
 _PRIOR = 3000
 # A sentence without a time looks like its best clips: a fiftieth, at most so many.
 _BEST, _MOST_BEST = 50, 100
@@ -106,7 +106,7 @@ def fit_alignment(sentences: NDArray[np.float32], looks: NDArray[np.float32]) ->
 def look_of_windows(
     video: FrameFeatures, windows: Sequence[tuple[float, float]]
 ) -> NDArray[np.float32]:
-    """Return the look (D,) of moments in seconds; of those that hold no clip's centre, 0."""
+    """Return the look (D,) of the clips that moments in seconds touch; 0 where there are none."""
     inside = np.zeros(len(video.features), dtype=bool)
     for start, end in windows:
         inside |= (video.edges[1:] > start) & (video.edges[:-1] < end)

@@ -46,7 +46,8 @@ class Grounder:
         backbone: The frozen one; several grounders may share it.
         adapter: Name of its prompts on the backbone, None without prompts.
         head: Trained head; None grounds without training, by similarity alone.
-        alignment: What turns sentences towards the looks of their moments; None: nothing does.
+        alignment: What turns sentences towards the looks of their moments, as far as `amount` says;
+            None: nothing does.
         fps: Clips per second.
         framing: How pictures become square.
         templates: Hand-written texts around `{query}`, whose mean embedding is the query's
@@ -292,7 +293,7 @@ class Grounder:
     def similarity(
         self, video: EncodedVideo, query: str, amount: float | None = None
     ) -> NDArray[np.float32]:
-        """Return how similar each clip is to a sentence, (T,), as the bare backbone has it.
+        """Return how similar each clip is to a sentence, (T,), by the bare backbone.
 
         Args:
             video: The encoded video.

@@ -4,8 +4,8 @@ A head says how probably each clip is inside, and the training-free scorer reads
 
     (1 - share) * standardised similarity + share * standardised probability
 
-so that a share of 0 is the frozen backbone without training. Labels that were made without an
-annotator have habits of their own, which a head learns with the rest; the similarity has none.
+so that a share of 0 is similarity alone. Labels that were made without an annotator have habits of
+their own, which a head learns with the rest; the similarity has none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def mixed(
     """Return the curve that moments are read from.
 
     Args:
-        similar: (T,) similarity of each clip and the sentence, by the frozen backbone.
+        similar: (T,) similarity of each clip and the sentence, see `Grounder.similarity`.
         learned: (T,) relevance by a head, see `zsvg.heads.base.HeadOutput`.
         share: of the head, in [0, 1].
     """

@@ -35,7 +35,7 @@ def watch(
         raise ZsvgError("--watch needs watchfiles: pip install 'zsvg[library]'") from None
     changes = watchfiles.watch(
         *roots,
-        watch_filter=lambda _, path: not Path(path).name.startswith("."),
+        watch_filter=None,
         debounce=_LONGEST,
         step=_QUIET,
         stop_event=stop,
@@ -45,6 +45,7 @@ def watch(
     )
     begun = False
     for some in changes:
-        if some or not begun:
+        shown = [path for _, path in some if not Path(path).name.startswith(".")]
+        if shown or not begun:
             update()
         begun = True

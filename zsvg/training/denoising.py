@@ -132,7 +132,7 @@ def denoised(
         return moved
     weights = np.array([original.weight for original in originals])
     doubtful = np.array([original.doubtful for original in originals])
-    if not doubtful.any():
+    if not weights[doubtful].any():
         return moved
     own = weights[doubtful]
     fresh = own * noise_weights(overlaps[doubtful], best_scores[doubtful])

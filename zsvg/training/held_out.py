@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zsvg.backbones.base import TunableBackbone
 from zsvg.backbones.names import MANIFEST
-from zsvg.errors import ITEM_ERRORS, ZsvgError
+from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.evaluation.intervals import gain
 from zsvg.evaluation.metrics import best_overlaps
 from zsvg.files import write_json
@@ -23,7 +23,7 @@ from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.prediction import predict
 from zsvg.grounding.presence_threshold import calibrate, elsewhere
-from zsvg.grounding.share import SHARES, mixed
+from zsvg.grounding.share import SHARES, USUAL_SHARE, mixed
 from zsvg.moments import iou
 from zsvg.records import Annotation, Prediction
 from zsvg.training.options import TuneOptions
@@ -32,6 +32,7 @@ from zsvg.training.recipes import Recipe
 # Few labels speak softly: a setting has to beat so many more that lose a little by all that is
 # learned, so that a handful of lucky ones moves nothing.
 _DOUBTERS = 50
+_FEW = 5  # videos, of which an interval would mean nothing
 _SHARE_DOUBT, _AMOUNT_DOUBT = 0.06, 0.08  # of the squares
 
 
@@ -40,10 +41,11 @@ class HeldOut:
     """What held-out labels say of a run; without any, nothing.
 
     Attributes:
-        scores: mIoU of the first answers: "training-free" by the backbone alone, "aligned" with
-            aligned sentences but without the head, and "tuned". What is chosen on these labels is
-            scored on the half of their videos that it was not chosen on.
-        gain: Of "tuned" over "training-free", and its 95 % interval; None of a single video.
+        scores: mIoU of the first answers: "training-free" by the backbone alone, "tuned", and
+            "aligned" by aligned sentences without the head, where the model aligns them. What is
+            chosen on these labels is scored on the half of their videos that it was not chosen on,
+            unless there is one video only.
+        gain: Of "tuned" over "training-free", and its 95 % interval; None of a few videos.
         share: How much of the answers is to be the head's, see `zsvg.grounding.share`; None of
             drawings, where a head answers all by itself.
         alignment: How far sentences are to be turned, see `zsvg.grounding.alignment`.
@@ -133,19 +135,22 @@ def held_out_scores(
         ranked = [by_qid.get(record.qid, ()) for record in held]
         return best_overlaps(ranked, [record.relevant_windows for record in held], 1)[0][:, 0]
 
+    vids = [record.vid for record in held]
     try:
         rows = {"training-free": overlaps(ask(free, held))}
         tuned = load(folder, backbone=backbone)
-        amount, share = 0.0, None
-        if not tuned.drawn:
-            tried = _tried(tuned, held, videos, options, cache)
-            place, column = _best(tried)
+        amount, share = 0.0, None if tuned.drawn else USUAL_SHARE
+        if not tuned.drawn and not set(vids) <= missing.keys():
+            tried = _tried(tuned, held, videos, options, cache, missing)
+            place, column = _best(tried, len(held))
             amount, share = AMOUNTS[place], SHARES[column]
-            half = _halves([record.vid for record in held])
-            if tuned.alignment is not None:
-                rows["aligned"] = _across(tried[:, :, :1], half)
+            half = _halves(vids)
             rows["tuned"] = _across(tried, half)
-            tuned.manifest |= {"share": share, "alignment": amount}
+            if tuned.encoder == free.encoder:  # else frames are seen with what was trained
+                rows["training-free"] = tried[:, 0, 0]
+                if amount:
+                    rows["aligned"] = _across(tried[:, :, :1], half)
+        tuned.manifest |= {"share": share, "alignment": amount}
         # Together, so that each video is encoded once for both.
         others = [replace(a, qid=i) for i, a in enumerate(elsewhere(held), len(held))]
         answers = ask(tuned, [*held, *others])
@@ -155,9 +160,8 @@ def held_out_scores(
         presence = calibrate(fits[: len(after)], fits[len(after) :])
     finally:
         detach_adapters(backbone)
-    vids = [record.vid for record in held]
     sure = None
-    if len(set(vids)) > 1:
+    if len(set(vids)) >= _FEW:
         sure = gain(rows["tuned"], rows["training-free"], vids)
     return HeldOut(
         scores={name: round(float(row.mean()), 6) for name, row in rows.items()},
@@ -175,17 +179,19 @@ def _tried(
     videos: Mapping[str, Path],
     options: TuneOptions,
     cache: str | Path | None,
+    missing: dict[str, str],
 ) -> NDArray[np.float64]:
     """Return the overlaps of the first answers by each of `AMOUNTS` and `SHARES`, (n, A, S).
 
-    Labels of videos that cannot be read now count as missed.
+    Labels of videos that cannot be read now count as missed, and `missing` gets to know why.
     """
     amounts = AMOUNTS if tuned.alignment is not None else AMOUNTS[:1]
     overlaps = np.zeros((len(held), len(amounts), len(SHARES)))
     for vid in sorted({record.vid for record in held}):
         try:
             video = tuned.encode(videos[vid], cache=cache, allow_truncated=options.allow_truncated)
-        except ITEM_ERRORS:
+        except ITEM_ERRORS as error:
+            missing[vid] = failure(videos[vid], error)
             continue
         for row, record in enumerate(held):
             if record.vid != vid:
@@ -201,21 +207,30 @@ def _tried(
     return overlaps
 
 
-def _best(tried: NDArray[np.float64]) -> tuple[int, int]:
-    """Return the places of the best amount and share: of equal ones, of the lowest."""
+def _best(tried: NDArray[np.float64], labels: int) -> tuple[int, int]:
+    """Return the places of the best amount and share: of equal ones, of the lowest.
+
+    Args:
+        tried: As `_tried` returns it, of all labels or of some.
+        labels: How many there are in all: some are doubted by as many fewer.
+    """
     amounts, shares = np.array(AMOUNTS[: tried.shape[1]]), np.array(SHARES[: tried.shape[2]])
     doubt = _AMOUNT_DOUBT * amounts[:, None] ** 2 + _SHARE_DOUBT * shares**2
-    told = np.round(tried.sum(axis=0) - _DOUBTERS * doubt, 6)
+    doubters = _DOUBTERS * len(tried) / labels
+    told = np.round(tried.sum(axis=0) - doubters * doubt, 6)
     place, column = np.unravel_index(int(told.argmax()), told.shape)
     return int(place), int(column)
 
 
 def _across(tried: NDArray[np.float64], half: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return each label's overlap (n,) by what is best on the labels of the other half."""
+    """Return each label's overlap (n,) by what is best on the labels of the other half.
+
+    Of a single video that is what is best on its own.
+    """
     found = np.empty(len(tried))
     for side in (half, ~half):
         if side.any():
-            place, column = _best(tried if side.all() else tried[~side])
+            place, column = _best(tried if side.all() else tried[~side], len(tried))
             found[side] = tried[side, place, column]
     return found
 
@@ -227,7 +242,8 @@ def _halves(vids: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def _overlap(moments: Sequence[Moment], record: Annotation) -> float:
-    first = [(moment.start, moment.end) for moment in moments]
+    # As predictions are written.
+    first = [(round(moment.start, 3), round(moment.end, 3)) for moment in moments]
     return float(iou(first, record.relevant_windows).max())
 
 

@@ -264,8 +264,13 @@ class _Run:
         due = self.options.round_after(done, visual=self.network.trains_vision)
         if not due or self.ended or not any(sample.doubtful for sample in before):
             return
-        # The others will be judged when they are about to be drawn; till then they count as before.
-        until = min(done + self.options.denoise_every, self.options.steps)
+        # The others will be judged when they are about to be drawn.
+        visual = self.network.trains_vision
+        later = range(done + 1, self.options.steps)
+        until = next(
+            (step for step in later if self.options.round_after(step, visual=visual)),
+            self.options.steps,
+        )
         judged = drawn_between(len(before), self.options, done, until)
         some = [before[index] for index in judged]
         moments, scores = self.asked.answers(some, self.visual)
@@ -284,7 +289,7 @@ class _Run:
         for index, sample in zip(judged, fresh, strict=True):
             samples[index] = sample
         self.samples = samples
-        self.history.rounds.append({"step": done} | describe_round(before, self.samples))
+        self.history.rounds.append({"step": done} | describe_round(some, fresh))
 
     def checkpoint(self) -> None:
         """Write a checkpoint where it is time."""

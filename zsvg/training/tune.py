@@ -75,7 +75,7 @@ class TuneOutcome:
 
     @property
     def helped(self) -> bool:
-        """Whether tuning is known to beat training-free grounding on the held-out labels."""
+        """Whether tuning beat training-free grounding on the held-out labels."""
         if self.held_out is None or self.training_free is None:
             return False
         return self.held_out > self.training_free
@@ -108,12 +108,12 @@ class TuneOutcome:
                 f"{self.share:.0%} of the answers is the head's, the rest similarity"
                 + (f" of aligned sentences ({self.alignment:g})" if self.alignment else "")
             )
-        if self.held_out < self.training_free:
+        if not self.helped:
             lines.append(
                 "warning: tuning made it worse than training-free grounding; use the backbone alone"
+                if self.held_out < self.training_free
+                else "warning: tuning brought nothing on the held-out labels"
             )
-        elif not self.helped:
-            lines.append("warning: tuning brought nothing on the held-out labels")
         return lines
 
 

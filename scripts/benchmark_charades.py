@@ -8,7 +8,7 @@ FEATURES is what `zsvg tune --features` takes, rows spread evenly over each vide
 file of int8 codes with `mean` and `scale` (codes * scale + mean), in the joint space of MODEL's
 sentences. Queries of videos without features are left out.
 
-Groups of rows: "alignment" (sentences aligned on labels, without a head), "forms" (labels without
+Groups of rows: "alignment" (sentences aligned on labels by a fixed amount, no head), "forms" (labels without
 an annotator: of frames, of words, of words with half of the moments stitched into other videos, of
 --sentences), "controls" (labels of other videos), and with true labels "heads", "prompts" and
 "budgets". The videos are cut into two folds by name. What is chosen or learned is so on one fold
@@ -16,7 +16,7 @@ and reported on the other: settings of the cross-fit row, the best fixed window,
 with true labels ("cross-fit on test videos") learn from the queries of the other fold, those
 without from its frames alone. Windows are cut to the video. Trivial rows stand beside: windows of
 the training-free lengths elsewhere, sentences of other videos, answers of other videos; and beside
-the rows without labels two controls: their models asked for sentences of other videos, and their
+the rows of "forms" (but stitched) two controls: their models asked for sentences of other videos, and their
 heads asked so while similarity is of the right sentence. Intervals are paired bootstraps over
 videos, of the mean over seeds.
 
@@ -50,7 +50,7 @@ from zsvg.evaluation.metrics import best_overlaps
 from zsvg.evaluation.protocols.by_name import cut_to_video
 from zsvg.features.from_files import FeatureFiles
 from zsvg.files import sha256_json, write_json
-from zsvg.grounding.alignment import AMOUNTS
+from zsvg.grounding.alignment import AMOUNTS, FITTED
 from zsvg.grounding.answers import Moment
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.model_folder import detach_adapters
@@ -62,6 +62,7 @@ from zsvg.records import Annotation, Prediction
 from zsvg.scorers.find import find_moments
 from zsvg.scorers.options import ScorerOptions
 from zsvg.training.aligning import alignment_of
+from zsvg.training.held_out import DOUBTS
 from zsvg.training.labels import shots
 from zsvg.training.options import Training, TuneOptions
 
@@ -132,8 +133,8 @@ class Bench:
         self.recipe: dict[str, Any] = {} if args.steps is None else {"steps": args.steps}
         # Runs of other material or defaults are others.
         known = [zsvg.__version__, self.backbone.fingerprint, asdict(ScorerOptions()), SHARES,
-                 AMOUNTS, self.recipe, asdict(Training()), asdict(self.words), self.sentences,
-                 [asdict(record) for record in self.records]]  # fmt: skip
+                 AMOUNTS, DOUBTS, FITTED, STITCHED, self.recipe, asdict(Training()),
+                 asdict(self.words), self.sentences, [asdict(record) for record in self.records]]  # fmt: skip
         self.identity = sha256_json(known)[:8]
 
     def side(self, number: int) -> list[Annotation]:
@@ -256,7 +257,7 @@ class Bench:
             video = grounder.encode(self.files[record.vid])
             similar = grounder.similarity(video, record.query)
             learned = grounder.learned(video, other.query)
-            curve = mixed(similar, learned, grounder.share or 0.0)
+            curve = mixed(similar, learned, 1.0 if grounder.share is None else grounder.share)
             answers.append(answer(record, grounder.read(video, curve, 1)))
         detach_adapters(self.backbone)
         return answers
@@ -419,7 +420,7 @@ def rows(bench: Bench, groups: Sequence[str]) -> dict[str, list[list[float]]]:
                 want(row, "head-only", head, forms[form], form != "stitched", stitch_rate=rate)
     if "controls" in groups:
         for form in bench.forms:
-            if form in ("vocabulary", "retrieved"):
+            if form == "vocabulary" or (form == "retrieved" and bench.sentences):
                 labels = bench.found(
                     bench.words if form == "vocabulary" else Phrases(sentences=bench.sentences)
                 )

@@ -37,6 +37,9 @@ _MOST_CLIPS = 50_000  # of all videos together, evenly
 _OWN_PART = 0.5  # of a clip's similarity itself, beside what it has above its video's mean
 _AT_ONCE = 256  # sentences
 
+FITTED = (_PRIOR, _BEST, _MOST_BEST, _SECONDS, _APART, _OWN_PART)
+"""What decides how alignments turn out."""
+
 
 @dataclass(frozen=True)
 class Alignment:

@@ -32,8 +32,10 @@ from zsvg.training.recipes import Recipe
 # Few labels speak softly: a setting has to beat so many more that lose a little by all that is
 # learned, so that a handful of lucky ones moves nothing.
 _DOUBTERS = 50
-_FEW = 5  # videos, of which an interval would mean nothing
 _SHARE_DOUBT, _AMOUNT_DOUBT = 0.06, 0.08  # of the squares
+DOUBTS = (_DOUBTERS, _SHARE_DOUBT, _AMOUNT_DOUBT)
+"""What decides, beside the labels, how much of an answer is learned."""
+_FEW = 5  # videos, of which an interval would mean nothing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,17 +8,17 @@ FEATURES is what `zsvg tune --features` takes, rows spread evenly over each vide
 file of int8 codes with `mean` and `scale` (codes * scale + mean), in the joint space of MODEL's
 sentences. Queries of videos without features are left out.
 
-Groups of rows: "alignment" (sentences aligned on labels by a fixed amount, no head), "forms" (labels without
-an annotator: of frames, of words, of words with half of the moments stitched into other videos, of
---sentences), "controls" (labels of other videos), and with true labels "heads", "prompts" and
-"budgets". The videos are cut into two folds by name. What is chosen or learned is so on one fold
-and reported on the other: settings of the cross-fit row, the best fixed window, and heads. Rows
-with true labels ("cross-fit on test videos") learn from the queries of the other fold, those
-without from its frames alone. Windows are cut to the video. Trivial rows stand beside: windows of
-the training-free lengths elsewhere, sentences of other videos, answers of other videos; and beside
-the rows of "forms" (but stitched) two controls: their models asked for sentences of other videos, and their
-heads asked so while similarity is of the right sentence. Intervals are paired bootstraps over
-videos, of the mean over seeds.
+Groups of rows: "alignment" (sentences aligned on labels by a fixed amount, no head), "forms"
+(labels without an annotator: of frames, of words, of words with half of the moments stitched into
+other videos, of --sentences), "controls" (labels of other videos), and with true labels "heads",
+"prompts" and "budgets". The videos are cut into two folds by name. What is chosen or learned is so
+on one fold and reported on the other: settings of the cross-fit row, the best fixed window, and
+heads. Rows with true labels ("cross-fit on test videos") learn from the queries of the other fold,
+those without from its frames alone. Windows are cut to the video. Trivial rows stand beside:
+windows of the training-free lengths elsewhere, sentences of other videos, answers of other videos;
+and beside the rows of "forms" (but stitched) two controls: their models asked for sentences of
+other videos, and their heads asked so while similarity is of the right sentence. Intervals are
+paired bootstraps over videos, of the mean over seeds.
 
 One small file for each run lies in OUT/runs and is not made again.
 """
@@ -134,7 +134,8 @@ class Bench:
         # Runs of other material or defaults are others.
         known = [zsvg.__version__, self.backbone.fingerprint, asdict(ScorerOptions()), SHARES,
                  AMOUNTS, DOUBTS, FITTED, STITCHED, self.recipe, asdict(Training()),
-                 asdict(self.words), self.sentences, [asdict(record) for record in self.records]]  # fmt: skip
+                 asdict(self.words), self.sentences,
+                 [asdict(record) for record in self.records]]  # fmt: skip
         self.identity = sha256_json(known)[:8]
 
     def side(self, number: int) -> list[Annotation]:

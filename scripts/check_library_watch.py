@@ -88,7 +88,10 @@ def main() -> None:
     told = args.out / "watch.log"
     with told.open("w") as log:
         process = subprocess.Popen(
-            [*line, "-o", str(library), "-m", "micro", "--watch", "--prune"], stderr=log
+            [*line, "-o", str(library), "-m", "micro", "--watch", "--prune"],
+            stderr=log,
+            # What runs in the background ignores Ctrl-C, and would hand that down.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         sizes = played(process, told, args.rounds, shown, videos, library)

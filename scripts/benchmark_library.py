@@ -31,7 +31,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from benchmark_charades import features_of
+from film import features_of
 from numpy.typing import NDArray
 
 from zsvg import FeatureFiles, Library

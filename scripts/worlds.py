@@ -32,8 +32,9 @@ from zsvg.microworld.domains import DEVELOPMENT
 from zsvg.microworld.world import write_world
 from zsvg.records import Annotation, read_annotations, write_annotations
 from zsvg.training.options import TuneOptions
+from zsvg.training.outcome import TuneOutcome
 from zsvg.training.recipes import Recipe
-from zsvg.training.tune import TuneOutcome, tune
+from zsvg.training.tune import tune
 from zsvg.video.finding import find_videos
 
 FORMS: Mapping[str, Mapping[str, Any]] = {

@@ -6,7 +6,7 @@ similarity is asked of
 
     sentence + amount * look
 
-so that an amount of 0 is the frozen backbone.
+so that an amount of 0 leaves the sentence as it is.
 """
 
 from __future__ import annotations

@@ -293,7 +293,7 @@ class Grounder:
     def similarity(
         self, video: EncodedVideo, query: str, amount: float | None = None
     ) -> NDArray[np.float32]:
-        """Return how similar each clip is to a sentence, (T,), by the bare backbone.
+        """Return how similar each clip is to a sentence, (T,): aligned, without prompts.
 
         Args:
             video: The encoded video.

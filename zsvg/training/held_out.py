@@ -142,8 +142,8 @@ def held_out_scores(
         rows = {"training-free": overlaps(ask(free, held))}
         tuned = load(folder, backbone=backbone)
         amount, share = 0.0, None if tuned.drawn else USUAL_SHARE
-        if not tuned.drawn and not set(vids) <= missing.keys():
-            tried = _tried(tuned, held, videos, options, cache, missing)
+        tried = None if tuned.drawn else _tried(tuned, held, videos, options, cache, missing)
+        if tried is not None and not set(vids) <= missing.keys():  # nothing read tells nothing
             place, column = _best(tried, len(held))
             amount, share = AMOUNTS[place], SHARES[column]
             half = _halves(vids)

@@ -10,15 +10,16 @@ sentences. Queries of videos without features are left out.
 
 Groups of rows: "alignment" (sentences aligned on labels by a fixed amount, no head), "forms"
 (labels without an annotator: of frames, of words, of words with half of the moments stitched into
-other videos, of --sentences), "controls" (labels of other videos), and with true labels "heads",
-"prompts" and "budgets". The videos are cut into two folds by name. What is chosen or learned is so
-on one fold and reported on the other: settings of the cross-fit row, the best fixed window, and
-heads. Rows with true labels ("cross-fit on test videos") learn from the queries of the other fold,
-those without from its frames alone. Windows are cut to the video. Trivial rows stand beside:
-windows of the training-free lengths elsewhere, sentences of other videos, answers of other videos;
-and beside the rows of "forms" (but stitched) two controls: their models asked for sentences of
-other videos, and their heads asked so while similarity is of the right sentence. Intervals are
-paired bootstraps over videos, of the mean over seeds.
+other videos, of --sentences, and of words and sentences together, stitched so), "controls" (labels
+of other videos), and with true labels "heads" and "budgets"; "prompts" are tokens in the text
+tower, learned from labels of --prompts-from. The videos are cut into two folds by name. What is
+chosen or learned is so on one fold and reported on the other: settings of the cross-fit row, the
+best fixed window, and heads. Rows with true labels ("cross-fit on test videos") learn from the
+queries of the other fold, those without from its frames alone. Windows are cut to the video.
+Trivial rows stand beside: windows of the training-free lengths elsewhere, sentences of other
+videos, answers of other videos; and beside the rows of "forms" (but stitched ones) two controls:
+their models asked for sentences of other videos, and their heads asked so while similarity is of
+the right sentence. Intervals are paired bootstraps over videos, of the mean over seeds.
 
 One small file for each run lies in OUT/runs and is not made again.
 """
@@ -26,13 +27,14 @@ One small file for each run lies in OUT/runs and is not made again.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from film import CONTROLS, STITCHED, Bench, Run
+from film import CONTROLS, STITCHED, Bench, Labels, Run
 from footing import elsewhere, fold
 
 from zsvg.cli.terminal import progress, say, table
@@ -41,16 +43,15 @@ from zsvg.evaluation.intervals import gain
 from zsvg.files import write_json
 from zsvg.grounding.grounder import Grounder
 from zsvg.label.matching import Phrases
-from zsvg.records import Annotation, Prediction
+from zsvg.records import Prediction
 from zsvg.scorers.find import find_moments
 from zsvg.scorers.options import ScorerOptions
-from zsvg.training.labels import shots
 
 FREE = "training-free"
-FORMS = ("features", "vocabulary", "stitched", "retrieved")
-HEADS = ("regression", "map", "span", "set", "windows")
-PROMPTS = (("head-only", "regression"), ("coop", "regression"), ("cocoop", "regression"),
-           ("ppt", "pointing"))  # fmt: skip
+MIXED = ("stitched", "together")
+FORMS = ("features", "vocabulary", "stitched", "retrieved", "together")
+HEADS = ("regression", "map", "span", "set", "windows", "pointing")
+PROMPTS = {"coop": "regression", "cocoop": "regression", "ppt": "pointing"}
 PUBLISHED = (
     "Published, CLIP's own text tower: SPL 60.7 / 40.7 / 19.6 / 40.5 (adapts on 5,338 train "
     "videos); see each paper for what it was chosen on."
@@ -99,7 +100,14 @@ def cross_fit(bench: Bench) -> list[Prediction]:
     ]
 
 
-def rows(bench: Bench, groups: Sequence[str]) -> dict[str, list[list[float]]]:
+def recipe_of(head: str) -> str:
+    """Return what a head is tuned by where no prompts are asked for; one needs its own."""
+    return "ppt" if head == "pointing" else "head-only"
+
+
+def rows(
+    bench: Bench, groups: Sequence[str], prompts_from: Sequence[str]
+) -> dict[str, list[list[float]]]:
     """Make what is missing; return name -> overlaps by seed."""
     free = bench.ask(bench.records, Grounder(bench.backbone))
     best_window = [
@@ -136,51 +144,50 @@ def rows(bench: Bench, groups: Sequence[str]) -> dict[str, list[list[float]]]:
         row: str,
         recipe: str,
         head: str,
-        labels: Callable[[int, int], Sequence[Annotation]],
+        labels: Labels,
         controls: bool = False,
         **training: Any,
     ) -> None:
+        row = f"{row}, {recipe} + {head}"
         named = [row, *(f"{row}, {what}" for what in CONTROLS[:2] if controls)]
         wanted.append(
             (named, bench.tuned(row, recipe, head, labels, controls=controls, **training))
         )
 
+    words = bench.found(bench.words)
+    forms = {"features": bench.wordless, "vocabulary": words, "stitched": words}
+    if bench.sentences:
+        sentences = bench.found(Phrases(sentences=bench.sentences))
+        forms["retrieved"] = sentences
+        forms["together"] = bench.together(words, sentences)
+    told: dict[str, Labels] = {"full": lambda n, _: bench.side(n), **forms} | {
+        f"labels of {count} videos": partial(bench.few, count) for count in bench.budgets
+    }
+    if strange := set(prompts_from) - told.keys():
+        raise SystemExit(f"--prompts-from: no {sorted(strange)}; there are {list(told)}")
     if "forms" in groups:
-        words = bench.found(bench.words)
-        forms = {"features": bench.wordless, "vocabulary": words, "stitched": words}
-        if bench.sentences:
-            forms["retrieved"] = bench.found(Phrases(sentences=bench.sentences))
-        for form, head in product(bench.forms, bench.heads):
-            if form in forms:
-                row, rate = f"{form}, head-only + {head}", STITCHED * (form == "stitched")
-                want(row, "head-only", head, forms[form], form != "stitched", stitch_rate=rate)
+        for form, head in product([form for form in bench.forms if form in forms], bench.heads):
+            rate = STITCHED * (form in MIXED)
+            want(form, recipe_of(head), head, forms[form], form not in MIXED, stitch_rate=rate)
     if "controls" in groups:
-        for form in bench.forms:
-            if form == "vocabulary" or (form == "retrieved" and bench.sentences):
-                labels = bench.found(
-                    bench.words if form == "vocabulary" else Phrases(sentences=bench.sentences)
-                )
-                row = f"{form} of other videos, head-only + regression"
-                want(row, "head-only", "regression", bench.moved(labels))
+        for form in sorted({"vocabulary", "retrieved"} & forms.keys() & set(bench.forms)):
+            row, labels = f"{form} of other videos", bench.moved(forms[form])
+            want(row, "head-only", "regression", labels)
     if "alignment" in groups:
-        sources = {"full": lambda n, _: bench.side(n), "vocabulary": bench.found(bench.words)}
-        if bench.sentences:
-            sources["retrieved"] = bench.found(Phrases(sentences=bench.sentences))
-        for source, labels in sources.items():
+        for source in sorted({"full", "vocabulary", "retrieved"} & told.keys()):
             row = f"{source}, aligned sentences alone"
-            wanted.append(([row, f"{row}, {CONTROLS[2]}"], bench.aligned(labels, row)))
+            wanted.append(([row, f"{row}, {CONTROLS[2]}"], bench.aligned(told[source], row)))
     if "heads" in groups:
         for head in bench.heads:
-            want(f"full, head-only + {head}", "head-only", head, lambda n, _: bench.side(n))
+            want("full", recipe_of(head), head, told["full"])
     if "prompts" in groups:
-        for recipe, head in PROMPTS[1:]:
-            want(f"full, {recipe} + {head}", recipe, head, lambda n, _: bench.side(n))
+        for source, recipe in product(prompts_from, PROMPTS):
+            rate = STITCHED * (source in MIXED)
+            want(source, recipe, PROMPTS[recipe], told[source], stitch_rate=rate)
     if "budgets" in groups:
         for count in bench.budgets:
-            want(
-                f"labels of {count} videos, head-only + regression", "head-only", "regression",
-                lambda n, seed, count=count: shots(bench.side(n), count, seed),
-            )  # fmt: skip
+            row = f"labels of {count} videos"
+            want(row, "head-only", "regression", told[row])
     with progress("runs", len(wanted) * len(bench.seeds)) as advance:
         for done, ((named, make), seed) in enumerate(product(wanted, bench.seeds), 1):
             for row, overlaps in zip(named, bench.runs(named, make, seed), strict=True):
@@ -234,11 +241,14 @@ def main() -> None:
     parser.add_argument("--nouns", type=Path, help="a line each (default: the shipped list)")
     parser.add_argument("--actions", type=Path, help="likewise")
     parser.add_argument("--sentences", type=Path, help="of no video of FEATURES, a line each")
+    parser.add_argument(
+        "--prompts-from", nargs="*", default=["full"], help='"full", a form or "labels of N videos"'
+    )
     groups = ("alignment", "forms", "controls", "heads", "prompts", "budgets")
     parser.add_argument("--groups", nargs="*", choices=groups, default=groups)
     args = parser.parse_args()
     bench = Bench(args)
-    report(rows(bench, args.groups), bench)
+    report(rows(bench, args.groups, args.prompts_from), bench)
 
 
 if __name__ == "__main__":

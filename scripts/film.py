@@ -37,6 +37,7 @@ from zsvg.records import Annotation, Prediction
 from zsvg.scorers.options import ScorerOptions
 from zsvg.training.aligning import alignment_of
 from zsvg.training.held_out import DOUBTS
+from zsvg.training.labels import shots
 from zsvg.training.options import Training, TuneOptions
 
 STITCHED = 0.5
@@ -44,6 +45,8 @@ CONTROLS = (
     "asked for sentences of other videos", "its head asked so", "looks of other sentences"
 )  # fmt: skip
 
+Labels = Callable[[int, int], Sequence[Annotation]]
+"""Fold and seed -> what is learned from."""
 Run = Callable[[int], dict[str, list[Prediction]]]
 """Seed -> row -> answers: the run's own, and its controls."""
 
@@ -148,7 +151,7 @@ class Bench:
         row: str,
         recipe: str,
         head: str,
-        labels: Callable[[int, int], Sequence[Annotation]],
+        labels: Labels,
         *,
         controls: bool = False,
         **training: Any,
@@ -188,7 +191,7 @@ class Bench:
         text = f"{self.backbone.template} {record.query}".strip()
         return self.backbone.encode_text([text]).pooled[0].cpu().numpy()
 
-    def aligned(self, labels: Callable[[int, int], Sequence[Annotation]], row: str) -> Run:
+    def aligned(self, labels: Labels, row: str) -> Run:
         """Return a run without a head: sentences aligned on the other fold, and so by others."""
 
         def make(seed: int) -> dict[str, list[Prediction]]:
@@ -227,9 +230,7 @@ class Bench:
         detach_adapters(self.backbone)
         return answers
 
-    def moved(
-        self, labels: Callable[[int, int], Sequence[Annotation]]
-    ) -> Callable[[int, int], list[Annotation]]:
+    def moved(self, labels: Labels) -> Labels:
         """Return what gives every label to another video, at the same part of it."""
 
         def other(number: int, seed: int) -> list[Annotation]:
@@ -258,7 +259,23 @@ class Bench:
         """Ask every video the sentences of another one."""
         return self.ask(other_sentences(self.records, seed), Grounder(self.backbone))
 
-    def found(self, phrases: Phrases) -> Callable[[int, int], list[Annotation]]:
+    def few(self, count: int, number: int, seed: int) -> list[Annotation]:
+        """Return the queries of so many videos of a fold."""
+        return list(shots(self.side(number), count, seed))
+
+    def together(self, *sources: Labels) -> Labels:
+        """Return the labels of several sources as one list."""
+
+        def labels(number: int, seed: int) -> list[Annotation]:
+            return [
+                replace(label, qid=f"{label.qid}-{place}")
+                for place, source in enumerate(sources)
+                for label in source(number, seed)
+            ]
+
+        return labels
+
+    def found(self, phrases: Phrases) -> Labels:
         """Return what labels events of a fold's videos by words or sentences."""
 
         def labels(number: int, seed: int) -> list[Annotation]:

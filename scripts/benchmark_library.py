@@ -42,8 +42,9 @@ from zsvg.features.encoder import FrameFeatures
 from zsvg.grounding.answers import EncodedVideo
 from zsvg.grounding.ranking import centred, distinct
 from zsvg.library.candidates import count, direction
+from zsvg.library.hits import first, seen
+from zsvg.library.hits import records as records_of
 from zsvg.library.rows import unpacked
-from zsvg.library.search import best
 from zsvg.records import Annotation, Prediction
 
 MOST = 100  # moments in a list
@@ -117,22 +118,12 @@ def searched(library: Library, records: Sequence[Annotation]) -> list[list[Predi
             started = time.monotonic()
             answers = library.answers(record.query, group=False)
             seconds.append(time.monotonic() - started)
-            few = best([answer.prediction(record.qid) for answer in answers], MOST, 3)
-            lists.append(in_order(few))
+            few = first(seen(answers, 3), MOST, 3)
+            lists.append([replace(one, qid=record.qid) for hit in few for one in records_of([hit])])
             advance(done)
     middle, late = np.percentile(seconds, (50, 95))
     say(f"a search took {1000 * middle:.0f} ms (p50), {1000 * late:.0f} ms (p95)")
     return lists
-
-
-def in_order(records: Sequence[Prediction]) -> list[Prediction]:
-    """Return moments one by one: the best of each video, then the second ones."""
-    ranked = [
-        (rank, place, replace(record, pred_relevant_windows=(window,)))
-        for place, record in enumerate(records)
-        for rank, window in enumerate(record.pred_relevant_windows or ())
-    ]
-    return [record for *_, record in sorted(ranked, key=lambda item: item[:2])]
 
 
 def exchanged(

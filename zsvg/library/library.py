@@ -16,9 +16,12 @@ from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import load_named
 from zsvg.library import candidates
+from zsvg.library.example import Example, stored_example
+from zsvg.library.hits import Hit, first, records, seen
 from zsvg.library.indexing import Report, bring_up_to_date
 from zsvg.library.manifest import FILE, Manifest, Space, read_manifest
-from zsvg.library.search import Answer, answers, best
+from zsvg.library.rows import unpacked
+from zsvg.library.search import Answer, answers
 from zsvg.library.sources import roots_of, sources
 from zsvg.library.tables import Tables, Video
 from zsvg.library.upkeep import forget_vanished
@@ -26,6 +29,7 @@ from zsvg.library.writing import writing
 from zsvg.records import Prediction
 
 LOCAL = "local-dir:"
+_TRIED = 5  # moments of a video that are looked at for each that may be shown
 _NARROW = 2000  # videos that the engine is told to look at alone; more are sorted out afterwards
 
 
@@ -172,27 +176,60 @@ class Library:
             self._known = version, self.tables.videos()
         return self._known[1]
 
-    def search(
-        self, query: str, *, top: int = 20, per_video: int = 3, **options: Any
-    ) -> list[Prediction]:
-        """Return the best moments of all videos for a sentence.
-
-        Args:
-            query: The sentence.
-            top: Most moments in all.
-            per_video: Most of one video.
-            options: As of `answers`.
+    def search(self, query: str | Example, **options: Any) -> list[Prediction]:
+        """Return the best moments of all videos, as of `hits`.
 
         Returns:
-            One record a video, the one that fits best first; in `extra` are "path" and "fit", and
-            "alike", where else the same is to be seen.
+            One record a video; in `extra` are "path" and "fit", "alike", where else the same is to
+            be seen, and "said", the words of each window, where there are any.
         """
-        found = self.answers(query, **options)
-        return best([answer.prediction(0) for answer in found], top, per_video)
+        return records(self.hits(query, **options))
+
+    def hits(
+        self,
+        query: str | Example,
+        *,
+        top: int = 20,
+        per_video: int = 3,
+        group: bool = True,
+        **options: Any,
+    ) -> list[Hit]:
+        """Return the best moments of all videos for a sentence, or for an example.
+
+        Args:
+            query: The sentence, or what moments are to look like.
+            top: Most moments in all.
+            per_video: Most of one video.
+            group: As of `answers`.
+            options: As of `answers`, too.
+
+        Returns:
+            Hits, best first: of each video that was chosen one, then the second ones.
+        """
+        found = self.answers(query, top_k=_TRIED * per_video, group=group, **options)
+        return first(seen(found, per_video), top, per_video)
+
+    def like(self, content: str, start: float, end: float) -> Example:
+        """Return a moment of an indexed video as an example to search by.
+
+        Args:
+            content: Of the video, as `Video.content`.
+            start: Seconds.
+            end: Seconds.
+
+        Raises:
+            ZsvgError: There is no such video.
+            VideoError: Nor such a part of it.
+        """
+        video = next((v for v in self.videos() if v.usable and v.content == content), None)
+        row = self.tables.features([content]).get(content)
+        if video is None or row is None:
+            raise ZsvgError(f"{self.folder}: has no video with content {content[:12]}")
+        return stored_example(unpacked(row, video.vid), start, end)
 
     def answers(
         self,
-        query: str,
+        query: str | Example,
         *,
         folder: str | Path | None = None,
         since: float | None = None,
@@ -202,10 +239,10 @@ class Library:
         top_k: int = 15,
         group: bool = True,
     ) -> list[Answer]:
-        """Return what videos answer to a sentence, the one that fits best first.
+        """Return what videos answer to a sentence or an example, the one that fits best first.
 
         Args:
-            query: The sentence.
+            query: The sentence, or what moments are to look like.
             folder: Only videos below it.
             since: Only videos that were changed then or later, seconds since 1970.
             min_length: Only videos of so many seconds or more.
@@ -225,7 +262,9 @@ class Library:
         ]
         chosen = candidates.choose(
             self.tables,
-            candidates.direction(self.grounder, query),
+            query.direction
+            if isinstance(query, Example)
+            else candidates.direction(self.grounder, query),
             list(dict.fromkeys(video.content for video in wanted)),
             candidates.count(len(usable)) if most is None else most,
             exact=exact,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zsvg.features.encoder import FrameFeatures
 from zsvg.grounding.answers import EncodedVideo, Grounding
 from zsvg.grounding.grounder import Grounder
-from zsvg.grounding.ranking import best_moments, distinct
+from zsvg.library.example import Example
 from zsvg.library.rows import unpacked
 from zsvg.library.tables import Tables, Video
 from zsvg.records import Prediction
@@ -55,7 +55,7 @@ class Answer:
 def answers(
     tables: Tables,
     grounder: Grounder,
-    query: str,
+    query: str | Example,
     chosen: Sequence[str],
     videos: Iterable[Video],
     *,
@@ -67,7 +67,7 @@ def answers(
     Args:
         tables: Where the features are.
         grounder: The model.
-        query: The sentence.
+        query: The sentence, or what moments are to look like.
         chosen: Contents to ask.
         videos: Whose contents they are; of several with one content the first by name answers.
         top_k: Most moments of each.
@@ -86,25 +86,9 @@ def answers(
     return _grouped(found) if group else [answer for answer, _ in found]
 
 
-def best(records: Sequence[Prediction], top: int, per_video: int) -> list[Prediction]:
-    """Return answers with the moments to show: at most `top`, and `per_video` of each."""
-    few = [
-        replace(record, pred_relevant_windows=(record.pred_relevant_windows or ())[:per_video])
-        for record in map(distinct, records)
-    ]
-    shown: dict[str, list[Any]] = {}
-    for record, window in best_moments(few, top):
-        shown.setdefault(record.vid, []).append(window)
-    return [
-        replace(record, pred_relevant_windows=tuple(shown[record.vid]))
-        for record in few
-        if record.vid in shown
-    ]
-
-
 def _ask(
     grounder: Grounder,
-    query: str,
+    query: str | Example,
     video: Video,
     copies: Sequence[Video],
     row: dict[str, Any],
@@ -112,7 +96,10 @@ def _ask(
 ) -> tuple[Answer, NDArray[np.float32]]:
     frames = unpacked(row, video.vid)
     encoded = EncodedVideo(vid=video.vid, frames=frames, encoder=grounder.encoder)
-    said = grounder.ground(encoded, query, top_k=top_k)
+    if isinstance(query, Example):
+        said = query.ask(grounder, encoded, top_k)
+    else:
+        said = grounder.ground(encoded, query, top_k=top_k)
     alike = tuple(str(copy.file) for copy in copies)
     return Answer(video=video, grounding=said, alike=alike), _looks(frames, said)
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zsvg.errors import ZsvgError, reason
+from zsvg.library.engine import engine, engine_of, quoted
 
 INDEXED_FROM = 100_000
 """Rows of frames from which on they are searched by an index."""
@@ -91,7 +90,7 @@ class Tables:
     """
 
     def __init__(self, folder: Path, width: int) -> None:
-        lancedb, pa = _engine()
+        lancedb, pa = engine()
         self.folder = folder
         text, number = pa.string(), pa.float64()
         columns: dict[str, list[tuple[str, Any]]] = {
@@ -135,7 +134,7 @@ class Tables:
             ],
         }
         self._schemas = {name: pa.schema(fields) for name, fields in columns.items()}
-        with _engine_of(folder):
+        with engine_of(folder):
             # Other processes write too: what they did is seen at the next question.
             base = lancedb.connect(folder, read_consistency_interval=timedelta(0))
             self._tables = {
@@ -150,7 +149,7 @@ class Tables:
 
     def videos(self) -> list[Video]:
         """Return all videos, in the order of their names."""
-        with _engine_of(self.folder):
+        with engine_of(self.folder):
             rows = self._tables["videos"].to_arrow().to_pylist()
         return sorted((Video(**row) for row in rows), key=lambda video: (video.vid, video.key))
 
@@ -160,7 +159,7 @@ class Tables:
 
     def features(self, contents: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return content -> row of features, of those that are there."""
-        with _engine_of(self.folder):
+        with engine_of(self.folder):
             rows = [
                 row
                 for some in _conditions(contents)
@@ -171,7 +170,7 @@ class Tables:
     def events(self, content: str) -> list[dict[str, Any]]:
         """Return the events of a content in order of time."""
         (condition,) = _conditions([content])
-        with _engine_of(self.folder):
+        with engine_of(self.folder):
             rows = self._tables["events"].search().where(condition).limit(None).to_list()
         return sorted(rows, key=lambda row: float(row["start"]))
 
@@ -206,7 +205,7 @@ class Tables:
         elif self.indexed:
             probes = max(1, round(PROBED * self._parts()))
             query = query.nprobes(probes).refine_factor(REFINED)
-        with _engine_of(self.folder):
+        with engine_of(self.folder):
             return query.to_arrow()
 
     @property
@@ -264,7 +263,7 @@ class Tables:
 
     def forget(self, videos: Iterable[Video]) -> None:
         """Remove videos; `sweep` removes what only they had."""
-        keys = [f"(root = {_quoted(v.root)} AND path = {_quoted(v.path)})" for v in videos]
+        keys = [f"(root = {quoted(v.root)} AND path = {quoted(v.path)})" for v in videos]
         for start in range(0, len(keys), _AT_ONCE):
             self._tables["videos"].delete(" OR ".join(keys[start : start + _AT_ONCE]))
 
@@ -321,7 +320,7 @@ class Tables:
 
     def _column(self, table: str, name: str) -> list[Any]:
         query = self._tables[table].search().select([name]).limit(None)
-        with _engine_of(self.folder):
+        with engine_of(self.folder):
             values: list[Any] = query.to_arrow()[name].to_pylist()
         return values
 
@@ -331,34 +330,9 @@ def parts_of(rows: int) -> int:
     return max(1, round(math.sqrt(rows) / 4))
 
 
-@contextmanager
-def _engine_of(folder: Path) -> Iterator[None]:
-    """Turn what LanceDB raises over damaged files into an error of one line."""
-    try:
-        yield
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ZsvgError(
-            f"{folder}: LanceDB cannot read it ({reason(error)[:300]}); index the videos into a "
-            "new folder"
-        ) from error
-
-
 def _conditions(contents: Sequence[str]) -> list[str]:
     """Return conditions that together hold for some contents."""
     return [
-        f"content IN ({', '.join(map(_quoted, contents[start : start + _AT_ONCE]))})"
+        f"content IN ({', '.join(map(quoted, contents[start : start + _AT_ONCE]))})"
         for start in range(0, len(contents), _AT_ONCE)
     ]
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _engine() -> tuple[Any, Any]:
-    try:
-        import lancedb
-        import pyarrow
-    except ImportError:
-        raise ZsvgError("a library needs LanceDB: pip install 'zsvg[library]'") from None
-    return lancedb, pyarrow

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from zsvg import __version__
-from zsvg.cli import demos, evaluate, label, library, maintenance, tune
+from zsvg.cli import demos, evaluate, label, library, maintenance, search, tune
 from zsvg.cli.compare import compare
 from zsvg.cli.ground import ground
 from zsvg.cli.options import Verbose
@@ -51,7 +51,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         label.features,
         demos.demo,
     ),
-    "Many videos at once": (library.index, library.search, library.serve),
+    "Many videos at once": (library.index, search.search, library.serve),
     "How good is it?": (
         evaluate.evaluate,
         compare,
@@ -91,7 +91,7 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 for _panel, _functions in COMMANDS.items():
     for _function in _functions:
         _name = _function.__name__.replace("_", "-")
-        _class = WithSentences if _function in (ground, library.search) else None
+        _class = WithSentences if _function in (ground, search.search) else None
         app.command(_name, cls=_class, rich_help_panel=_panel)(_command(_function))
 for _group, _name in (
     (maintenance.caches, "cache"),

@@ -82,7 +82,8 @@ def search(
     name = model or read_manifest(library).space.model
     with loading(name):
         from zsvg.library.hits import records
-        from zsvg.library.library import Library, own_grounder
+        from zsvg.library.library import Library
+        from zsvg.library.spaces import own_grounder
         from zsvg.training.recipes import load_templates
 
         if model is None:

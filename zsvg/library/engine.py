@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,3 +39,8 @@ def engine_of(folder: Path) -> Iterator[None]:
 def quoted(text: str) -> str:
     """Return a text as it stands in a condition."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def condition_of(column: str, values: Sequence[str]) -> str:
+    """Return the condition that a column has one of some values."""
+    return f"{column} IN ({', '.join(map(quoted, values))})"

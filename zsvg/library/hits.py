@@ -13,7 +13,7 @@ from zsvg.records import Prediction
 
 By = Literal["seen", "said", "both"]
 """How a moment was found, or is to be."""
-_DAMPED = 60
+DAMPED = 60
 """What is added to ranks before they are inverted: that of Cormack et al., "Reciprocal Rank Fusion
 outperforms Condorcet and individual Rank Learning Methods", SIGIR 2009."""
 _HELD = 0.5  # share of a line that lies in a moment from which on it is said there
@@ -82,15 +82,15 @@ def fused(by_eye: Sequence[Hit], by_ear: Sequence[Hit]) -> list[Hit]:
         by_ear: Lines that were said, best first.
     """
     found = list(by_eye)
-    points = [1 / (_DAMPED + rank) for rank in range(1, len(found) + 1)]
+    points = [1 / (DAMPED + rank) for rank in range(1, len(found) + 1)]
     for rank, line in enumerate(by_ear, 1):
         place = next((p for p, hit in enumerate(found[: len(by_eye)]) if _holds(hit, line)), None)
         if place is None:
             found.append(line)
-            points.append(1 / (_DAMPED + rank))
+            points.append(1 / (DAMPED + rank))
         elif found[place].by == "seen":
             found[place] = replace(found[place], by="both", words=line.words)
-            points[place] += 1 / (_DAMPED + rank)
+            points[place] += 1 / (DAMPED + rank)
         else:
             found[place] = replace(found[place], words=f"{found[place].words} … {line.words}")
     order = sorted(range(len(found)), key=lambda place: -points[place])

@@ -44,6 +44,7 @@ class Report:
         vanished: Not there any more, and marked so.
         back: There again.
         failures: vid -> why it cannot be used; of unchanged files, what was found out before.
+        unheard: vid -> what cannot be read of what is said in it, a line each.
     """
 
     added: list[str] = field(default_factory=list)
@@ -53,6 +54,7 @@ class Report:
     vanished: list[str] = field(default_factory=list)
     back: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    unheard: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def changed(self) -> bool:

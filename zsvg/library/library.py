@@ -6,29 +6,33 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zsvg.backbones.base import videos_for
-from zsvg.backbones.names import tuned_folder
 from zsvg.errors import ZsvgError
 from zsvg.features.from_files import FeatureFiles
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.load import load
-from zsvg.grounding.model_folder import load_named
 from zsvg.library import candidates
 from zsvg.library.example import Example, stored_example
-from zsvg.library.hits import Hit, first, records, seen
+from zsvg.library.hearing import bring_up_to_date as hear
+from zsvg.library.hearing import spoken
+from zsvg.library.hits import By, Hit, first, fused, records, seen
 from zsvg.library.indexing import Report, bring_up_to_date
 from zsvg.library.manifest import FILE, Manifest, Space, read_manifest
 from zsvg.library.rows import unpacked
+from zsvg.library.said import Said, is_heard
 from zsvg.library.search import Answer, answers
-from zsvg.library.sources import roots_of, sources
+from zsvg.library.sources import Source, roots_of, sources
+from zsvg.library.spaces import begin_space, indexed, own_grounder, space_of, taken_over
 from zsvg.library.tables import Tables, Video
 from zsvg.library.upkeep import forget_vanished
 from zsvg.library.writing import writing
 from zsvg.records import Prediction
 
-LOCAL = "local-dir:"
+if TYPE_CHECKING:
+    from zsvg.transcripts.speech import Recogniser
+
 _TRIED = 5  # moments of a video that are looked at for each that may be shown
 _NARROW = 2000  # videos that the engine is told to look at alone; more are sorted out afterwards
 
@@ -48,6 +52,7 @@ class Library:
         self.space = space
         self.tables = Tables(folder / space.name, space.width)
         self._known: tuple[int, list[Video]] | None = None
+        self._said: Said | None = None
 
     @classmethod
     def open(
@@ -88,7 +93,7 @@ class Library:
                 f"{grounder.backbone.name}: captions are not compared across videos; a library "
                 "needs a CLIP, or a model that was tuned on one"
             )
-        space = _space(grounder, None if isinstance(model, Grounder) else model)
+        space = space_of(grounder, None if isinstance(model, Grounder) else model)
         if manifest is not None and space.name != manifest.current and not reembed:
             old = manifest.space
             raise ZsvgError(
@@ -98,7 +103,7 @@ class Library:
             )
         if manifest is None or space.name not in manifest.spaces:
             with writing(folder):
-                _begin(folder, space)
+                begin_space(folder, space)
         return cls(folder, grounder, space)
 
     def add(
@@ -110,6 +115,7 @@ class Library:
         allow_truncated: bool = False,
         rehash: bool = False,
         prune: bool = False,
+        recogniser: Recogniser | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> Report:
         """Bring it up to date with videos; of those that have not changed, nothing is read.
@@ -121,6 +127,7 @@ class Library:
             allow_truncated: Keep the readable part of damaged files.
             rehash: Read the content of all files.
             prune: Forget what is not there any more, instead of marking it.
+            recogniser: Of `zsvg.transcripts.load_recogniser`: listens to videos without subtitles.
             on_progress: Called with the number of videos that are done.
 
         Raises:
@@ -141,8 +148,8 @@ class Library:
                 places, videos = [videos], self.grounder.find(videos)
             below = roots_of(places)
             if self.space.name != manifest.current and not isinstance(videos, FeatureFiles):
-                videos = {**_indexed(self.folder, manifest), **videos}
-            found = sources(videos_for(self.grounder.backbone, videos), below)
+                videos = {**indexed(self.folder, manifest), **videos}
+            found = list(sources(videos_for(self.grounder.backbone, videos), below))
             report = bring_up_to_date(
                 self.tables,
                 self.grounder,
@@ -155,7 +162,8 @@ class Library:
             )
             if not isinstance(videos, FeatureFiles):
                 manifest = replace(manifest, roots=tuple(sorted({*manifest.roots, *below})))
-            manifest = _taken_over(self.folder, manifest, self.space, self.tables)
+            report.unheard = self._hear(manifest, found, recogniser)
+            manifest = taken_over(self.folder, manifest, self.space, self.tables)
             if manifest != read_manifest(self.folder):
                 manifest.write(self.folder)
             if prune:
@@ -191,23 +199,40 @@ class Library:
         *,
         top: int = 20,
         per_video: int = 3,
+        by: By = "both",
         group: bool = True,
+        folder: str | Path | None = None,
+        since: float | None = None,
+        min_length: float = 0.0,
         **options: Any,
     ) -> list[Hit]:
         """Return the best moments of all videos for a sentence, or for an example.
+
+        Moments that are seen and lines that are said become one list by their ranks; an example is
+        looked for in what is seen alone.
 
         Args:
             query: The sentence, or what moments are to look like.
             top: Most moments in all.
             per_video: Most of one video.
+            by: Where to look: at what is "seen", what is "said", or "both".
             group: As of `answers`.
-            options: As of `answers`, too.
+            folder: As of `answers`, like the next ones.
+            since: Seconds since 1970.
+            min_length: Seconds.
+            options: As of `answers`, too: `exact`, `most`.
 
         Returns:
             Hits, best first: of each video that was chosen one, then the second ones.
         """
-        found = self.answers(query, top_k=_TRIED * per_video, group=group, **options)
-        return first(seen(found, per_video), top, per_video)
+        wanted = self._wanted(folder, since, min_length)
+        options |= {"top_k": _TRIED * per_video}
+        found: list[Hit] = []
+        if by != "said":
+            found = seen(self._answers(query, wanted, group=group, **options), per_video)
+        if by != "seen" and isinstance(query, str):
+            found = fused(found, self._spoken(query, wanted, found, top, options["top_k"]))
+        return first(found, top, per_video)
 
     def like(self, content: str, start: float, end: float) -> Example:
         """Return a moment of an indexed video as an example to search by.
@@ -252,97 +277,92 @@ class Library:
             top_k: Most moments of each.
             group: Name near duplicates with the better one instead of by themselves.
         """
-        usable = [video for video in self.videos() if video.usable]
-        wanted = [
+        wanted = self._wanted(folder, since, min_length)
+        return self._answers(query, wanted, exact=exact, most=most, top_k=top_k, group=group)
+
+    def _wanted(
+        self, folder: str | Path | None, since: float | None, min_length: float
+    ) -> list[Video]:
+        return [
             video
-            for video in usable
-            if (folder is None or _is_below(video, folder))
+            for video in self.videos()
+            if video.usable
+            and (folder is None or _is_below(video, folder))
             and (since is None or video.modified >= since)
             and video.duration >= min_length
         ]
+
+    def _answers(
+        self,
+        query: str | Example,
+        wanted: Sequence[Video],
+        *,
+        exact: bool = False,
+        most: int | None = None,
+        top_k: int,
+        group: bool,
+    ) -> list[Answer]:
+        usable = sum(video.usable for video in self.videos())
         chosen = candidates.choose(
             self.tables,
             query.direction
             if isinstance(query, Example)
             else candidates.direction(self.grounder, query),
             list(dict.fromkeys(video.content for video in wanted)),
-            candidates.count(len(usable)) if most is None else most,
+            candidates.count(usable) if most is None else most,
             exact=exact,
-            narrow=len(wanted) < min(len(usable) / 2, _NARROW),
+            narrow=len(wanted) < min(usable / 2, _NARROW),
         )
         return answers(self.tables, self.grounder, query, chosen, wanted, top_k=top_k, group=group)
 
+    def _spoken(
+        self, query: str, wanted: Sequence[Video], seen: Sequence[Hit], top: int, top_k: int
+    ) -> list[Hit]:
+        if self._said is None:
+            if not is_heard(self.tables.folder):
+                return []
+            self._said = Said(self.tables.folder, self.space.width)
+        lines = spoken(self._said, self.grounder.backbone, query, wanted, 2 * top)
+        known = {hit.video.key: hit.answer for hit in seen}
+        # A video that was not seen to fit tells where it would, too.
+        lacking = {video.content for video, _ in lines if video.key not in known}
+        more = {
+            answer.video.content: answer
+            for answer in answers(
+                self.tables, self.grounder, query, sorted(lacking), wanted, top_k=top_k, group=False
+            )
+        }
+        return [
+            Hit(
+                answer=known.get(video.key) or replace(more[video.content], video=video),
+                start=line.start,
+                end=min(line.end, video.duration),
+                by="said",
+                words=line.text,
+            )
+            for video, line in lines
+        ]
 
-def _begin(folder: Path, space: Space) -> None:
-    """Make the tables of a space, and name it in the manifest."""
-    Tables(folder / space.name, space.width)
-    if (folder / FILE).is_file():
-        read_manifest(folder).beside(space).write(folder)
-    else:
-        Manifest(current=space.name, spaces={space.name: space}).write(folder)
-
-
-def _indexed(folder: Path, manifest: Manifest) -> dict[str, Path]:
-    """Return vid -> file of what is in the space that is searched."""
-    old = Tables(folder / manifest.current, manifest.space.width)
-    return {video.vid: video.file for video in old.videos() if not video.vanished}
-
-
-def _taken_over(folder: Path, manifest: Manifest, space: Space, tables: Tables) -> Manifest:
-    """Return a manifest by which a space is searched that has all that the other one has."""
-    if space.name == manifest.current:
-        return manifest
-    there = {video.key for video in tables.videos()}
-    lacking = [f for f in _indexed(folder, manifest).values() if str(f) not in there]
-    if lacking:
-        return manifest
-    return replace(manifest, current=space.name, spaces={space.name: space})
-
-
-def own_grounder(
-    folder: Path,
-    device: str | None = None,
-    *,
-    allow_download: bool = False,
-    domain: str | None = None,
-    templates: Sequence[str] = (),
-) -> Grounder:
-    """Load the model that a library was made with.
-
-    Libraries come from anybody: what their model would download is looked at first.
-
-    Args:
-        folder: The library.
-        device: As of `zsvg.load`, like the others.
-        allow_download: Fetch the backbone that is named.
-        domain: One of the model's.
-        templates: Texts to ask a bare backbone with.
-
-    Raises:
-        ModelFolderError: It is not here; see `zsvg.grounding.model_folder.load_named`.
-        ZsvgError: There is no library.
-    """
-    name = read_manifest(folder).space.model
-    if os.path.isabs(name):
-        if not os.path.isdir(name):
-            raise ZsvgError(f"{folder}: made with {name}, which is not there; name it with --model")
-        return load(name, device, allow_download=allow_download, domain=domain, templates=templates)
-    backbone = load_named(folder, name, device, allow_download=allow_download)
-    return load(name, backbone=backbone, domain=domain, templates=templates)
-
-
-def _space(grounder: Grounder, model: str | Path | None) -> Space:
-    tuned = None if model is None else tuned_folder(model)
-    name = grounder.backbone.name
-    if name.startswith(LOCAL):  # it is to be found from other folders too
-        name = LOCAL + os.path.abspath(Path(name.removeprefix(LOCAL)).expanduser())
-    return Space(
-        model=name if tuned is None else os.path.abspath(tuned),
-        encoder=grounder.encoder,
-        fps=grounder.fps,
-        framing=grounder.framing,
-        width=grounder.backbone.embed_dim,
-    )
+    def _hear(
+        self,
+        manifest: Manifest,
+        found: Sequence[Source],
+        recogniser: Recogniser | None,
+    ) -> dict[str, tuple[str, ...]]:
+        """Bring what is said in the videos among some sources up to date."""
+        films = {source.key for source in found if source.film}
+        before = None
+        if manifest.current != self.space.name and is_heard(self.folder / manifest.current):
+            before = Said(self.folder / manifest.current, manifest.space.width)
+        said = Said(self.tables.folder, self.space.width)
+        said.sweep({video.key for video in self.videos()})
+        return hear(
+            said,
+            [video for video in self.videos() if video.usable and video.key in films],
+            self.grounder.backbone,
+            before=before,
+            recogniser=recogniser,
+        )
 
 
 def _is_below(video: Video, folder: str | Path) -> bool:

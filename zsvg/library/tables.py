@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zsvg.library.engine import engine, engine_of, quoted
+from zsvg.library.engine import condition_of, engine, engine_of, quoted
 
 INDEXED_FROM = 100_000
 """Rows of frames from which on they are searched by an index."""
@@ -333,6 +333,6 @@ def parts_of(rows: int) -> int:
 def _conditions(contents: Sequence[str]) -> list[str]:
     """Return conditions that together hold for some contents."""
     return [
-        f"content IN ({', '.join(map(quoted, contents[start : start + _AT_ONCE]))})"
+        condition_of("content", contents[start : start + _AT_ONCE])
         for start in range(0, len(contents), _AT_ONCE)
     ]

@@ -1,0 +1,139 @@
+"""Bring what is said in the videos of a library up to date: read subtitles, listen, embed lines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zsvg.backbones.base import TunableBackbone
+from zsvg.files import sha256_json
+from zsvg.grounding.ranking import USUAL
+from zsvg.library.said import Heard, Said
+from zsvg.library.tables import Video
+from zsvg.transcripts.lines import Line
+from zsvg.transcripts.said import said_in
+from zsvg.transcripts.subtitles import sidecars
+
+if TYPE_CHECKING:
+    from zsvg.transcripts.speech import Recogniser
+
+_BATCH = 64  # sentences
+_NARROW = 2000  # videos that the engine is told to look at alone
+
+
+def encode_lines(backbone: TunableBackbone, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Return (N, D) rows of unit length of what is said, as the frozen text tower has them."""
+    rows = [np.zeros((0, backbone.embed_dim), np.float32)]
+    for start in range(0, len(texts), _BATCH):
+        with torch.no_grad():
+            states = backbone.encode_text(list(texts[start : start + _BATCH]))
+        rows.append(states.pooled.cpu().numpy().astype(np.float32))
+    return np.concatenate(rows)
+
+
+def bring_up_to_date(
+    said: Said,
+    videos: Iterable[Video],
+    backbone: TunableBackbone,
+    *,
+    before: Said | None = None,
+    recogniser: Recogniser | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> dict[str, tuple[str, ...]]:
+    """Look after what is said in videos; of those that have not changed, nothing is read.
+
+    What a recogniser heard stays when none is given later.
+
+    Args:
+        said: Where it is kept; the caller holds the lock of the library.
+        videos: All that can be searched.
+        backbone: Encodes lines.
+        before: What was said in them according to another space: it is not read again.
+        recogniser: Listens where there are no subtitles; None: nothing does.
+        on_progress: Called with the number of videos that are done.
+
+    Returns:
+        vid -> what could not be read, a line each; of unchanged videos, what was found out before.
+    """
+    known = {heard.key: heard for heard in said.heard()}
+    there = {heard.source: heard.failures for heard in known.values()}
+    old = {heard.key: heard for heard in before.heard()} if before is not None else {}
+    failures: dict[str, tuple[str, ...]] = {}
+    for done, video in enumerate(videos, 1):
+        last = known.get(video.key) or old.get(video.key)
+        listens = last.recogniser if last is not None else ""
+        if recogniser is not None:
+            listens = recogniser.name
+        source = source_of(video, listens)
+        heard = Heard(key=video.key, source=source, recogniser=listens)
+        if source in there:  # as it was, or moved, or a copy
+            heard = replace(heard, failures=there[source])
+            if known.get(video.key) != heard:
+                said.put(heard)
+        else:
+            if before is not None and last is not None and last.source == source:
+                lines, failed = before.lines(source), last.failures
+            else:
+                read = said_in(video.file, recogniser)
+                lines, failed = list(read), read.unusable
+            heard = replace(heard, failures=failed)
+            said.put(heard, lines, encode_lines(backbone, [line.text for line in lines]))
+            there[source] = failed
+        if heard.failures:
+            failures[video.vid] = heard.failures
+        if on_progress is not None:
+            on_progress(done)
+    return failures
+
+
+def source_of(video: Video, recogniser: str = "") -> str:
+    """Return what the lines of a video belong to.
+
+    It changes with the content of the video, with the files of subtitles beside it, and with what
+    listens; a video that is moved with its subtitles keeps it.
+    """
+    beside: list[tuple[str, int, int]] = []
+    with suppress(OSError):
+        for file in sidecars(video.file):
+            state = os.stat(file)
+            suffix = file.name[len(video.file.stem) :]
+            beside.append((suffix, state.st_size, state.st_mtime_ns))
+    return sha256_json([video.content, sorted(beside), recogniser])
+
+
+def spoken(
+    said: Said, backbone: TunableBackbone, query: str, videos: Iterable[Video], most: int
+) -> list[tuple[Video, Line]]:
+    """Return lines in which a sentence, or what it means, is said, best first.
+
+    A line means the same if it is nearer to the sentence than one that says nothing in particular
+    is. (Of two sentences about one moment of Charades-STA seven in eight pass, of two about any
+    moments one in twelve: CLIP's text space as rebuilt from MiniLM.)
+
+    Args:
+        said: What is said.
+        backbone: Encodes the sentence.
+        query: The sentence.
+        videos: Where to look.
+        most: Most lines.
+
+    Returns:
+        The video of each line, and the line; of copies the first one.
+    """
+    wanted = {video.key: video for video in videos}
+    places: dict[str, Video] = {}
+    for heard in said.heard():
+        if heard.key in wanted:
+            places.setdefault(heard.source, wanted[heard.key])
+    vector, usual = encode_lines(backbone, [query, USUAL])
+    narrow = places if len(places) <= _NARROW else None
+    found = said.find(query, vector, float(vector @ usual), narrow)
+    lines = [(places[source], line) for source, line in found if source in places]
+    return [(video, line) for video, line in lines if line.start < video.duration][:most]

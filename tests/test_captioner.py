@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from zsvg.backbones import captioner as module
 from zsvg.backbones.captioner import CaptionOptions, load_captioner, strip
+from zsvg.backbones.quiet import quiet
 from zsvg.errors import BackboneError
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
@@ -55,7 +56,7 @@ def write_tiny_blip(folder: Path, seed: int = 0) -> Path:
     }
     vision = {**shape, "image_size": 32, "patch_size": 8}
     config = BlipConfig(text_config=text, vision_config=vision, projection_dim=16)
-    with module._quiet():
+    with quiet():
         BlipForConditionalGeneration(config).save_pretrained(folder)
         images = BlipImageProcessor(size={"height": 32, "width": 32})
         BlipProcessor(images, BertTokenizer(vocab=vocabulary)).save_pretrained(folder)
@@ -113,7 +114,7 @@ def write_tiny_llava(folder: Path) -> Path:
         "{% for m in messages %}USER : {% for c in m['content'] %}{% if c['type'] == 'image' %}"
         "<image> {% else %}{{ c['text'] }} {% endif %}{% endfor %}{% endfor %}ASSISTANT :"
     )
-    with module._quiet():
+    with quiet():
         LlavaForConditionalGeneration(config).save_pretrained(folder)
         LlavaProcessor(
             CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),

@@ -35,6 +35,10 @@ class BackboneError(ZsvgError):
     """A backbone or captioner name is unknown, or its folder cannot be loaded."""
 
 
+class TranscriptError(ZsvgError):
+    """Subtitles or speech cannot be read; the message names the file and the way out."""
+
+
 class RecordError(ZsvgError):
     """A record or annotation file is malformed; the message names file, line and value."""
 

@@ -6,8 +6,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from transformers.utils import logging as transformers_logging
 
 from zsvg.backbones.base import pick_device
 from zsvg.backbones.names import check_captioner
+from zsvg.backbones.quiet import quiet
 from zsvg.errors import BackboneError
 from zsvg.files import sha256_tensors
 
@@ -143,7 +142,7 @@ class Captioner:
         cuda = [self.device] if self.device.type == "cuda" else []
         for batch, first in enumerate(range(0, len(images), size)):
             forked = torch.random.fork_rng(devices=cuda)
-            with self.lock, _quiet(), torch.inference_mode(), forked:
+            with self.lock, quiet(), torch.inference_mode(), forked:
                 if seed is not None:
                     mixed = hashlib.sha256(f"{seed} {batch}".encode()).digest()
                     torch.manual_seed(int.from_bytes(mixed[:7], "big"))
@@ -206,7 +205,7 @@ def load_captioner(
     source = str(folder) if local else name
     offline = {"local_files_only": local}
     try:
-        with _quiet():
+        with quiet():
             config = transformers.AutoConfig.from_pretrained(source, **offline)
             if config.model_type == "blip":
                 model_class = transformers.BlipForConditionalGeneration
@@ -256,21 +255,6 @@ def strip(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     _, height, width, channels = frames.shape
     rows: NDArray[np.uint8] = frames.reshape(2, 2, height, width, channels).swapaxes(1, 2)
     return rows.reshape(2 * height, 2 * width, channels)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence transformers' load reports and progress bars, then restore both."""
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 def _fingerprint(model: Any, processor: Any) -> str:

@@ -29,6 +29,9 @@ SUGGESTION = (
 CAPTIONER = "Salesforce/blip-image-captioning-base"
 """One that any may take; the hub knows it by this name."""
 
+RECOGNISER = "openai/whisper-base"
+"""A recogniser of speech that any may take; the hub knows it by this name."""
+
 
 def tuned_folder(name: str | Path | None) -> Path | None:
     """Return the model folder that is meant; None where it is the name of a backbone.
@@ -114,13 +117,34 @@ def check_captioner(name: str | None) -> None:
             f"no captioner is named (--captioner, $ZSVG_CAPTIONER); try {CAPTIONER} (download "
             "about 990 MB), or micro, which is embedded and understands only microworld"
         )
-    bare = name.removeprefix("local-dir:")
-    hub = name.count("/") == 1 and not name.startswith(("local-dir:", "/", ".", "~"))
-    if name != "micro" and not hub and not (bare and Path(bare).expanduser().is_dir()):
+    if name != "micro" and not _folder_or_hub(name):
         raise BackboneError(
             f"unknown captioner {name!r}: it is neither 'micro', nor a folder, nor an ORG/NAME "
             f"of the Hugging Face Hub such as {CAPTIONER}"
         )
+
+
+def check_recogniser(name: str) -> None:
+    """Refuse what can be no recogniser of speech; weights are not looked for.
+
+    Args:
+        name: As of `zsvg.transcripts.speech.load_recogniser`.
+
+    Raises:
+        BackboneError: There is no such recogniser.
+    """
+    if not _folder_or_hub(name):
+        raise BackboneError(
+            f"unknown recogniser {name!r}: it is neither a folder nor an ORG/NAME of the Hugging "
+            f"Face Hub such as {RECOGNISER} (download about 290 MB)"
+        )
+
+
+def _folder_or_hub(name: str) -> bool:
+    """Whether a name is that of a folder, or may be an ORG/NAME of the hub."""
+    bare = name.removeprefix("local-dir:")
+    hub = name.count("/") == 1 and not name.startswith(("local-dir:", "/", ".", "~"))
+    return hub or bool(bare and Path(bare).expanduser().is_dir())
 
 
 def _shipped() -> list[str]:

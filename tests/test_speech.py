@@ -1,0 +1,415 @@
+"""Speech on tiny random models, saved and loaded as real ones are: what they say means nothing."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from zsvg.backbones.quiet import quiet
+from zsvg.errors import BackboneError, TranscriptError, VideoError
+from zsvg.transcripts import load_recogniser, said_in
+from zsvg.transcripts.sound import Stretch, stretches
+from zsvg.transcripts.speech import SpeechOptions, _joined
+
+RATE = 44_100
+
+
+def write_talk(path: Path, sound: np.ndarray | None, *, late: float = 0.0, layout="stereo") -> Path:
+    """Write a video of grey pictures with the given sound, (n,) float32 at 44.1 kHz."""
+    seconds = 2 if sound is None else int(np.ceil(late + len(sound) / RATE))
+    with av.open(str(path), "w") as sink:
+        video = sink.add_stream("libx264", rate=5)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = None
+        if sound is not None:
+            codec = "pcm_s16le" if path.suffix == ".mkv" else "aac"
+            audio = sink.add_stream(codec, rate=RATE, layout=layout)
+        for number in range(5 * seconds):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8))
+            frame.pts = number
+            sink.mux(video.encode(frame))
+        for first in range(0, 0 if sound is None else len(sound), 1024):
+            piece = sound[first : first + 1024]
+            channels = 2 if layout == "stereo" else 1
+            planes = np.repeat(piece[None], channels, axis=0).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
+            frame.sample_rate, frame.pts = RATE, first + round(late * RATE)
+            sink.mux(audio.encode(frame))
+        if audio is not None:
+            sink.mux(audio.encode(None))
+        sink.mux(video.encode(None))
+    return path
+
+
+def silence(seconds: float) -> np.ndarray:
+    return np.zeros(round(seconds * RATE), np.float32)
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    """Return what random models react to."""
+    random = np.random.default_rng(seed)
+    return (0.3 * random.standard_normal(round(seconds * RATE))).clip(-1, 1).astype(np.float32)
+
+
+LETTERS = "etaoinshrdlu"
+
+
+def write_tiny_whisper(folder: Path, *, times: bool = True, languages=("en", "de")) -> Path:
+    """Write a random Whisper for 2 s of sound that takes turns of words and times."""
+    from tokenizers import AddedToken
+    from transformers import (
+        GenerationConfig,
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperTokenizer,
+    )
+
+    torch.manual_seed(0)
+    words = [f"\u0120{letter}{letter}" for letter in LETTERS]  # as byte-level BPE writes a blank
+    special = ["<|endoftext|>", "<|startoftranscript|>"]
+    special += [f"<|{language}|>" for language in languages]
+    special += ["<|transcribe|>", "<|notimestamps|>"]
+    stamps = [f"<|{n * 0.02:.2f}|>" for n in range(101)]  # 0 to 2 s
+    ids = {token: number for number, token in enumerate([*words, *special, *stamps])}
+    tokenizer = WhisperTokenizer(
+        vocab={word: ids[word] for word in words},
+        merges=[],
+        unk_token="<|endoftext|>",
+        additional_special_tokens=special[1:],
+    )
+    tokenizer.add_tokens([AddedToken(stamp) for stamp in stamps])
+    assert [tokenizer.convert_tokens_to_ids(token) for token in ids] == [*ids.values()]
+    config = WhisperConfig(
+        vocab_size=len(ids),
+        num_mel_bins=20,
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        max_source_positions=100,
+        max_target_positions=40,
+        init_std=0.5,
+        pad_token_id=ids["<|endoftext|>"],
+        bos_token_id=ids["<|endoftext|>"],
+        eos_token_id=ids["<|endoftext|>"],
+        decoder_start_token_id=ids["<|startoftranscript|>"],
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+    )
+    generation = GenerationConfig(
+        max_length=30,
+        pad_token_id=ids["<|endoftext|>"],
+        bos_token_id=ids["<|endoftext|>"],
+        eos_token_id=ids["<|endoftext|>"],
+        decoder_start_token_id=ids["<|startoftranscript|>"],
+        is_multilingual=bool(languages),
+        max_initial_timestamp_index=50,
+    )
+    if languages:
+        generation.lang_to_id = {f"<|{code}|>": ids[f"<|{code}|>"] for code in languages}
+        generation.task_to_id = {"transcribe": ids["<|transcribe|>"]}
+    if times:
+        generation.no_timestamps_token_id = ids["<|notimestamps|>"]
+    with quiet():
+        model = WhisperForConditionalGeneration(config)
+        model.generation_config = generation
+        model.save_pretrained(folder)
+        WhisperFeatureExtractor(feature_size=20, chunk_length=2).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_tiny_wav2vec2(folder: Path) -> Path:
+    """Write a random wav2vec 2.0 with letters, 320 samples a frame as the real ones."""
+    from transformers import (
+        Wav2Vec2Config,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForCTC,
+    )
+
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = ["<pad>", "<s>", "</s>", "<unk>", "|", *LETTERS.upper()]
+    ids = {token: number for number, token in enumerate(vocabulary)}
+    (folder / "letters.json").write_text(json.dumps(ids), encoding="utf-8")
+    config = Wav2Vec2Config(
+        vocab_size=len(ids),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=(16,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        initializer_range=0.5,
+        pad_token_id=0,
+    )
+    with quiet():
+        Wav2Vec2ForCTC(config).save_pretrained(folder)
+        Wav2Vec2FeatureExtractor(return_attention_mask=False).save_pretrained(folder)
+        Wav2Vec2CTCTokenizer(str(folder / "letters.json")).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory):
+    return write_tiny_whisper(tmp_path_factory.mktemp("models") / "whisper")
+
+
+@pytest.fixture(scope="module")
+def wav2vec2(tmp_path_factory):
+    return write_tiny_wav2vec2(tmp_path_factory.mktemp("models") / "wav2vec2")
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory):
+    """Sound from 1 to 4 s and from 6 to 7 s of 8 s, else silence."""
+    parts = [silence(1), noise(3), silence(2), noise(1, seed=1), silence(1)]
+    return write_talk(tmp_path_factory.mktemp("videos") / "talk.mp4", np.concatenate(parts))
+
+
+class TestSound:
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+    def test_times_are_those_of_the_film(self, tmp_path, name):
+        sound = silence(5)
+        sound[2 * RATE : 2 * RATE + 50] = 0.9  # a click at 2 s
+        (stretch,) = stretches(write_talk(tmp_path / name, sound))
+        assert stretch.rate == 16_000
+        click = stretch.start + np.abs(stretch.samples).argmax() / stretch.rate
+        assert click == pytest.approx(2.0, abs=0.01)
+        assert stretch.length == pytest.approx(5.0, abs=0.1)
+
+    def test_sound_that_begins_late(self, tmp_path):
+        sound = silence(3)
+        sound[RATE : RATE + 50] = 0.9
+        (stretch,) = stretches(write_talk(tmp_path / "a.mkv", sound, late=1.5))
+        assert stretch.start == pytest.approx(1.5, abs=0.01)
+        click = stretch.start + np.abs(stretch.samples).argmax() / stretch.rate
+        assert click == pytest.approx(2.5, abs=0.01)
+
+    def test_a_gap_begins_a_new_stretch(self, tmp_path):
+        path = write_talk(tmp_path / "a.mkv", noise(6))
+        with av.open(str(path)) as source, av.open(str(tmp_path / "gap.mkv"), "w") as sink:
+            streams = [sink.add_stream_from_template(stream) for stream in source.streams]
+            for packet in source.demux():
+                lost = packet.stream_index == 1 and 2 <= float(packet.pts or 0) / 1000 < 4
+                if packet.size and not lost:
+                    packet.stream = streams[packet.stream_index]
+                    sink.mux(packet)
+        first, second = stretches(tmp_path / "gap.mkv")
+        assert first.start == pytest.approx(0.0, abs=0.01)
+        assert first.length == pytest.approx(2.0, abs=0.05)
+        assert second.start == pytest.approx(4.0, abs=0.05)
+        assert second.length == pytest.approx(2.0, abs=0.05)
+
+    def test_long_sound_is_cut_where_it_is_quiet_and_nothing_is_lost(self, tmp_path):
+        parts = [noise(2.7), silence(0.25), noise(3.05), noise(0.5) * 0.01, noise(1.5)]
+        path = write_talk(tmp_path / "a.mkv", np.concatenate(parts), layout="mono")
+        whole = next(stretches(path))
+        found = list(stretches(path, longest=3.0))
+        assert all(stretch.length <= 3.0 for stretch in found)
+        assert found[1].start == pytest.approx(2.8, abs=0.15)  # in the pause
+        for before, after in pairwise(found):
+            assert after.start == pytest.approx(before.start + before.length)
+        assert np.array_equal(np.concatenate([s.samples for s in found]), whole.samples)
+
+    def test_only_one_stretch_is_held(self, tmp_path, monkeypatch):
+        """Between two stretches, no more than the next one is decoded."""
+        import zsvg.transcripts.sound as module
+
+        decoded = []
+        heard = module._heard
+
+        def counting(*arguments):
+            for begins, samples in heard(*arguments):
+                decoded.append(len(samples))
+                yield begins, samples
+
+        monkeypatch.setattr(module, "_heard", counting)
+        path = write_talk(tmp_path / "a.mkv", noise(20))
+        told = 0
+        for stretch in stretches(path, longest=2.0):
+            told += len(stretch.samples)
+            assert sum(decoded) - told <= 16_000 * 2.2
+
+    def test_no_sound_and_no_video(self, tmp_path):
+        path = write_talk(tmp_path / "a.mp4", None)
+        with pytest.raises(TranscriptError, match=r"a\.mp4: no audio stream") as error:
+            list(stretches(path))
+        assert "\n" not in str(error.value)
+        with pytest.raises(VideoError, match="no such file"):
+            list(stretches(tmp_path / "no.mp4"))
+
+
+class TestWhisper:
+    def test_segments_lie_within_the_sound(self, whisper, talk):
+        recogniser = load_recogniser(str(whisper), "cpu")
+        assert recogniser.window == 2.0  # what this one hears at once
+        lines = recogniser.transcribe(talk)
+        assert lines
+        assert {line.language for line in lines} <= {"en", "de"}
+        assert {line.source for line in lines} == {str(whisper)}
+        starts = [stretch.start for stretch in stretches(talk, longest=2.0)]
+        assert len(starts) >= 4
+        assert all(0 <= line.start < line.end <= 8.1 for line in lines)
+        assert all(set(line.text) <= {*LETTERS, " "} for line in lines)
+        # Stamps are steps of 0.02 s from the beginning of a window.
+        for line in lines:
+            begun = max(start for start in starts if start <= line.start + 1e-6)
+            steps = (line.start - begun) / 0.02
+            assert steps == pytest.approx(round(steps), abs=1e-3)
+
+    def test_stamps_become_times(self, whisper):
+        """Words stand between two stamps; those after the last, until the end of the sound."""
+        recogniser = load_recogniser(str(whisper), "cpu")
+        number = recogniser.tokenizer.convert_tokens_to_ids
+        tokens = ["<|0.10|>", "\u0120ee", "\u0120tt", "<|0.50|>", "<|0.70|>", "\u0120aa"]
+        said = [cue for cue in recogniser._segments(list(map(number, tokens)), 1.6) if cue.rows]
+        assert [(round(cue.start, 6), round(cue.end, 6), cue.rows) for cue in said] == [
+            (0.1, 0.5, ("ee tt",)),
+            (0.7, 1.6, ("aa",)),
+        ]
+
+    def test_batches_do_not_matter(self, whisper, talk):
+        one = load_recogniser(str(whisper), "cpu", options=SpeechOptions(batch_size=1))
+        many = load_recogniser(str(whisper), "cpu", options=SpeechOptions(batch_size=3))
+        assert [line.text for line in one.transcribe(talk)] == [
+            line.text for line in many.transcribe(talk)
+        ]
+        assert one.fingerprint == many.fingerprint
+
+    def test_language(self, whisper, talk):
+        told = load_recogniser(str(whisper), "cpu", options=SpeechOptions(language="de"))
+        assert {line.language for line in told.transcribe(talk)} == {"de"}
+        with pytest.raises(BackboneError, match="does not know the language 'xx'; it knows de, en"):
+            load_recogniser(str(whisper), "cpu", options=SpeechOptions(language="xx"))
+
+    @pytest.mark.parametrize("times", [True, False])
+    def test_of_one_language(self, tmp_path, talk, times):
+        folder = write_tiny_whisper(tmp_path / "en", times=times, languages=())
+        lines = load_recogniser(f"local-dir:{folder}", "cpu").transcribe(talk)
+        assert {line.language for line in lines} == {""}
+        assert all(0 <= line.start < line.end <= 8.1 for line in lines)
+
+
+class TestCtc:
+    def test_letters_become_lines_within_the_sound(self, wav2vec2, talk):
+        lines = load_recogniser(str(wav2vec2), "cpu").transcribe(talk)
+        assert lines
+        assert all(0 <= line.start < line.end <= 8.1 for line in lines)
+        assert all(set(line.text) <= {*LETTERS.upper(), " "} for line in lines)
+
+    def test_long_sound_is_heard_in_windows(self, wav2vec2, tmp_path):
+        path = write_talk(tmp_path / "a.mkv", noise(12))
+        recogniser = load_recogniser(str(wav2vec2), "cpu", options=SpeechOptions(window=3))
+        heard = []
+        forward = recogniser.model.forward
+        recogniser.model.forward = lambda **inputs: (
+            heard.append(tuple(inputs["input_values"].shape)) or forward(**inputs)
+        )
+        lines = recogniser.transcribe(path)
+        assert all(length <= 3 * 16_000 for _, length in heard)
+        assert sum(size for size, _ in heard) >= 4
+        assert max(line.end for line in lines) > 9  # also what comes late is heard
+
+    def test_letters_have_the_times_of_their_frames(self, wav2vec2):
+        recogniser = load_recogniser(str(wav2vec2), "cpu")
+        number = recogniser.tokenizer.convert_tokens_to_ids
+        row = ["<pad>"] * 50 + ["T", "T", "<pad>", "O", "|", "|", "E"] + ["<pad>"] * 40
+        row += ["N", "<pad>", "N", "<unk>"]
+        cues = recogniser._spelled(list(map(number, row)), 0.02)
+        assert [(round(cue.start, 6), round(cue.end, 6), cue.rows) for cue in cues] == [
+            (1.0, 1.14, ("TO E",)),
+            (1.94, 2.0, ("NN",)),
+        ]
+        assert [cue for cue in recogniser._spelled([0] * 50, 0.02) if cue.rows] == []
+
+    def test_lines_do_not_grow_for_ever(self):
+        words = [letter for n in range(20) for letter in ((f"a{n}", n, n + 0.9), (" ", n, n + 1))]
+        cues = _joined(words)
+        assert [cue.rows[0].split()[0] for cue in cues] == ["a0", "a7", "a14"]
+        without_blanks = _joined((f"字{n}", n / 2, (n + 1) / 2) for n in range(60))
+        assert [cue.end - cue.start for cue in without_blanks] == [12.0, 12.0, 6.0]
+
+
+class TestSilence:
+    @pytest.mark.parametrize("model", ["whisper", "wav2vec2"])
+    def test_silence_is_no_line(self, model, request, tmp_path):
+        path = write_talk(tmp_path / "a.mp4", silence(5))
+        recogniser = load_recogniser(str(request.getfixturevalue(model)), "cpu")
+        assert recogniser.transcribe(path) == []
+        assert said_in(path, recogniser) == []
+
+    def test_a_video_without_sound_is_one_line(self, whisper, tmp_path):
+        path = write_talk(tmp_path / "a.mp4", None)
+        lines = said_in(path, load_recogniser(str(whisper), "cpu"))
+        assert lines == []
+        (problem,) = lines.unusable
+        assert problem.startswith(f"{path}: no audio stream")
+
+    def test_what_is_said_is_gathered(self, wav2vec2, talk):
+        recogniser = load_recogniser(str(wav2vec2), "cpu")
+        assert said_in(talk, recogniser) == recogniser.transcribe(talk)
+
+    def test_what_begins_after_the_sound_is_left_out(self):
+        from zsvg.transcripts.lines import Cue
+        from zsvg.transcripts.speech import _placed
+
+        stretch = Stretch(10.0, np.zeros(16_000, np.float32), 16_000)
+        cues = [Cue(0.5, 3.0, ("a",)), Cue(1.2, 1.5, ("b",)), Cue(0.8, 0.8, ("c",))]
+        assert [tuple(cue) for cue in _placed(cues, stretch)] == [
+            (10.5, 11.0, ("a",)),
+            (10.8, 11.0, ("c",)),
+        ]
+
+
+class TestLoading:
+    def test_nothing_is_downloaded_unless_allowed(self, monkeypatch):
+        asked = []
+
+        def refuse(source, **options):
+            asked.append(options["local_files_only"])
+            raise OSError(f"{source} is not here")
+
+        monkeypatch.setattr("transformers.AutoConfig.from_pretrained", refuse)
+        with pytest.raises(BackboneError, match=r"allow_download=True`\) fetches it"):
+            load_recogniser("somebody/whisper")
+        with pytest.raises(BackboneError, match="check the name and the network"):
+            load_recogniser("somebody/whisper", allow_download=True)
+        assert asked == [True, False]
+
+    def test_unknown_names(self, tmp_path):
+        with pytest.raises(BackboneError, match="neither a folder nor an ORG/NAME"):
+            load_recogniser("whisper")
+        with pytest.raises(BackboneError, match="check the files in that folder") as error:
+            load_recogniser(str(tmp_path))
+        assert "\n" not in str(error.value)
+
+    def test_missing_weights(self, wav2vec2, tmp_path):
+        import shutil
+
+        from safetensors.torch import load_file, save_file
+
+        folder = shutil.copytree(wav2vec2, tmp_path / "part")
+        weights = load_file(folder / "model.safetensors")
+        kept = {name: value for name, value in weights.items() if "lm_head" not in name}
+        save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(BackboneError, match=r"lacks 2 weights \(lm_head.bias"):
+            load_recogniser(str(folder), "cpu")
+
+    def test_options(self):
+        with pytest.raises(ValueError, match="window must be"):
+            SpeechOptions(window=0)
+        with pytest.raises(ValueError, match="batch_size must be"):
+            SpeechOptions(batch_size=0)

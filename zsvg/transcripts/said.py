@@ -1,0 +1,73 @@
+"""All that is said in a video: what people wrote down first, then what a model hears."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zsvg.errors import ITEM_ERRORS, failure
+from zsvg.transcripts.lines import Line, Lines
+from zsvg.transcripts.streams import read_streams
+from zsvg.transcripts.subtitles import language_beside, read_subtitles, sidecars
+
+if TYPE_CHECKING:
+    from zsvg.transcripts.speech import Recogniser
+
+
+def said_in(video: str | Path, recogniser: Recogniser | None = None) -> Lines:
+    """Return the lines of a video's subtitles, else of its speech.
+
+    Files beside the video come first, in all their languages; then streams inside it, of languages
+    that no file has. A file without a language in its name may be in any, so that with one there no
+    stream is read. Only where there is no line at all, the recogniser listens: what people wrote
+    down is better. What two sources say alike at the same time is told once.
+
+    Args:
+        video: The video.
+        recogniser: Of `load_recogniser`; None: silence where there are no subtitles.
+
+    Returns:
+        Lines in order of time, and in `unusable` one line on each file or stream that cannot be
+        read, or on there being none. A broken one does not keep the others from being read.
+    """
+    lines: list[Line] = []
+    unusable: list[str] = []
+    try:
+        for path in sidecars(video):
+            try:
+                lines += read_subtitles(path, language_beside(video, path))
+            except ITEM_ERRORS as error:
+                unusable.append(failure(path, error))
+        known = {line.language for line in lines}
+        if "" not in known:
+            inside = read_streams(video)
+            unusable += inside.unusable
+            lines += (line for line in inside if line.language not in known)
+        if not lines and recogniser is not None:
+            lines += recogniser.transcribe(video)
+    except ITEM_ERRORS as error:
+        unusable.append(failure(video, error))
+    if not lines and not unusable and recogniser is None:
+        unusable.append(f"{video}: no subtitles beside or in it; a recogniser could listen")
+    return Lines(_once(lines), unusable)
+
+
+def _once(lines: list[Line]) -> list[Line]:
+    """Return lines in order, without those that an earlier source says alike at the same time."""
+    kept: list[Line] = []
+    alike: dict[str, list[Line]] = {}
+    for line in lines:
+        same = alike.setdefault(line.text, [])
+        if not any(_repeats(line, other) for other in same):
+            same.append(line)
+            kept.append(line)
+    return sorted(kept, key=lambda line: (line.start, line.end))
+
+
+def _repeats(line: Line, other: Line) -> bool:
+    return (
+        line.source != other.source
+        and (line.language == other.language or not line.language or not other.language)
+        and line.start < other.end
+        and other.start < line.end
+    )

@@ -19,15 +19,28 @@ if TYPE_CHECKING:
     from zsvg.report.results_page import Curve, Shown
 
 
+_WORDS = 60  # letters of what is said that a table shows
+
+
 @dataclass
 class Asked:
-    """A query, its number on the command line, and its predictions by video."""
+    """A query, its number on the command line, and its predictions by video.
+
+    Attributes:
+        number: From 1.
+        query: The sentence, or the name of what moments are to look like.
+        answers: One of each video.
+        curves: vid -> its relevance all along.
+        somewhere: Not every answer says that there is no such moment.
+        ranked: Answers are in order; else they are sorted by fit.
+    """
 
     number: int
     query: str
     answers: list[Prediction] = field(default_factory=list)
     curves: dict[str, Curve] = field(default_factory=dict)
     somewhere: bool = False
+    ranked: bool = False
 
     def add(self, found: Prediction, answer: Grounding, duration: float, page: bool) -> None:
         """Add what a video answers.
@@ -89,7 +102,7 @@ def give_answers(
     read: list[Prediction] = []  # for tables and subtitles: without near duplicates
     tables, clips, seen = [], [], []
     for one in asked:
-        predictions += (ranked := by_fit(one.answers))
+        predictions += (ranked := one.answers if one.ranked else by_fit(one.answers))
         shown = ranked if everything else [distinct(answer) for answer in ranked]
         read += shown
         best = best_moments(shown, top_k)
@@ -125,16 +138,22 @@ def give_answers(
 
 def _table(query: str, best: Sequence[Shown]) -> Table:
     """Return the table of a query's moments, each with a link to its video."""
+    from zsvg.grounding.ranking import words_of
     from zsvg.grounding.writers import hms
     from zsvg.report.links import file_url, near
+    from zsvg.report.svg import shorten
 
     files = [answer.extra["path"] for answer, _ in best]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (near(file), f"{a.extra['fit']:.3f}", hms(start), hms(end), f"{score:.3f}")
         for file, (a, (start, end, score)) in zip(files, best, strict=True)
     ]
-    header, links = ("video", "fit", "start", "end", "score"), [*map(file_url, files)]
-    return Table(header=header, rows=rows, title=query, links=links)
+    header, links = ["video", "fit", "start", "end", "score"], [*map(file_url, files)]
+    said = [words_of(answer, window) for answer, window in best]
+    if any(said):
+        header.append("said")
+        rows = [(*row, shorten(words, _WORDS)) for row, words in zip(rows, said, strict=True)]
+    return Table(header=tuple(header), rows=rows, title=query, links=links)
 
 
 def _wrong(sentence: str) -> str:

@@ -60,6 +60,14 @@ def index(
         Path | None,
         typer.Option(help="Folder of frame features to use too (default: none)."),
     ] = None,
+    speech: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Let this recogniser (Whisper and others, a hub id or a folder) listen to videos "
+            "without subtitles.",
+        ),
+    ] = None,
     rehash: opts.Rehash = False,
     allow_truncated: opts.Truncated = False,
     allow_download: opts.AllowDownload = False,
@@ -95,6 +103,12 @@ def index(
         library = Library.open(
             output, name, device=device, allow_download=allow_download, reembed=True
         )
+    recogniser = None
+    if speech is not None:
+        with loading(speech):
+            from zsvg.transcripts.speech import load_recogniser
+
+            recogniser = load_recogniser(speech, device, allow_download=allow_download)
 
     def update(found: Mapping[str, Path]) -> list[str]:
         with progress("indexing", len(found)) as advance:
@@ -105,10 +119,12 @@ def index(
                 allow_truncated=allow_truncated,
                 rehash=rehash,
                 prune=prune,
+                recogniser=recogniser,
                 on_progress=advance,
             )
         _tell(report, output)
-        return [*getattr(found, "unusable", ()), *report.failures.values()]
+        unheard = [line for lines in report.unheard.values() for line in lines]
+        return [*getattr(found, "unusable", ()), *report.failures.values(), *unheard]
 
     failures = update(found)
     if not library.searched:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,7 +16,7 @@ from zsvg.cli.library import Folder, Model
 from zsvg.cli.options import load_grounder
 from zsvg.cli.results import AnswersOutput, AsMoments, destination
 from zsvg.cli.terminal import loading
-from zsvg.errors import ITEM_ERRORS, failure
+from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,10 @@ def search(
     image: Annotated[
         list[Path] | None, typer.Option(metavar="PICTURE", help="Find what looks like a picture.")
     ] = None,
+    by: Annotated[
+        Literal["seen", "said", "both"],
+        typer.Option(help="Look at what is seen, at what is said, or at both."),
+    ] = "both",
     top: Annotated[int, typer.Option(min=1, help="Most moments per sentence.")] = 20,
     per_video: Annotated[int, typer.Option(min=1, help="Most moments of one video.")] = 3,
     folder: Annotated[
@@ -72,12 +76,15 @@ def search(
     Example: zsvg search library/ --clip "my film.mp4@12.0-15.5"
 
     A tuned model that sees frames as the library's does may answer (--model).
-    Videos are sorted by fit; their moments and scores are those of zsvg ground.
+    Moments and scores are those of zsvg ground. Lines of subtitles in which the
+    words are said, or what they mean, stand among them.
     """
     from zsvg.library.manifest import read_manifest
 
     to = destination(output, form, page=True)
-    asked, failures = asked_of(sentences or ()) if sentences or not (clip or image) else ([], [])
+    if not (sentences or clip or image):
+        raise ZsvgError("nothing to search for; give a sentence, --clip or --image")
+    asked, failures = asked_of(sentences) if sentences else ([], [])
     check_cut(cut)
     name = model or read_manifest(library).space.model
     with loading(name):
@@ -100,6 +107,7 @@ def search(
         try:
             found = opened.hits(
                 query,
+                by=by,
                 top=top,
                 per_video=per_video,
                 folder=folder,
@@ -111,6 +119,7 @@ def search(
         except ITEM_ERRORS as error:
             failures.append(failure(repr(one.query), error))
             continue
+        one.ranked = True
         answers = list({hit.video.key: hit.answer for hit in found}.values())
         for place, (record, answer) in enumerate(zip(records(found), answers, strict=True)):
             record = replace(record, qid=f"{place}-{one.number - 1}")

@@ -90,3 +90,13 @@ def best_moments(answers: Sequence[Prediction], most: int) -> list[tuple[Predict
     places = ((rank, place) for place, own in enumerate(windows) for rank in range(len(own)))
     chosen = sorted((place, rank) for rank, place in sorted(places)[:most])
     return [(answers[place], windows[place][rank]) for place, rank in chosen]
+
+
+def words_of(answer: Prediction, window: Window) -> str:
+    """Return what is said in a moment of an answer, "" where nobody looked for it.
+
+    An answer whose moments were searched for by words, too, has them in "said", in the same order.
+    """
+    said = answer.extra.get("said")
+    windows = answer.pred_relevant_windows or ()
+    return str(said[windows.index(window)]) if said else ""

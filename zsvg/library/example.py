@@ -12,11 +12,13 @@ from PIL import Image, ImageOps
 
 from zsvg.errors import VideoError, reason
 from zsvg.features.encoder import FrameFeatures
-from zsvg.grounding.answers import EncodedVideo, Grounding
+from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.ranking import centred
 from zsvg.video.pictures import resize
 
+ITSELF = 0.95
+"""Similarity from which on a stretch is the example, or a copy of it."""
 _CLIP = re.compile(r"(?P<file>.+)@(?P<start>\d+(?:\.\d+)?)-(?P<end>\d+(?:\.\d+)?)", re.DOTALL)
 
 
@@ -45,32 +47,46 @@ class Example:
         """Return the moments of a video that look like it.
 
         A clip is as relevant as it looks like any part of the example, and moments are cut out of
-        that as out of the relevance of a sentence. Videos are ranked by the stretch that goes on as
-        the example does, part for part.
+        that as out of the relevance of a sentence. (In other videos that finds more of what is done
+        there than the stretch that goes on as the example does, `scripts/benchmark_examples.py`.)
+        Videos are ranked by that stretch, and if it is nearly the example itself, it comes first.
         """
         frames = video.frames
         curve: NDArray[np.float32] = (frames.features @ self.rows.T).max(axis=1)
+        moments = grounder.read(video, curve, top_k)
+        fit, first, stop = in_step(centred(frames.features), self.centred)
+        if fit >= ITSELF:
+            start, end = frames.edges[[first, stop]].tolist()
+            moments = (Moment(start=start, end=end, score=moments[0].score), *moments)[:top_k]
         return Grounding(
             query=self.name,
             vid=video.vid,
-            moments=grounder.read(video, curve, top_k),
+            moments=moments,
             curve=curve,
             centres=frames.centres,
-            fit=round(in_step(centred(frames.features), self.centred), 6),
+            fit=round(fit, 6),
         )
 
 
-def in_step(clips: NDArray[np.float32], example: NDArray[np.float32]) -> float:
-    """Return the best mean similarity of clips (T, D) and an example (N, D), one after the other.
+def in_step(clips: NDArray[np.float32], example: NDArray[np.float32]) -> tuple[float, int, int]:
+    """Return where clips (T, D) go on as an example (N, D) does, and how alike they are.
 
     A video that is shorter than the example is compared with the parts of it that are as long.
+
+    Returns:
+        The best mean similarity of clips and parts, one after the other; the first of those clips,
+        and the one after the last.
     """
     similar = clips @ example.T
+    long, short = max(similar.shape), min(similar.shape)
     if len(clips) < len(example):
         similar = similar.T
-    long, short = similar.shape
-    diagonals = np.arange(long - short + 1)[:, None] + np.arange(short)
-    return float(similar[diagonals, np.arange(short)].mean(axis=1).max())
+    steps = np.arange(short)
+    means = similar[np.arange(long - short + 1)[:, None] + steps, steps].mean(axis=1)
+    first = int(means.argmax())
+    if len(clips) < len(example):
+        return float(means[first]), 0, len(clips)
+    return float(means[first]), first, first + short
 
 
 def stored_example(frames: FrameFeatures, start: float, end: float) -> Example:
@@ -87,7 +103,7 @@ def stored_example(frames: FrameFeatures, start: float, end: float) -> Example:
     name = f"{frames.vid}@{start:g}-{end:g}"
     if not 0 <= start < end or start >= frames.duration:
         raise VideoError(
-            f"{name}: is no part of the video, which has {frames.duration:.1f} s; give "
+            f"{start:g}-{end:g} is no part of the video, which has {frames.duration:.1f} s; give "
             "VIDEO@START-END in seconds"
         )
     inside = (frames.centres >= start) & (frames.centres < end)

@@ -6,20 +6,21 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zsvg.backbones.base import TunableBackbone
+from zsvg.backbones.base import Backbone
 from zsvg.files import sha256_json
 from zsvg.grounding.ranking import USUAL
 from zsvg.library.said import Heard, Said
 from zsvg.library.tables import Video
 from zsvg.transcripts.lines import Line
 from zsvg.transcripts.said import said_in
-from zsvg.transcripts.subtitles import sidecars
+from zsvg.transcripts.subtitles import sidecars_of
 
 if TYPE_CHECKING:
     from zsvg.transcripts.speech import Recogniser
@@ -28,7 +29,7 @@ _BATCH = 64  # sentences
 _NARROW = 2000  # videos that the engine is told to look at alone
 
 
-def encode_lines(backbone: TunableBackbone, texts: Sequence[str]) -> NDArray[np.float32]:
+def encode_lines(backbone: Backbone, texts: Sequence[str]) -> NDArray[np.float32]:
     """Return (N, D) rows of unit length of what is said, as the frozen text tower has them."""
     rows = [np.zeros((0, backbone.embed_dim), np.float32)]
     for start in range(0, len(texts), _BATCH):
@@ -41,7 +42,7 @@ def encode_lines(backbone: TunableBackbone, texts: Sequence[str]) -> NDArray[np.
 def bring_up_to_date(
     said: Said,
     videos: Iterable[Video],
-    backbone: TunableBackbone,
+    backbone: Backbone,
     *,
     before: Said | None = None,
     recogniser: Recogniser | None = None,
@@ -66,12 +67,14 @@ def bring_up_to_date(
     there = {heard.source: heard.failures for heard in known.values()}
     old = {heard.key: heard for heard in before.heard()} if before is not None else {}
     failures: dict[str, tuple[str, ...]] = {}
-    for done, video in enumerate(videos, 1):
+    films = list(videos)
+    beside = _beside(films)
+    for done, video in enumerate(films, 1):
         last = known.get(video.key) or old.get(video.key)
         listens = last.recogniser if last is not None else ""
         if recogniser is not None:
             listens = recogniser.name
-        source = source_of(video, listens)
+        source = source_of(video, beside.get(video.file, ()), listens)
         heard = Heard(key=video.key, source=source, recogniser=listens)
         if source in there:  # as it was, or moved, or a copy
             heard = replace(heard, failures=there[source])
@@ -93,23 +96,35 @@ def bring_up_to_date(
     return failures
 
 
-def source_of(video: Video, recogniser: str = "") -> str:
+def source_of(video: Video, beside: Iterable[Path], recogniser: str = "") -> str:
     """Return what the lines of a video belong to.
 
     It changes with the content of the video, with the files of subtitles beside it, and with what
     listens; a video that is moved with its subtitles keeps it.
     """
-    beside: list[tuple[str, int, int]] = []
-    with suppress(OSError):
-        for file in sidecars(video.file):
+    states = []
+    for file in beside:
+        with suppress(OSError):  # it just went away
             state = os.stat(file)
             suffix = file.name[len(video.file.stem) :]
-            beside.append((suffix, state.st_size, state.st_mtime_ns))
-    return sha256_json([video.content, sorted(beside), recogniser])
+            states.append((suffix, state.st_size, state.st_mtime_ns))
+    return sha256_json([video.content, sorted(states), recogniser])
+
+
+def _beside(videos: Iterable[Video]) -> dict[Path, list[Path]]:
+    """Return the subtitles beside videos; none where a folder cannot be listed any more."""
+    folders: dict[Path, list[Path]] = {}
+    for video in videos:
+        folders.setdefault(video.file.parent, []).append(video.file)
+    found: dict[Path, list[Path]] = {}
+    for files in folders.values():
+        with suppress(OSError):
+            found |= sidecars_of(files)
+    return found
 
 
 def spoken(
-    said: Said, backbone: TunableBackbone, query: str, videos: Iterable[Video], most: int
+    said: Said, backbone: Backbone, query: str, videos: Iterable[Video], most: int
 ) -> list[tuple[Video, Line]]:
     """Return lines in which a sentence, or what it means, is said, best first.
 

@@ -18,7 +18,7 @@ from zsvg.library.tables import Tables
 LOCAL = "local-dir:"
 
 
-def beginspace_of(folder: Path, space: Space) -> None:
+def begin_space(folder: Path, space: Space) -> None:
     """Make the tables of a space, and name it in the manifest."""
     Tables(folder / space.name, space.width)
     if (folder / FILE).is_file():
@@ -77,6 +77,7 @@ def own_grounder(
 
 
 def space_of(grounder: Grounder, model: str | Path | None) -> Space:
+    """Return the space of what a model sees; `model` is what it was loaded by."""
     tuned = None if model is None else tuned_folder(model)
     name = grounder.backbone.name
     if name.startswith(LOCAL):  # it is to be found from other folders too

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from zsvg.errors import ITEM_ERRORS, failure, visible
 from zsvg.files import write_text
-from zsvg.grounding.ranking import Window
+from zsvg.grounding.ranking import Window, words_of
 from zsvg.grounding.writers import hms
 from zsvg.records import Prediction
 from zsvg.report import page
@@ -136,6 +136,7 @@ def _card(
         "name": visible(near(file)),
         "numbers": f"fit {answer.extra['fit']:.3f}, score {score:.3f}",
         "times": _span(start, end),
+        "said": visible(shorten(words_of(answer, window), 300)),
         "playable": playable,
         "film": _film(file, start, end, failures) if playable else [],
         "failure": visible(failures.get(file, "")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import av
@@ -91,38 +92,40 @@ def read_subtitles(path: str | Path, language: str = "") -> list[Line]:
 
 
 def sidecars(video: str | Path) -> list[Path]:
-    """Return the subtitle files beside a video, sorted by name.
+    """Return the subtitle files beside a video, as of `sidecars_of`."""
+    return sidecars_of([Path(video)])[Path(video)]
+
+
+def sidecars_of(videos: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Return the subtitle files beside each of some videos, sorted by name.
 
     Those are NAME.srt, NAME.en.srt, NAME.pt-BR.forced.vtt and so on, where the video is NAME.mp4.
     One that also fits a video with a longer name, as "a.b.srt" fits "a.mp4" and "a.b.mp4", belongs
-    to that video alone.
+    to that video alone. Each folder is listed once.
 
     Args:
-        video: The video; it need not be there, its folder must be.
+        videos: They need not be there, their folders must be.
 
     Raises:
-        OSError: Its folder cannot be listed.
+        OSError: A folder cannot be listed.
     """
-    video = Path(video)
-    stem = video_key(video.stem)
-    beside = [file for file in video.parent.iterdir() if video_key(file.name).startswith(stem)]
-    longer = {
-        video_key(file.stem)
-        for file in beside
-        if file.suffix.lower() in VIDEO_SUFFIXES and len(video_key(file.stem)) > len(stem)
-    }
-
-    def belongs(file: Path, name: str) -> bool:
-        return f"{video_key(file.stem)}.".startswith(f"{name}.")
-
-    return sorted(
-        file
-        for file in beside
-        if file.suffix.lower() in SUFFIXES
-        and belongs(file, stem)
-        and not any(belongs(file, name) for name in longer)
-        and file.is_file()
-    )
+    folders: dict[Path, list[Path]] = {}
+    for video in videos:
+        folders.setdefault(video.parent, []).append(video)
+    found: dict[Path, list[Path]] = {}
+    for folder, own in folders.items():
+        names = [*folder.iterdir(), *own]
+        filmed = {video_key(name.stem) for name in names if name.suffix.lower() in VIDEO_SUFFIXES}
+        filmed |= {video_key(video.stem) for video in own}
+        beside: dict[str, list[Path]] = {}
+        for file in sorted(set(names)):
+            if file.suffix.lower() in SUFFIXES and file.is_file():
+                stem = video_key(file.stem)
+                while stem and stem not in filmed:
+                    stem = stem.rpartition(".")[0]
+                beside.setdefault(stem, []).append(file)
+        found |= {video: beside.get(video_key(video.stem), []) for video in own}
+    return found
 
 
 def language_beside(video: str | Path, sidecar: str | Path) -> str:

@@ -432,6 +432,11 @@ class TestSaidIn:
         ]  # fmt: skip
         assert lines.unusable == ()
 
+    def test_a_file_of_unknown_language_stands_for_all_streams(self, tmp_path):
+        path = write_video(tmp_path / "a.mkv", ("srt", "eng", [(1.0, 1.0, b"other words")]))
+        write(tmp_path / "a.srt", srt("open"))
+        assert [line.text for line in said_in(path)] == ["open"]
+
     def test_copies_are_told_once(self, tmp_path):
         write(tmp_path / "a.srt", srt("open", "close", "open"))
         write(tmp_path / "a.en.srt", srt("open", "shut"))

@@ -162,6 +162,39 @@ def write_tiny_wav2vec2(folder: Path) -> Path:
     return folder
 
 
+def write_tiny_moonshine(folder: Path) -> Path:
+    """Write a random Moonshine, which writes words of `conftest.VOCABULARY`."""
+    from conftest import write_tiny_tokenizer
+    from transformers import (
+        MoonshineConfig,
+        MoonshineForConditionalGeneration,
+        Wav2Vec2FeatureExtractor,
+    )
+
+    torch.manual_seed(0)
+    words = write_tiny_tokenizer(folder)
+    config = MoonshineConfig(
+        vocab_size=words,
+        hidden_size=32,
+        intermediate_size=32,
+        encoder_num_hidden_layers=1,
+        decoder_num_hidden_layers=1,
+        encoder_num_attention_heads=2,
+        decoder_num_attention_heads=2,
+        initializer_range=0.5,
+        pad_token_id=0,
+        bos_token_id=words - 2,
+        eos_token_id=words - 1,
+        decoder_start_token_id=words - 2,
+    )
+    with quiet():
+        model = MoonshineForConditionalGeneration(config)
+        model.generation_config.max_length = 8
+        model.save_pretrained(folder)
+        Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory):
     return write_tiny_whisper(tmp_path_factory.mktemp("models") / "whisper")
@@ -242,6 +275,13 @@ class TestSound:
         for stretch in stretches(path, longest=2.0):
             told += len(stretch.samples)
             assert sum(decoded) - told <= 16_000 * 2.2
+
+    def test_a_file_that_breaks_off_is_heard_until_there(self, tmp_path):
+        path = write_talk(tmp_path / "a.mkv", noise(8))
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+        (stretch,) = stretches(path)
+        assert 3 < stretch.length < 5
 
     def test_no_sound_and_no_video(self, tmp_path):
         path = write_talk(tmp_path / "a.mp4", None)
@@ -341,6 +381,19 @@ class TestCtc:
         assert [cue.rows[0].split()[0] for cue in cues] == ["a0", "a7", "a14"]
         without_blanks = _joined((f"字{n}", n / 2, (n + 1) / 2) for n in range(60))
         assert [cue.end - cue.start for cue in without_blanks] == [12.0, 12.0, 6.0]
+
+
+class TestOthers:
+    def test_a_model_without_times_says_one_line_for_each_stretch(self, tmp_path):
+        """Moonshine takes samples, writes text, and knows no times."""
+        recogniser = load_recogniser(str(write_tiny_moonshine(tmp_path / "moonshine")), "cpu")
+        path = write_talk(tmp_path / "a.mkv", noise(15))
+        lines = recogniser.transcribe(path)
+        first, second = stretches(path, longest=10.0)
+        assert [(line.start, line.end) for line in lines] == [
+            (0.0, pytest.approx(first.length)),
+            (second.start, pytest.approx(15.0, abs=0.05)),
+        ]
 
 
 class TestSilence:

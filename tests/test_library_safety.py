@@ -14,7 +14,7 @@ import pytest
 from conftest import run_python, started, wait_for
 from films import film
 
-import zsvg.library.tables
+import zsvg.library.engine
 from zsvg import Library, ZsvgError
 from zsvg.library.upkeep import check, compact, info
 from zsvg.library.watching import watch
@@ -126,7 +126,7 @@ def test_a_followed_folder_keeps_the_library_small(
     tmp_path: Path, tiny_clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """200 rounds of adding, changing and deleting; one video stays."""
-    monkeypatch.setattr(zsvg.library.tables, "KEPT", zsvg.library.tables.timedelta(0))
+    monkeypatch.setattr(zsvg.library.engine, "KEPT", zsvg.library.engine.timedelta(0))
     clips = clips_in(tmp_path / "clips", 1)
     shown = [film(tmp_path / f"{n}.mp4", range(n, n + 3)) for n in range(12)]
     library = Library.open(tmp_path / "library", f"local-dir:{tiny_clip_folder}")

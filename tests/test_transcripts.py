@@ -455,8 +455,12 @@ class TestSaidIn:
 
     def test_nothing_to_read(self, small_video, tmp_path):
         assert said_in(small_video) == []
-        (problem,) = said_in(small_video).unusable
-        assert problem == f"{small_video}: no subtitles beside or in it; a recogniser could listen"
+        lines = said_in(small_video)
+        assert lines.unusable == ()
+        assert (
+            lines.silent
+            == f"{small_video}: no subtitles beside or in it; a recogniser could listen"
+        )
         (problem,) = said_in(tmp_path / "no.mp4").unusable
         assert "no such file" in problem
 

@@ -39,6 +39,10 @@ class TranscriptError(ZsvgError):
     """Subtitles or speech cannot be read; the message names the file and the way out."""
 
 
+class SilentError(TranscriptError):
+    """There is nothing to hear: the video has no sound."""
+
+
 class RecordError(ZsvgError):
     """A record or annotation file is malformed; the message names file, line and value."""
 

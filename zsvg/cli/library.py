@@ -123,7 +123,7 @@ def index(
                 on_progress=advance,
             )
         _tell(report, output)
-        unheard = [line for lines in report.unheard.values() for line in lines]
+        unheard = [line for heard in report.heard.values() for line in heard.failures]
         return [*getattr(found, "unusable", ()), *report.failures.values(), *unheard]
 
     failures = update(found)
@@ -217,6 +217,7 @@ def library_info(library: Folder, form: AsFigures = "table") -> None:
         ("videos", f"{value['videos']}, {value['hours']:g} hours"),
         ("vanished", str(value["vanished"])),
         ("not usable", str(value["failed"])),
+        ("with words", str(value["with_words"])),
         ("rows of frames", f"{value['rows']['frames']}{', indexed' if value['indexed'] else ''}"),
         ("size", decimal(value["bytes"])),
         *(("being made with", name) for name in value["coming"]),
@@ -283,6 +284,7 @@ def _tell(report: Report, output: Path) -> None:
         "unchanged": report.unchanged,
         "vanished": len(report.vanished),
         "not usable": len(report.failures),
+        "with words": sum(heard.count > 0 for heard in report.heard.values()),
     }
     told = [f"{count} {what}" for what, count in numbers.items() if count]
     say(f"{output}: {', '.join(told)}")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from zsvg.errors import ZsvgError, reason
+
+KEPT = timedelta(minutes=10)
+"""How long a version stays that a reader may still be in."""
 
 
 def engine() -> tuple[Any, Any]:
@@ -44,3 +49,17 @@ def quoted(text: str) -> str:
 def condition_of(column: str, values: Sequence[str]) -> str:
     """Return the condition that a column has one of some values."""
     return f"{column} IN ({', '.join(map(quoted, values))})"
+
+
+def optimise(tables: Iterable[Any], *, alone: bool) -> None:
+    """Merge small files of tables, drop old versions, and bring indices up to date.
+
+    Args:
+        tables: LanceDB's.
+        alone: Nobody reads: versions of this minute are dropped too.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what `alone` says
+        for table in tables:
+            age = timedelta(0) if alone else KEPT
+            table.optimize(cleanup_older_than=age, delete_unverified=alone)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -25,6 +26,8 @@ from zsvg.transcripts.subtitles import sidecars_of
 if TYPE_CHECKING:
     from zsvg.transcripts.speech import Recogniser
 
+_log = logging.getLogger(__name__)
+
 _BATCH = 64  # sentences
 _NARROW = 2000  # videos that the engine is told to look at alone
 
@@ -47,7 +50,7 @@ def bring_up_to_date(
     before: Said | None = None,
     recogniser: Recogniser | None = None,
     on_progress: Callable[[int], None] | None = None,
-) -> dict[str, tuple[str, ...]]:
+) -> dict[str, Heard]:
     """Look after what is said in videos; of those that have not changed, nothing is read.
 
     What a recogniser heard stays when none is given later.
@@ -61,13 +64,12 @@ def bring_up_to_date(
         on_progress: Called with the number of videos that are done.
 
     Returns:
-        vid -> what could not be read, a line each; of unchanged videos, what was found out before.
+        vid -> what was heard in it.
     """
     known = {heard.key: heard for heard in said.heard()}
-    there = {heard.source: heard.failures for heard in known.values()}
+    there = {heard.source: heard for heard in known.values()}
     old = {heard.key: heard for heard in before.heard()} if before is not None else {}
-    failures: dict[str, tuple[str, ...]] = {}
-    films = list(videos)
+    films, report = list(videos), {}
     beside = _beside(films)
     for done, video in enumerate(films, 1):
         last = known.get(video.key) or old.get(video.key)
@@ -75,25 +77,25 @@ def bring_up_to_date(
         if recogniser is not None:
             listens = recogniser.name
         source = source_of(video, beside.get(video.file, ()), listens)
-        heard = Heard(key=video.key, source=source, recogniser=listens)
         if source in there:  # as it was, or moved, or a copy
-            heard = replace(heard, failures=there[source])
+            heard = replace(there[source], key=video.key)
             if known.get(video.key) != heard:
                 said.put(heard)
         else:
+            heard = Heard(key=video.key, source=source, recogniser=listens)
             if before is not None and last is not None and last.source == source:
-                lines, failed = before.lines(source), last.failures
+                lines, failures = before.lines(source), last.failures
             else:
                 read = said_in(video.file, recogniser)
-                lines, failed = list(read), read.unusable
-            heard = replace(heard, failures=failed)
+                lines, failures = list(read), read.unusable
+                if read.silent:
+                    _log.info("%s", read.silent)
+            there[source] = heard = replace(heard, count=len(lines), failures=failures)
             said.put(heard, lines, encode_lines(backbone, [line.text for line in lines]))
-            there[source] = failed
-        if heard.failures:
-            failures[video.vid] = heard.failures
+        report[video.vid] = heard
         if on_progress is not None:
             on_progress(done)
-    return failures
+    return report
 
 
 def source_of(video: Video, beside: Iterable[Path], recogniser: str = "") -> str:

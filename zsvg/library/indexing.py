@@ -20,6 +20,7 @@ from zsvg.features.encoder import FrameFeatures
 from zsvg.features.extract import content_of
 from zsvg.grounding.grounder import Grounder
 from zsvg.library.rows import packed, runs
+from zsvg.library.said import Heard
 from zsvg.library.sources import Source
 from zsvg.library.tables import Tables, Video
 from zsvg.video.containers import open_container
@@ -44,7 +45,7 @@ class Report:
         vanished: Not there any more, and marked so.
         back: There again.
         failures: vid -> why it cannot be used; of unchanged files, what was found out before.
-        unheard: vid -> what cannot be read of what is said in it, a line each.
+        heard: vid -> that it was looked after what is said in it.
     """
 
     added: list[str] = field(default_factory=list)
@@ -54,7 +55,7 @@ class Report:
     vanished: list[str] = field(default_factory=list)
     back: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
-    unheard: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    heard: dict[str, Heard] = field(default_factory=dict)
 
     @property
     def changed(self) -> bool:

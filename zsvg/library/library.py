@@ -21,7 +21,7 @@ from zsvg.library.hits import By, Hit, first, fused, records, seen
 from zsvg.library.indexing import Report, bring_up_to_date
 from zsvg.library.manifest import FILE, Manifest, Space, read_manifest
 from zsvg.library.rows import unpacked
-from zsvg.library.said import Said, is_heard
+from zsvg.library.said import Heard, Said
 from zsvg.library.search import Answer, answers
 from zsvg.library.sources import Source, roots_of, sources
 from zsvg.library.spaces import begin_space, indexed, own_grounder, space_of, taken_over
@@ -162,7 +162,7 @@ class Library:
             )
             if not isinstance(videos, FeatureFiles):
                 manifest = replace(manifest, roots=tuple(sorted({*manifest.roots, *below})))
-            report.unheard = self._hear(manifest, found, recogniser)
+            report.heard = self._hear(manifest, found, recogniser)
             manifest = taken_over(self.folder, manifest, self.space, self.tables)
             if manifest != read_manifest(self.folder):
                 manifest.write(self.folder)
@@ -319,9 +319,9 @@ class Library:
         self, query: str, wanted: Sequence[Video], seen: Sequence[Hit], top: int, top_k: int
     ) -> list[Hit]:
         if self._said is None:
-            if not is_heard(self.tables.folder):
-                return []
-            self._said = Said(self.tables.folder, self.space.width)
+            self._said = Said.there(self.tables.folder, self.space.width)
+        if self._said is None:
+            return []
         lines = spoken(self._said, self.grounder.backbone, query, wanted, 2 * top)
         known = {hit.video.key: hit.answer for hit in seen}
         # A video that was not seen to fit tells where it would, too.
@@ -348,21 +348,25 @@ class Library:
         manifest: Manifest,
         found: Sequence[Source],
         recogniser: Recogniser | None,
-    ) -> dict[str, tuple[str, ...]]:
+    ) -> dict[str, Heard]:
         """Bring what is said in the videos among some sources up to date."""
         films = {source.key for source in found if source.film}
         before = None
-        if manifest.current != self.space.name and is_heard(self.folder / manifest.current):
-            before = Said(self.folder / manifest.current, manifest.space.width)
+        if manifest.current != self.space.name:
+            before = Said.there(self.folder / manifest.current, manifest.space.width)
         said = Said(self.tables.folder, self.space.width)
-        said.sweep({video.key for video in self.videos()})
-        return hear(
+        said.sweep(self.videos())
+        version = said.version
+        heard = hear(
             said,
             [video for video in self.videos() if video.usable and video.key in films],
             self.grounder.backbone,
             before=before,
             recogniser=recogniser,
         )
+        if said.version != version:
+            said.optimise()
+        return heard
 
 
 def _is_below(video: Video, folder: str | Path) -> bool:

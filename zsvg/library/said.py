@@ -8,7 +8,8 @@ finds it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zsvg.library.engine import condition_of, engine, engine_of
+from zsvg.library.engine import condition_of, engine, engine_of, optimise
 from zsvg.library.hits import DAMPED
+from zsvg.library.tables import Video
 from zsvg.transcripts.lines import Line
 
 _LINE = ("start", "end", "text", "language", "file")
@@ -33,12 +35,14 @@ class Heard:
         key: Of the video, its place.
         source: What its lines belong to.
         recogniser: What listened to it; "" where nothing did.
+        count: How many lines there are.
         failures: What could not be read, a line each.
     """
 
     key: str
     source: str
     recogniser: str = ""
+    count: int = 0
     failures: tuple[str, ...] = ()
 
 
@@ -64,6 +68,7 @@ class Said:
                     ("key", text),
                     ("source", text),
                     ("recogniser", text),
+                    ("count", pa.int64()),
                     ("failures", pa.list_(text)),
                 ]
             ),
@@ -91,6 +96,11 @@ class Said:
                 # another.
                 words = lancedb.index.FTS(base_tokenizer="icu", remove_stop_words=False)
                 self._tables["lines"].create_index("text", config=words)
+
+    @classmethod
+    def there(cls, folder: Path, width: int) -> Said | None:
+        """Return them, unless it was never looked after what is said."""
+        return cls(folder, width) if (folder / "heard.lance").is_dir() else None
 
     @property
     def version(self) -> int:
@@ -152,9 +162,9 @@ class Said:
                 pa.Table.from_pylist([row], schema=self._schemas["heard"])
             )
 
-    def sweep(self, keys: Collection[str]) -> None:
+    def sweep(self, videos: Iterable[Video]) -> None:
         """Forget what was heard in videos that are none of these, and lines of no video."""
-        known = self.heard()
+        known, keys = self.heard(), {video.key for video in videos}
         gone = [heard.key for heard in known if heard.key not in keys]
         left = {heard.source for heard in known if heard.key in keys}
         with engine_of(self.folder):
@@ -165,16 +175,22 @@ class Said:
                 if values:
                     self._tables[table].delete(condition_of(column, values))
 
-    def optimise(self, *, alone: bool, kept: timedelta) -> None:
+    def problems(self) -> list[str]:
+        """Return what does not fit together, a line each."""
+        counts = {heard.source: heard.count for heard in self.heard()}
+        query = self._tables["lines"].search().select(["source"]).limit(None)
+        with engine_of(self.folder):
+            there = Counter(query.to_arrow()["source"].to_pylist())
+        lacking = sum(there[source] != count for source, count in counts.items())
+        return [f"lines of {lacking} videos are missing"] if lacking else []
+
+    def optimise(self, *, alone: bool = False) -> None:
         """Merge small files, drop old versions, and bring the index of words up to date.
 
         Args:
-            alone: Nobody reads: all old versions are dropped.
-            kept: How long others stay.
+            alone: As of `zsvg.library.tables.Tables.optimise`.
         """
-        for table in self._tables.values():
-            age = timedelta(0) if alone else kept
-            table.optimize(cleanup_older_than=age, delete_unverified=alone)
+        optimise(self._tables.values(), alone=alone)
 
     def find(
         self,
@@ -216,8 +232,3 @@ class Said:
 
 def _line(row: Mapping[str, Any]) -> Line:
     return Line(*(row[name] for name in _LINE))
-
-
-def is_heard(folder: Path) -> bool:
-    """Return whether it was ever looked after what is said in the videos of a space."""
-    return (folder / "heard.lance").is_dir()

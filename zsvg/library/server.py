@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, Response
 
 from zsvg.errors import ITEM_ERRORS, ours, told
 from zsvg.library.gate import Gate
+from zsvg.library.hits import By
 from zsvg.library.library import Library
 
 AT_ONCE = 2
@@ -28,7 +29,7 @@ class Problem(BaseModel):
 
 
 class Moment(BaseModel):
-    """A moment of a video; times are seconds."""
+    """A moment of a video that was seen, or a line that is said; times are seconds."""
 
     vid: str
     path: str
@@ -37,11 +38,13 @@ class Moment(BaseModel):
     end: float
     score: float
     fit: float
+    by: By
+    words: str
     alike: list[str]
 
 
 class Found(BaseModel):
-    """Moments, the video that fits best first."""
+    """Moments, best first: of each video that was chosen one, then the second ones."""
 
     query: str
     moments: list[Moment]
@@ -116,6 +119,7 @@ def build_app(library: Library, *, host: str = "127.0.0.1", token: str | None = 
     @app.get("/search", responses={400: {"model": Problem}, 503: {"model": Problem}})
     async def search(
         q: Annotated[str, Query(min_length=1, max_length=1000, description="The sentence.")],
+        by: Annotated[By, Query(description="Where to look.")] = "both",
         top: Annotated[int, Query(ge=1, le=1000, description="Most moments.")] = 20,
         per_video: Annotated[int, Query(ge=1, le=100, description="Most of one video.")] = 3,
         folder: Annotated[
@@ -136,9 +140,10 @@ def build_app(library: Library, *, host: str = "127.0.0.1", token: str | None = 
         waiting += 1
         try:
             async with running:
-                records = await run_in_threadpool(
-                    library.search,
+                hits = await run_in_threadpool(
+                    library.hits,
                     q,
+                    by=by,
                     top=top,
                     per_video=per_video,
                     folder=folder,
@@ -154,14 +159,13 @@ def build_app(library: Library, *, host: str = "127.0.0.1", token: str | None = 
             waiting -= 1
         moments = [
             Moment(
-                vid=record.vid,
-                start=start,
-                end=end,
-                score=score,
-                **{"alike": [], **record.extra},
+                vid=hit.video.vid,
+                path=str(hit.video.file),
+                content=hit.video.content,
+                alike=list(hit.alike),
+                **{name: getattr(hit, name) for name in _TOLD},
             )
-            for record in records
-            for start, end, score in record.pred_relevant_windows or ()
+            for hit in hits
         ]
         return Found(query=q, moments=moments)
 
@@ -214,6 +218,7 @@ def build_app(library: Library, *, host: str = "127.0.0.1", token: str | None = 
     return app
 
 
+_TOLD = ("start", "end", "score", "fit", "by", "words")
 _LISTED = ("vid", "content", "title", "duration", "size", "modified", "vanished")
 
 

@@ -7,7 +7,6 @@ left belongs to no video, and `sweep` finds it.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zsvg.library.engine import condition_of, engine, engine_of, quoted
+from zsvg.library.engine import condition_of, engine, engine_of, optimise, quoted
 
 INDEXED_FROM = 100_000
 """Rows of frames from which on they are searched by an index."""
@@ -29,8 +28,6 @@ that is looked at, and how many times the rows that are wanted are compared in f
 far from all frames, so their nearest rows are in many parts; but a part is looked through quickly.
 (`scripts/benchmark_vectors.py`)"""
 INDEX = "vector_idx"
-KEPT = timedelta(minutes=10)
-"""How long a version stays that a reader may still be in."""
 _AT_ONCE = 500  # contents in one condition
 
 
@@ -92,6 +89,7 @@ class Tables:
     def __init__(self, folder: Path, width: int) -> None:
         lancedb, pa = engine()
         self.folder = folder
+        self.width = width
         text, number = pa.string(), pa.float64()
         columns: dict[str, list[tuple[str, Any]]] = {
             "videos": [
@@ -286,11 +284,7 @@ class Tables:
         # An index grows with the rows; it is made anew where they are too many for its parts.
         if count >= INDEXED_FROM and parts_of(count) >= 2 * max(known, 1):
             self.make_index()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what `alone` says
-            for table in self._tables.values():
-                age = timedelta(0) if alone else KEPT
-                table.optimize(cleanup_older_than=age, delete_unverified=alone)
+        optimise(self._tables.values(), alone=alone)
 
     def make_index(self) -> None:
         """Make the index of frames."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zsvg.library.manifest import read_manifest
+from zsvg.library.said import Said
 from zsvg.library.tables import Tables, Video
 from zsvg.library.writing import writing
 
@@ -40,6 +41,7 @@ def info(folder: str | Path) -> dict[str, Any]:
     manifest, tables = read_manifest(folder), tables_of(folder)
     videos = tables.videos()
     usable = [video for video in videos if video.usable]
+    said = Said.there(folder / manifest.current, manifest.space.width)
     coming = [space for name, space in manifest.spaces.items() if name != manifest.current]
     return {
         "folder": str(folder),
@@ -51,6 +53,7 @@ def info(folder: str | Path) -> dict[str, Any]:
         "hours": round(sum(video.duration for video in usable) / 3600, 3),
         "vanished": sum(video.vanished for video in videos),
         "failed": sum(bool(video.failure) for video in videos),
+        "with_words": 0 if said is None else sum(heard.count > 0 for heard in said.heard()),
         "rows": tables.sizes(),
         "indexed": tables.indexed,
         "coming": [space.model for space in coming],
@@ -60,7 +63,9 @@ def info(folder: str | Path) -> dict[str, Any]:
 
 def check(folder: str | Path) -> list[str]:
     """Return what does not fit together, a line each."""
-    return tables_of(folder).problems()
+    manifest, tables = read_manifest(Path(folder)), tables_of(folder)
+    said = Said.there(Path(folder) / manifest.current, manifest.space.width)
+    return tables.problems() + ([] if said is None else said.problems())
 
 
 def compact(folder: str | Path, *, alone: bool = False) -> Freed:
@@ -81,6 +86,9 @@ def compact(folder: str | Path, *, alone: bool = False) -> Freed:
             tables = Tables(folder / name, space.width)
             tables.sweep()
             tables.optimise(alone=alone)
+            if (said := Said.there(folder / name, space.width)) is not None:
+                said.sweep(tables.videos())
+                said.optimise(alone=alone)
         for old in sorted(folder.iterdir()):
             if old.name not in manifest.spaces and _is_space(old):
                 shutil.rmtree(old)
@@ -102,6 +110,8 @@ def forget_vanished(tables: Tables) -> list[Video]:
     vanished = [video for video in tables.videos() if video.vanished]
     tables.forget(vanished)
     tables.sweep()
+    if (said := Said.there(tables.folder, tables.width)) is not None:
+        said.sweep(tables.videos())
     return vanished
 
 
@@ -109,7 +119,8 @@ def _is_space(folder: Path) -> bool:
     """Whether a folder holds tables of ours, and nothing else."""
     if folder.is_symlink() or not folder.is_dir() or not _SPACE.fullmatch(folder.name):
         return False
-    ours = {"videos.lance", "features.lance", "frames.lance", "events.lance"}
+    names = ("videos", "features", "frames", "events", "heard", "lines")
+    ours = {f"{name}.lance" for name in names}
     return {path.name for path in folder.iterdir()} <= ours
 
 

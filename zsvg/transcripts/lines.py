@@ -53,11 +53,15 @@ class Lines(list[Line]):
 
     Attributes:
         unusable: One line each on what could not be read: broken files, streams of pictures.
+        silent: Why there is nothing, where nothing is broken; else "".
     """
 
-    def __init__(self, lines: Iterable[Line] = (), unusable: Iterable[str] = ()) -> None:
+    def __init__(
+        self, lines: Iterable[Line] = (), unusable: Iterable[str] = (), silent: str = ""
+    ) -> None:
         super().__init__(lines)
         self.unusable = tuple(unusable)
+        self.silent = silent
 
 
 class Cue(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zsvg.errors import ITEM_ERRORS, failure
+from zsvg.errors import ITEM_ERRORS, SilentError, failure
 from zsvg.transcripts.lines import Line, Lines
 from zsvg.transcripts.streams import read_streams
 from zsvg.transcripts.subtitles import language_beside, read_subtitles, sidecars
@@ -28,10 +28,12 @@ def said_in(video: str | Path, recogniser: Recogniser | None = None) -> Lines:
 
     Returns:
         Lines in order of time, and in `unusable` one line on each file or stream that cannot be
-        read, or on there being none. A broken one does not keep the others from being read.
+        read; a broken one does not keep the others from being read. `silent` tells why there are
+        none at all: no subtitles, or no sound.
     """
     lines: list[Line] = []
     unusable: list[str] = []
+    silent = ""
     try:
         for path in sidecars(video):
             try:
@@ -45,11 +47,13 @@ def said_in(video: str | Path, recogniser: Recogniser | None = None) -> Lines:
             lines += (line for line in inside if line.language not in known)
         if not lines and recogniser is not None:
             lines += recogniser.transcribe(video)
+    except SilentError as error:
+        silent = str(error)
     except ITEM_ERRORS as error:
         unusable.append(failure(video, error))
     if not lines and not unusable and recogniser is None:
-        unusable.append(f"{video}: no subtitles beside or in it; a recogniser could listen")
-    return Lines(_once(lines), unusable)
+        silent = f"{video}: no subtitles beside or in it; a recogniser could listen"
+    return Lines(_once(lines), unusable, silent)
 
 
 def _once(lines: list[Line]) -> list[Line]:

@@ -13,7 +13,7 @@ from av import AudioResampler
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from zsvg.errors import TranscriptError
+from zsvg.errors import SilentError, TranscriptError
 from zsvg.transcripts.streams import in_time
 from zsvg.video.clock import timeline
 from zsvg.video.containers import open_container, reason
@@ -101,7 +101,7 @@ def _heard(video: str | Path, rate: int) -> Iterator[tuple[float | None, Samples
     with open_container(video) as container:
         stream = container.streams.best("audio")
         if stream is None:
-            raise TranscriptError(
+            raise SilentError(
                 f"{video}: no audio stream, so nothing can be heard; give a video with sound, or "
                 "subtitles beside it"
             )

@@ -39,13 +39,23 @@ _RESERVED = ("AX", "BL", "BLACK", "BARS")  # no tapes, in an EDL
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """A moment of a video file: seconds, what was asked, and its score where there is one."""
+    """A moment of a video file.
+
+    Attributes:
+        path: The file.
+        start: Seconds.
+        end: Seconds.
+        sentence: What was asked.
+        score: Where there is one.
+        url: What editors are told of where the file is; None: its path.
+    """
 
     path: Path
     start: float
     end: float
     sentence: str
     score: float | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +63,7 @@ class _Media:
     """A file as editors see it: all frames, the first of them numbered by its timecode."""
 
     path: Path
+    url: str
     rate: Fraction
     first: int
     frames: int
@@ -63,10 +74,6 @@ class _Media:
     @property
     def name(self) -> str:
         return _plain(self.path.name)
-
-    @property
-    def url(self) -> str:
-        return Path(os.path.abspath(self.path)).as_uri()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +163,7 @@ def _clips(shots: Iterable[Shot]) -> list[_Clip]:
     clips = []
     for shot in shots:
         if (media := medias.get(shot.path)) is None:
-            media = medias[shot.path] = _media(shot.path)
+            media = medias[shot.path] = _media(shot.path, shot.url)
         rate, end = float(media.rate), media.frames
         times = (min(max(time, 0.0), end / rate) for time in (shot.start, shot.end))
         first, last = (round(time * rate) for time in times)
@@ -177,7 +184,7 @@ def _clips(shots: Iterable[Shot]) -> list[_Clip]:
     return [replace(c, media=replace(c.media, reel=reels[c.media.path])) for c in clips]
 
 
-def _media(path: Path) -> _Media:
+def _media(path: Path, url: str | None) -> _Media:
     from opentimelineio.opentime import from_timecode
 
     from zsvg.video.reading import probe
@@ -192,6 +199,7 @@ def _media(path: Path) -> _Media:
     upright = info.rotation % 180 == 0
     return _Media(
         path=path,
+        url=url or Path(os.path.abspath(path)).as_uri(),
         rate=rate,
         first=first,
         frames=max(round(info.duration * rate), 1),

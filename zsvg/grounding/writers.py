@@ -30,7 +30,7 @@ def write_moments(path: str | Path, records: Records) -> list[Path]:
     Args:
         path: The file.
         records: For timelines, each with the `path` of its video in `extra`, as `zsvg ground` gives
-            it.
+            it, and `url` where editors are to be told another place.
 
     Returns:
         The files written.
@@ -126,8 +126,9 @@ def _shots(records: Records) -> Iterator[Shot]:
                 f"video {record.vid!r}: its file is not known, to which a timeline refers; give "
                 "videos, or another form"
             )
+        file, url = Path(path), record.extra.get("url")
         for start, end, score, sentence in windows(record):
-            yield Shot(path=Path(path), start=start, end=end, sentence=sentence, score=score)
+            yield Shot(path=file, start=start, end=end, sentence=sentence, score=score, url=url)
 
 
 def _json(records: Records) -> str:

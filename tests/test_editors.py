@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from urllib.parse import unquote
@@ -16,6 +17,7 @@ from zsvg.errors import ZsvgError
 from zsvg.grounding.editors import editing_rate
 from zsvg.grounding.writers import moments_text, write_moments
 from zsvg.records import Annotation, Prediction
+from zsvg.video import reading
 
 otio = pytest.importorskip("opentimelineio")
 pytest.importorskip("otio_cmx3600_adapter")
@@ -229,7 +231,15 @@ def test_rates_of_editors(fps, rate):
     assert editing_rate(fps) == rate
 
 
-def test_what_no_timeline_is_made_of(tmp_path, monkeypatch):
+def test_a_video_without_a_frame_rate_is_named(tmp_path, monkeypatch):
+    path = film(tmp_path / "cam.mp4", PAL)
+    without = replace(reading.probe(path), fps=None)
+    monkeypatch.setattr(reading, "probe", lambda _: without)
+    with pytest.raises(ZsvgError, match=r"cam\.mp4: has no frame rate"):
+        write_moments(tmp_path / "none.otio", [answer(path, (1, 2, 0.5))])
+
+
+def test_what_no_timeline_is_made_of(tmp_path):
     path = film(tmp_path / "cam.mp4", PAL)
     for form in ("otio", "edl", "fcpxml"):
         with pytest.raises(ZsvgError, match="no moments to put on a timeline"):

@@ -1,6 +1,6 @@
 """Video re-localization: one answer for each clip, in one stretch of a video.
 
-Choices, of the paper and the published evaluator (Feng et al., "Video Re-localization", ECCV 2018):
+Choices, of the published evaluator (Feng et al., "Video Re-localization", ECCV 2018):
 
 * the first answer counts alone, and there is one true segment, so that the paper's mAP@1 is the
   share of queries whose answer overlaps it enough, over all queries, not class by class;

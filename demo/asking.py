@@ -6,10 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from zsvg import EncodedVideo, Grounder, ZsvgError
 from zsvg.files import file_stem, write_json
+from zsvg.grounding.editors import TIMELINES, check_editors
 from zsvg.grounding.writers import write_moments
+from zsvg.records import Prediction
 from zsvg.video.writing import cut
 
 from .previews import Clip, Shown, check, keep, open_clip, show
@@ -136,18 +139,42 @@ def to_json(visit: Visit) -> dict[str, Any]:
 
 def write_files(site: Site, visit: Visit) -> list[Path]:
     """Write the answers as .srt and .vtt (the last model's) and as .json (everybody's)."""
-    folder, last = site.home(visit) / "answers", visit.answers[-1].model
-    vid = visit.answers[-1].grounding.vid
-    predictions = [
-        answer.grounding.prediction(f"{vid}-{number}", vid)
-        for number, answer in enumerate(visit.answers)
-        if answer.model == last
-    ]
-    files = [folder / f"{file_stem(vid)}{suffix}" for suffix in (".srt", ".vtt", ".json")]
+    name, predictions = _last_answers(site, visit)
+    files = [name.with_name(f"{name.name}{suffix}") for suffix in (".srt", ".vtt", ".json")]
     for file in files[:2]:
         write_moments(file, predictions)
     write_json(files[2], json.loads(json.dumps(to_json(visit))))
     return files
+
+
+def write_timelines(site: Site, visit: Visit) -> list[Path]:
+    """Write the last model's answers for editors; nothing where no moment or package is there.
+
+    They name the video alone: where it lies on the server is of no use beside the visitor's own.
+    """
+    name, predictions = _last_answers(site, visit)
+    try:
+        check_editors(name.name)
+        return [
+            file
+            for form in TIMELINES
+            for file in write_moments(name.with_name(f"{name.name}.{form}"), predictions)
+        ]
+    except ZsvgError:
+        return []
+
+
+def _last_answers(site: Site, visit: Visit) -> tuple[Path, list[Prediction]]:
+    """Return the last model's answers, and where files of them go, without the suffix."""
+    last, clip = visit.answers[-1], visit.clip
+    vid = last.grounding.vid
+    place = {"path": str(clip.path), "url": quote(clip.path.name)} if clip else {}
+    predictions = [
+        answer.grounding.prediction(f"{vid}-{number}", vid, **place)
+        for number, answer in enumerate(visit.answers)
+        if answer.model == last.model
+    ]
+    return site.home(visit) / "answers" / file_stem(vid), predictions
 
 
 def cut_out(site: Site, visit: Visit, answer: int, rank: int) -> Path:

@@ -7,7 +7,18 @@ from typing import Any
 
 import gradio as gr
 
-from .asking import ask, cut_out, forget, open_sample, open_video, reopen, write_files
+from zsvg.grounding.editors import TIMELINES
+
+from .asking import (
+    ask,
+    cut_out,
+    forget,
+    open_sample,
+    open_video,
+    reopen,
+    write_files,
+    write_timelines,
+)
 from .asking import shown as put
 from .previews import Clip, thumbnails
 from .runs import converting, refusals, told
@@ -19,6 +30,7 @@ PLAYER = "ground-player"
 MICRO_EXAMPLE = "a red circle spins\na blue star leaves"
 EXAMPLE = "a person opens the fridge\na dog runs to the door"
 PROGRESS = gr.Progress()
+FILES = ("srt", "vtt", "json", *TIMELINES)
 PICTURES = 40  # on cards; decoding more takes longer than answering
 
 
@@ -55,17 +67,14 @@ def ground_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
             refusals()
             found = component("ground-cards")
             with gr.Row(elem_classes="files", elem_id="ground-files"):
-                files = [
-                    gr.DownloadButton(f".{kind}", size="sm", visible=False)
-                    for kind in ("srt", "vtt", "json")
-                ]
+                files = [gr.DownloadButton(f".{kind}", size="sm", visible=False) for kind in FILES]
                 clip = gr.DownloadButton("clip", size="sm", visible=False, elem_id="ground-clip")
 
     playing = gr.Textbox("", visible="hidden")  # what is in the player
 
     def nothing() -> list[Any]:
         """Return empty cards, and no files."""
-        return ["", *(gr.DownloadButton(visible=False) for _ in range(4))]
+        return ["", *(gr.DownloadButton(visible=False) for _ in (*FILES, "clip"))]
 
     def opened(clip: Clip) -> list[Any]:
         return [timeline(clip, PLAYER, ()), told([facts(clip), clip.note]), *nothing()]
@@ -111,12 +120,13 @@ def ground_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
 
     def answered(clip: Clip, visit: Visit) -> tuple[Any, ...]:
         answers = visit.answers
+        written = [*write_files(site, visit), *write_timelines(site, visit)]
         return (
             timeline(clip, PLAYER, answer_lanes(answers)),
             told([*summary(clip, answers), clip.note]),
             cards(PLAYER, clip.aspect, answers, pictures(clip, answers)),
-            *(gr.DownloadButton(value=str(f), visible=True) for f in write_files(site, visit)),
-            gr.DownloadButton(visible=False),
+            *(gr.DownloadButton(value=str(file), visible=True) for file in written),
+            *(gr.DownloadButton(visible=False) for _ in (*FILES[len(written) :], "clip")),
             visit,
         )
 

@@ -5,6 +5,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,18 @@ QUESTIONS = (
     '990,10,"why did he, of all, wave",to say hello\n'
     "990,2,what jumps,a frog\n"
 )
+RELOC = [
+    {"id": "aa", "label": 7, "location": [10, 40], "groundtruth": [5, 15]},
+    {"id": "aa", "label": 7, "location": [40, 60], "groundtruth": [0, 4]},
+    {"id": "bb", "label": 9, "location": [0, 9], "groundtruth": [1, 2]},
+    {"id": "bb", "label": 7, "location": [0, 8], "groundtruth": [2, 4]},
+    {"id": "cc", "label": 7, "location": [1, 100], "groundtruth": [0, 99]},
+    {"id": "dd", "label": 9, "location": [0, 2], "groundtruth": [0, 2]},
+    {"id": "dd", "label": 7, "location": [0, 100], "groundtruth": [7, 8]},
+]
+# A feature is 16 frames: half a second of aa, a second of bb, and so on.
+FRAMES = {vid: {"n_feat": 100, "n_frames": 1600} for vid in ("aa", "bb", "cc", "dd")}
+SECONDS = {"aa": 50, "bb": 100, "cc": 200, "dd": 400}
 LENGTHS = 'id,script,length\r\nAB12C,a person waits,20.50\r\nDE34F,"one, two\nthree",9\r\n'
 CHARADES = "AB12C 0.0 4.5##someone waters a fern.\nDE34F 1 2##a lamp\nAB12C 6.2 20.5##it falls.\n"
 SEGMENTS = "s01-d02.avi_147_294:He peels a pear.#He peels: slowly,, then fast.#\n"
@@ -111,6 +124,11 @@ EXAMPLES: dict[str, tuple[str, str, dict[str, str]]] = {
     "psvl": ("psvl", json.dumps(PSVL), {}),
     "psvl test": ("psvl", json.dumps(PSVL_TEST), {}),
     "nextgqa": ("nextgqa", json.dumps(NEXTGQA), {"questions": QUESTIONS}),
+    "video-reloc": (
+        "video-reloc",
+        json.dumps(RELOC),
+        {"lengths": json.dumps(FRAMES), "durations": json.dumps(SECONDS)},
+    ),
 }
 on_files = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None
@@ -305,6 +323,56 @@ def test_nextgqa_takes_its_questions_from_a_table(converted: Convert) -> None:
     message = refusal(lambda: converted("nextgqa", text, questions=lacking))
     assert 'video "990": no question "2" in ' in message
     assert "nextgqa only" in refusal(lambda: converted("psvl", json.dumps(PSVL), questions="x"))
+
+
+def test_video_reloc_asks_for_each_segment_in_the_next_video_of_its_action(
+    converted: Convert,
+) -> None:
+    result = example(converted, "video-reloc")
+    assert contents(result) == [
+        # Neither aa itself nor bb, whose stretch is 8 features long; cc.
+        (0, "aa@7.5-12.5", 200, ((2, 200),)),
+        (1, "aa@20.0-22.0", 100, ((2, 4),)),
+        (2, "bb@1.0-2.0", 400, ((0, 8),)),
+        (3, "bb@2.0-4.0", 200, ((2, 200),)),
+        (4, "cc@2.0-200.0", 400, ((28, 32),)),
+        (5, "dd@0.0-8.0", 100, ((1, 2),)),
+        (6, "dd@28.0-32.0", 50, ((7.5, 12.5),)),
+    ]
+    assert result.records[6].extra == {"label": 7, "location": [5, 20]}
+    text, others = json.dumps(RELOC), EXAMPLES["video-reloc"][2]
+    own = {"database": {vid: {"duration": n, "subset": "x"} for vid, n in SECONDS.items()}}
+    assert converted("video-reloc", text, **{**others, "durations": json.dumps(own)}) == result
+    files = {f"v_{vid}": seconds for vid, seconds in SECONDS.items()}
+    named = converted("video-reloc", text, **{**others, "durations": json.dumps(files)}).records
+    assert (named[0].vid, named[0].query) == ("v_cc", "v_aa@7.5-12.5")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"groundtruth": [5, 31]}, "row 1: groundtruth [5, 31] must lie in location [10, 40]"),
+        ({"groundtruth": [5, 5]}, "row 1: groundtruth [5, 5] must lie"),
+        ({"id": "ee"}, 'row 1: video "ee" is not in the durations file'),
+        ({"label": 8}, "row 1: no other video with label 8 is as long"),
+        ({"label": None}, "row 1: label null must be"),
+    ],
+)
+def test_video_reloc_names_rows(converted: Convert, change: dict[str, Any], problem: str) -> None:
+    text = json.dumps([{**RELOC[0], **change}, *RELOC[1:]])
+    others = EXAMPLES["video-reloc"][2]
+    assert problem in refusal(lambda: converted("video-reloc", text, **others))
+
+
+def test_video_reloc_needs_lengths(converted: Convert) -> None:
+    text, others = json.dumps(RELOC), EXAMPLES["video-reloc"][2]
+    for key, value in others.items():
+        alone = partial(converted, "video-reloc", text, **{key: value})
+        assert "(length.json) and" in refusal(alone)
+    message = refusal(lambda: converted("video-reloc", text, **{**others, "lengths": "{}"}))
+    assert 'lengths: video "aa": null must be a JSON object' in message
+    refused = refusal(lambda: converted("psvl", json.dumps(PSVL), lengths="{}"))
+    assert "video-reloc only" in refused
 
 
 # Durations
@@ -831,6 +899,26 @@ def test_real_nextgqa(annotations_folder: Path) -> None:
     assert count(exact, LATE) == count(result, CUT) == 3
     with pytest.raises(RecordError, match="no question"):
         convert("nextgqa", folder / "gsub_test.json", questions=folder / "val.csv.gz")
+
+
+def test_real_video_reloc(annotations_folder: Path, tmp_path: Path) -> None:
+    folder = annotations_folder / "video_reloc"
+    lengths = folder / "length.json.gz"
+    frames = json.loads(gzip.decompress(lengths.read_bytes()))
+    # ActivityNet's file of durations is not here; at 25 frames a second they would be these.
+    durations = {vid: of["n_frames"] / 25 for vid, of in frames.items()}
+    (tmp_path / "durations.json").write_text(json.dumps(durations), encoding="utf-8")
+    more = {"lengths": lengths, "durations": tmp_path / "durations.json"}
+    for file, rows in (("train.json.gz", 7593), ("val.json", 829), ("test.json", 978)):
+        result = convert("video-reloc", folder / file, **more)
+        assert (result.rows, result.dropped) == (rows, 0)
+        for record in result.records:
+            ((start, end),) = record.relevant_windows
+            first, last = record.extra["location"]
+            assert first <= start < end <= last <= record.duration
+            assert not record.query.startswith(f"{record.vid}@")
+    # The first row of test.json: features 44 to 71 of 16 frames.
+    assert result.records[0].query == "rs7er4e67ec@28.16-45.44"
 
 
 def test_real_tvsum_durations_become_seconds(annotations_folder: Path) -> None:

@@ -89,6 +89,11 @@ def test_upload_ask_and_jump(tab: Tab, upload: Path, tmp_path: Path):
         page.get_by_role("button", name=".srt").click()
     files.value.save_as(tmp_path / "mine.srt")
     assert "a red star spins" in (tmp_path / "mine.srt").read_text()
+    with page.expect_download() as files:
+        page.get_by_role("button", name=".fcpxml").click()
+    files.value.save_as(tmp_path / "mine.fcpxml")
+    # It lies beside the file; where the server keeps it is the server's affair.
+    assert ' src="mine.mp4"' in (tmp_path / "mine.fcpxml").read_text()
     page.get_by_label("Cut moment 1 out as a clip").first.click()
     with page.expect_download() as files:
         page.get_by_role("button", name="Download mine-").click()

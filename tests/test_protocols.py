@@ -434,6 +434,43 @@ def test_nextgqa_asks_how_much_of_an_answer_is_true() -> None:
     assert (found["queries"], found["missing"], found["invalid"]) == (5, 1, 0)
 
 
+def test_video_reloc_counts_the_first_answer_in_the_stretch() -> None:
+    """By hand: the segment is 20 to 30 s, in a stretch from 10 to 40 s."""
+    truth = [
+        Annotation(qid=qid, query="aa@0.0-9.0", vid="v", duration=60.0,
+                   relevant_windows=((20.0, 30.0),), extra={"location": [10.0, 40.0]})
+        for qid in range(8)
+    ]  # fmt: skip
+    given = [
+        [(20.0, 30.0)],  # 1
+        [(20.0, 29.0), (20.0, 30.0)],  # .9, which is not more than .9
+        [(45.0, 55.0), (20.0, 28.5)],  # the first is outside; .85
+        [(0.0, 30.0)],  # cut to 10 to 30; .5, which is not more than .5
+        [(20.0, 33.0)],  # 10 / 13 = .77
+        [(25.0, 20.0), (20.0, 30.0)],  # not valid: a miss
+        [(0.0, 10.0)],  # outside
+    ]
+    answers = [
+        Prediction(qid=qid, query="q", vid="v",
+                   pred_relevant_windows=tuple((*window, 1.0) for window in windows))
+        for qid, windows in enumerate(given)
+    ]  # fmt: skip
+    found = protocol("video-reloc").score(answers, truth)
+    shares = [found[f"mAP@{iou}"] for iou in (0.5, 0.6, 0.7, 0.8, 0.9)]
+    assert shares == [4 / 8, 4 / 8, 4 / 8, 3 / 8, 1 / 8]
+    assert found["mAP"] == pytest.approx(16 / 40)
+    counts = {name: found[name] for name in ("queries", "missing", "invalid", "unknown")}
+    assert counts == {"queries": 8, "missing": 2, "invalid": 1, "unknown": 0}
+    # In features of .48 s, 9 of 10 are a tie as well, though seconds round.
+    tie = Annotation(qid=0, query="q", vid="v", duration=60.0,
+                     relevant_windows=((0.0, 10 * 0.48),))  # fmt: skip
+    nine = replace(answers[0], pred_relevant_windows=((0.48, 10 * 0.48, 1.0),))
+    assert protocol("video-reloc").score([nine], [tie])["mAP@0.9"] == 0
+    wrong = replace(truth[0], extra={"location": [40.0, 10.0]})
+    with pytest.raises(RecordError, match=r"location \[40.0, 10.0\] must be \[start, end\]"):
+        protocol("video-reloc").score(answers[:1], [wrong])
+
+
 def test_a_corpus_is_one_list_of_moments() -> None:
     def of(vid: str, qid: int, *windows: tuple[float, float]) -> Prediction:
         scored = tuple((start, end, 1.0) for start, end in windows)

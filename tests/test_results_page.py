@@ -213,8 +213,8 @@ def test_pages_are_files_of_ground_alone(tmp_path: Path, run_zsvg):
     line = ("predict", tmp_path / "asked.jsonl", "--videos", tmp_path, "--model", "micro")
     status, out, error = run_zsvg(*line, "-o", tmp_path / "x.html")
     assert (status, out, error.count("\n")) == (1, "", 1)
-    assert "x.html: cannot write .html; end the name in .jsonl, .json, .csv, .srt or .vtt" in error
+    assert "x.html: cannot write .html; end the name in .jsonl, .json, .csv, .srt, " in error
     line = ("ground", tmp_path, "a dog", "--model", "micro")
     assert run_zsvg(*line, "--format", "html")[0] == 2
     status, _, error = run_zsvg(*line, "-o", "x.txt")
-    assert (status, ".srt, .vtt or .html" in error) == (1, True)
+    assert (status, ".edl, .fcpxml or .html" in error) == (1, True)

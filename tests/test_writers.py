@@ -73,5 +73,5 @@ def test_csv_and_jsonl_hold_every_window(tmp_path):
     assert read_annotations(tmp_path / "truth.jsonl") == truth
     (path,) = write_moments(tmp_path / "truth.csv", truth)
     assert path.read_text().splitlines()[2] == "1,v,q,3.0,4.0,"
-    with pytest.raises(ZsvgError, match=r"\.jsonl, \.json, \.csv, \.srt or \.vtt$"):
+    with pytest.raises(ZsvgError, match=r"\.jsonl, .*, \.srt, \.vtt, \.otio, \.edl or \.fcpxml$"):
         write_moments(tmp_path / "all.txt", PREDICTIONS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,12 +100,14 @@ def give_answers(
 
     predictions: list[Prediction] = []
     read: list[Prediction] = []  # for tables and subtitles: without near duplicates
+    shots: list[Prediction] = []  # for timelines: the moments of the tables
     tables, clips, seen = [], [], []
     for one in asked:
         predictions += (ranked := one.answers if one.ranked else by_fit(one.answers))
         shown = ranked if everything else [distinct(answer) for answer in ranked]
         read += shown
         best = best_moments(shown, top_k)
+        shots += [replace(answer, pred_relevant_windows=(moment,)) for answer, moment in best]
         seen.append((one.query, best, one.curves))
         tables.append(_table(one.query, best))
         clips += [
@@ -121,6 +123,7 @@ def give_answers(
         predictions,
         tables,
         read=read,
+        shots=shots,
         write_page=write_page,
         failed=not predictions,
         failures=failures,

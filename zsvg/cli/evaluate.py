@@ -66,6 +66,9 @@ def convert(
     questions: Annotated[
         Path | None, typer.Option(help="NExT-GQA's table of questions (.csv).")
     ] = None,
+    lengths: Annotated[
+        Path | None, typer.Option(help="Frames of the videos of video-reloc (length.json).")
+    ] = None,
     as_is: Annotated[bool, typer.Option("--as-is", help="Repair and drop nothing.")] = False,
     prefix: Annotated[
         str, typer.Option(help="In front of every qid, so that files can be joined.")
@@ -86,7 +89,7 @@ def convert(
 
     if file is None:
         raise typer.BadParameter("name the file to convert")
-    one_stdin(file, durations, questions)
+    one_stdin(file, durations, questions, lengths)
     to = destination(output, form, "annotations.jsonl")
     if to.form is not None and str(report) == STANDARD:
         raise ZsvgError("records and --report cannot both go to stdout; give one of them a file")
@@ -94,7 +97,9 @@ def convert(
         predictions = read_results(file)
         say(f"{len(predictions)} predictions: {to.give(predictions)}")
         return
-    result = read(name, file, durations=durations, questions=questions, as_is=as_is)
+    result = read(
+        name, file, durations=durations, questions=questions, lengths=lengths, as_is=as_is
+    )
     records = [replace(record, qid=f"{prefix}{record.qid}") for record in result.records]
     places = to.give(records if prefix else result.records)
     for change, rows in result.changes.items():

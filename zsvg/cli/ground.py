@@ -73,9 +73,9 @@ def ground(
     A file after it is refused.
 
     Videos are sorted by fit, which compares them for one sentence; moments
-    inside by score, which does not. The table, .html and --cut take --top-k
-    moments in all: the best of each video, and more of any where that leaves
-    room. Other forms hold up to --top-k of every video. Near duplicates are
+    inside by score, which does not. The table, .html, timelines of editors
+    and --cut take --top-k moments in all: the best of each video, and more of
+    any where that leaves room. Other forms hold up to --top-k of every video. Near duplicates are
     left out of all but JSON and CSV.
     """
     from zsvg.backbones.names import check_model, files_read
@@ -85,8 +85,10 @@ def ground(
     videos, queries = _arguments(video, queries or (), features)
     asked, wrong = asked_of(queries)
     check_cut(cut)
-    if features is not None and (to.page or cut is not None):
-        raise ZsvgError("a page of moments and --cut show pictures, and features have none")
+    if features is not None and (to.page or to.timeline or cut is not None):
+        raise ZsvgError(
+            "a page of moments, a timeline and --cut show pictures, and features have none"
+        )
     check_model(model)
     found = footage(
         videos, features, clip_seconds, window_seconds, durations, reads=files_read(model)

@@ -13,6 +13,7 @@ import typer
 from zsvg.cli.terminal import say, table
 from zsvg.errors import ITEM_ERRORS, failure
 from zsvg.files import STANDARD, check_output, json_text, write_json, write_text
+from zsvg.grounding.editors import TIMELINES, check_editors
 from zsvg.grounding.writers import (
     SUBTITLES,
     Records,
@@ -25,7 +26,7 @@ from zsvg.grounding.writers import (
 )
 
 AsMoments = Annotated[
-    Literal["table", "jsonl", "json", "csv", "srt", "vtt"] | None,
+    Literal["table", "jsonl", "json", "csv", "srt", "vtt", "otio", "edl", "fcpxml"] | None,
     typer.Option("--format", help="Show the moments on stdout in this form."),
 ]
 AsNumbers = Annotated[
@@ -39,7 +40,10 @@ AsFigures = Annotated[
 MomentsOutput = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", help="Write .jsonl, .json, .csv, .srt or .vtt; `-` is stdout, as JSONL."
+        "--output",
+        "-o",
+        help="Write .jsonl, .json, .csv, .srt, .vtt, or for editors .otio, .edl, .fcpxml; `-` is "
+        "stdout, as JSONL.",
     ),
 ]
 AnswersOutput = Annotated[
@@ -47,8 +51,8 @@ AnswersOutput = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Write .jsonl, .json, .csv, .srt, .vtt or .html, a page to look at the moments; `-` "
-        "is stdout, as JSONL.",
+        help="Write .jsonl, .json, .csv, .srt, .vtt, for editors .otio, .edl, .fcpxml, or .html, a "
+        "page to look at the moments; `-` is stdout, as JSONL.",
     ),
 ]
 NumbersOutput = Annotated[
@@ -117,12 +121,19 @@ class Destination:
         """Whether the file is a page, which the command writes that was told to."""
         return self.file is not None and form_of(self.file, "html") == "html"
 
+    @property
+    def timeline(self) -> bool:
+        """Whether a timeline of clips is among what is wanted, which refers to video files."""
+        form = None if self.file is None else form_of(self.file, "html")
+        return form in TIMELINES or self.form in TIMELINES
+
     def give(
         self,
         records: Records,
         tables: Sequence[Table] | None = None,
         *,
         read: Records | None = None,
+        shots: Records | None = None,
         write_page: Callable[[Path], None] | None = None,
         failed: bool = False,
         failures: list[str] | None = None,
@@ -133,6 +144,7 @@ class Destination:
             records: Annotations or predictions.
             tables: What to show as tables instead of every moment.
             read: What subtitles hold instead, which people read as they do tables.
+            shots: What timelines of editors hold instead, in that order.
             write_page: Writes the file that is a `page`.
             failed: Not one could be made: the file is left as it was.
             failures: Takes why the file cannot be written, for a batch that has more to say.
@@ -150,7 +162,7 @@ class Destination:
             ]
             table(("query", "video", "start", "end", "score", "sentence"), rows)
         elif self.form is not None:
-            write_text(STANDARD, moments_text(_of(self.form, records, read), self.form))
+            write_text(STANDARD, moments_text(_of(self.form, records, read, shots), self.form))
         if failed:
             leave(self.file)
         elif self.file is not None:  # last: what is shown is not lost where this fails
@@ -159,7 +171,7 @@ class Destination:
                     write_page(self.file)
                     places = [str(self.file)]
                 else:
-                    own = _of(form_of(self.file), records, read)
+                    own = _of(form_of(self.file), records, read, shots)
                     places = [str(path) for path in write_moments(self.file, own)]
             except ITEM_ERRORS as error:
                 if failures is None:
@@ -181,23 +193,26 @@ def destination(
         page: The command can write the file as a page, too.
 
     Raises:
-        ZsvgError: The name of the file says no form, or is that of a folder.
+        ZsvgError: The name of the file says no form, or is that of a folder, or packages are
+            missing that a form needs.
     """
     if str(output) == STANDARD:
-        return Destination(file=None, form=form or "jsonl")
+        output, form = None, form or "jsonl"
     if output is not None:
         form_of(output, *(("html",) if page else ()))
         check_output(output)
-    if default is None:
-        return Destination(file=output, form=form or "table")
-    if output is None and form is None:
+    if output is None and form is None and default is not None:
         output = Path(default)
-    return Destination(file=output, form=form)
+    to = Destination(file=output, form=form or ("table" if default is None else None))
+    if to.timeline:
+        check_editors(f"--format {form}" if form in TIMELINES else f"-o {output}")
+    return to
 
 
 def _number(score: float | None) -> str:
     return "-" if score is None else f"{score:.3f}"
 
 
-def _of(form: str, records: Records, read: Records | None) -> Records:
-    return read if read is not None and form in SUBTITLES else records
+def _of(form: str, records: Records, read: Records | None, shots: Records | None) -> Records:
+    given = read if form in SUBTITLES else shots if form in TIMELINES else None
+    return records if given is None else given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -230,6 +231,8 @@ def predict(
     from zsvg.records import read_annotations
 
     to = destination(output, form, "predictions.jsonl")
+    if to.timeline and features is not None:
+        raise ZsvgError("a timeline refers to videos, and features are none; give another form")
     records = read_annotations(annotations)
     check_fits(to.form, len({record.vid for record in records}))
     check_model(model)
@@ -260,6 +263,9 @@ def predict(
         )
     failures = list(unanswered.values())
     failed = bool(failures) and not predictions
-    if places := to.give(predictions, failed=failed, failures=failures):
+    shots = None
+    if to.timeline:
+        shots = [replace(p, extra={**p.extra, "path": str(found[p.vid])}) for p in predictions]
+    if places := to.give(predictions, shots=shots, failed=failed, failures=failures):
         say(f"wrote {len(predictions)} predictions to {places}")
     finish(failures)

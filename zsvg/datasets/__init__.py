@@ -23,6 +23,7 @@ from zsvg.datasets.rules import Converted, Row, settle
 from zsvg.datasets.tacos import tacos
 from zsvg.datasets.text_forms import charades_sta, spl, viga
 from zsvg.datasets.video_maps import nextgqa, video_map
+from zsvg.datasets.video_reloc import video_reloc
 from zsvg.errors import ZsvgError
 
 __all__ = ["NAMES", "Converted", "convert", "read_durations"]
@@ -45,6 +46,10 @@ _FORMS: dict[str, tuple[Callable[..., Iterator[Row]], str]] = {
     "youtube-highlights": (detr, "lighthouse's JSON lines"),
     "psvl": (psvl, "JSON list with `timestamp` fractions and `tokens` or `sentence`"),
     "nextgqa": (nextgqa, "JSON, VID -> location of question numbers; needs questions"),
+    "video-reloc": (
+        video_reloc,
+        "JSON list with location, groundtruth in features; needs durations and lengths",
+    ),
 }
 
 NAMES: Mapping[str, str] = MappingProxyType({name: text for name, (_, text) in _FORMS.items()})
@@ -58,6 +63,7 @@ def convert(
     durations: str | Path | None = None,
     as_is: bool = False,
     questions: str | Path | None = None,
+    lengths: str | Path | None = None,
 ) -> Converted:
     """Read an annotation file of a known form, gzipped or not.
 
@@ -69,6 +75,8 @@ def convert(
         as_is: Keep windows (in seconds) and sentences as written, drop nothing, and report what
             is odd as "noticed: ...".
         questions: The table with NExT-GQA's questions; for that form only.
+        lengths: The file with the frames of the videos of video re-localization; for that form
+            only.
 
     Returns:
         Records in the order of the file, and what was changed, dropped or noticed.
@@ -76,14 +84,18 @@ def convert(
     Raises:
         FileNotFoundError: there is no such file.
         RecordError: a file or row is malformed, or a duration is missing.
-        ZsvgError: unknown name, or `questions` missing or given to another form.
+        ZsvgError: unknown name, or `questions` or `lengths` missing or given to another form.
     """
     if name not in _FORMS:
         raise ZsvgError(f"unknown annotation form {name!r}; the forms are {', '.join(_FORMS)}")
-    reader = _FORMS[name][0]
+    if questions is not None and name != "nextgqa":
+        raise ZsvgError(f"{name} files hold their sentences; `questions` is for nextgqa only")
+    if lengths is not None and name != "video-reloc":
+        raise ZsvgError(f"{name} files do not count in features; `lengths` is for video-reloc only")
+    text, reader = read_text(path), _FORMS[name][0]
+    seconds = None if durations is None else read_durations(durations)
     if name == "nextgqa":
         reader = partial(nextgqa, questions=questions)
-    elif questions is not None:
-        raise ZsvgError(f"{name} files hold their sentences; `questions` is for nextgqa only")
-    lengths = None if durations is None else read_durations(durations)
-    return settle(reader(read_text(path), path), path=path, durations=lengths, as_is=as_is)
+    elif name == "video-reloc":
+        reader = partial(video_reloc, lengths=lengths, durations=seconds)
+    return settle(reader(text, path), path=path, durations=seconds, as_is=as_is)

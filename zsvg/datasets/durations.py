@@ -27,9 +27,10 @@ def read_durations(path: str | Path) -> dict[str, float]:
     Takes, decided by content: a CSV table with columns `id` and `length` (Charades_v1_train.csv and
     Charades_v1_test.csv of the Charades dataset); a JSON object vid -> seconds (DRN's
     Charades_duration.json), or vid -> object with `duration` or `video_duration` (ActivityNet
-    Captions, Charades-CD) or with `num_frames` and `fps` (2D-TAN's TACoS files); JSON
-    lines or a JSON list (also one under "annotations") of objects with `vid` and `duration` (PSVL;
-    Moment-DETR, lighthouse). So an annotation file of the same videos will do.
+    Captions, Charades-CD; ActivityNet's own file, under its "database") or with `num_frames` and
+    `fps` (2D-TAN's TACoS files); JSON lines or a JSON list (also one under "annotations") of
+    objects with `vid` and `duration` (PSVL; Moment-DETR, lighthouse). So an annotation file of the
+    same videos will do.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -69,7 +70,10 @@ def _entries(text: str, path: str | Path) -> Iterator[tuple[str, str, float]]:
             yield where, row["id"], written_number(row["length"], "length", where)
         return
     if not _lists_records(text, path):
-        yield from _map_entries(fields(parse_json(text, path), path), path)
+        value = fields(parse_json(text, path), path)
+        if isinstance(inner := value.get("database"), dict) and duration_key(inner) is None:
+            value = inner  # activity_net.v1-3.min.json
+        yield from _map_entries(value, path)
         return
     for where, record in records_of(text, path):
         key = "vid_name" if "vid_name" in record else "vid"

@@ -1,4 +1,4 @@
-"""Moments as JSON, CSV or subtitles; of a file, its name says which."""
+"""Moments as JSON, CSV, subtitles or timelines; of a file, its name says which."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import csv
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from zsvg.errors import CONTROLS, ZsvgError
 from zsvg.files import file_stem, is_stream, sha256_json, write_text
+from zsvg.grounding.editors import TIMELINES, Shot, timeline_text, write_timelines
 from zsvg.records import Annotation, Prediction, to_jsonl
 
 Records = Sequence[Annotation] | Sequence[Prediction]
@@ -19,19 +20,27 @@ ScoredMoments = list[tuple[float, float, float | None, str]]
 
 
 def write_moments(path: str | Path, records: Records) -> list[Path]:
-    """Write annotations or predictions as the suffix says: .jsonl, .json, .csv, .srt or .vtt.
+    """Write annotations or predictions as the suffix says: .jsonl, .json, .csv, .srt, .vtt, ...
 
     JSON holds everything; CSV one window per line; subtitles the windows of one video each, in
-    order of time, so several videos give several files, NAME.VID.srt. The path `-` is standard
-    output, as JSONL.
+    order of time, so several videos give several files, NAME.VID.srt; .otio, .edl and .fcpxml the
+    windows in their order as a timeline of clips, see `zsvg.grounding.editors`. The path `-` is
+    standard output, as JSONL.
+
+    Args:
+        path: The file.
+        records: For timelines, each with the `path` of its video in `extra`, as `zsvg ground` gives
+            it, and `url` where editors are to be told another place.
 
     Returns:
         The files written.
 
     Raises:
-        ZsvgError: Another suffix.
+        ZsvgError: Another suffix, or what is asked for a timeline is missing.
     """
     target, form = Path(path), form_of(path)
+    if form in TIMELINES:
+        return write_timelines(target, form, _shots(records))
     if form not in SUBTITLES:
         write_text(target, FORMS[form](records))
         return [target]
@@ -52,7 +61,7 @@ def write_moments(path: str | Path, records: Records) -> list[Path]:
 
 
 def form_of(path: str | Path, *more: str) -> str:
-    """Return which of `FORMS` the name of a file asks for.
+    """Return which of `FORMS` or `TIMELINES` the name of a file asks for.
 
     Args:
         path: The file.
@@ -63,7 +72,7 @@ def form_of(path: str | Path, *more: str) -> str:
     """
     suffix = Path(path).suffix
     form = suffix.lower().removeprefix(".")
-    known = (*FORMS, *more)
+    known = (*FORMS, *TIMELINES, *more)
     if form not in known and is_stream(path):
         return "jsonl"
     if form not in known:
@@ -79,11 +88,13 @@ def moments_text(records: Records, form: str) -> str:
 
     Args:
         records: Annotations or predictions.
-        form: One of `FORMS`.
+        form: One of `FORMS` or `TIMELINES`.
 
     Raises:
-        ZsvgError: Subtitles of several videos.
+        ZsvgError: Subtitles of several videos, or an EDL of several frame rates.
     """
+    if form in TIMELINES:
+        return timeline_text(form, _shots(records))
     check_fits(form, len({record.vid for record in records}))
     return FORMS[form](records)
 
@@ -106,6 +117,18 @@ def windows(record: Annotation | Prediction) -> ScoredMoments:
     if isinstance(record, Prediction):
         return [(s, e, p, record.query) for s, e, p in record.pred_relevant_windows or ()]
     return [(s, e, None, record.query) for s, e in record.relevant_windows]
+
+
+def _shots(records: Records) -> Iterator[Shot]:
+    for record in records:
+        if not isinstance(path := record.extra.get("path"), str):
+            raise ZsvgError(
+                f"video {record.vid!r}: its file is not known, to which a timeline refers; give "
+                "videos, or another form"
+            )
+        file, url = Path(path), record.extra.get("url")
+        for start, end, score, sentence in windows(record):
+            yield Shot(path=file, start=start, end=end, sentence=sentence, score=score, url=url)
 
 
 def _json(records: Records) -> str:

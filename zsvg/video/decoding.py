@@ -47,6 +47,9 @@ class VideoInfo:
         pixel_format: FFmpeg's name of how pixels are stored, such as "yuv420p"; None when unknown.
         container: FFmpeg's name of the container.
         stream: Index of the video stream that is read.
+        timecode: What the camera's or editor's clock showed at the first frame, such as
+            "01:00:00:00" (";" before the frames: drop-frame); None where the file does not say.
+        sound: Whether there is a stream of sound.
         truncated_at: Seconds reached when the file ends early, None when it is whole.
     """
 
@@ -66,6 +69,8 @@ class VideoInfo:
     pixel_format: str | None = None
     container: str
     stream: int
+    timecode: str | None = None
+    sound: bool = False
     truncated_at: float | None = None
 
 
@@ -241,6 +246,7 @@ class Reader(AbstractContextManager["Reader"]):
         """Describe the file as far as it has been decoded (at least one frame)."""
         context = self.stream.codec_context
         turns, mirrored = self.orientation
+        tags = (self.stream, self.container, *self.container.streams)
         return VideoInfo(
             path=self.path,
             duration=self.duration,
@@ -258,6 +264,8 @@ class Reader(AbstractContextManager["Reader"]):
             pixel_format=context.pix_fmt,
             container=self.container.format.name,
             stream=self.stream.index,
+            timecode=next((m for one in tags if (m := one.metadata.get("timecode"))), None),
+            sound=bool(self.container.streams.audio),
             truncated_at=self.truncated_at,
         )
 

@@ -13,7 +13,13 @@ from typing import Any
 
 from zsvg.errors import ZsvgError
 from zsvg.evaluation.metrics import evaluate
-from zsvg.evaluation.protocols import corpus, didemo, nextgqa, qvhighlights
+from zsvg.evaluation.protocols import (
+    corpus,
+    didemo,
+    nextgqa,
+    qvhighlights,
+    video_reloc,
+)
 from zsvg.records import Annotation, Prediction
 
 Score = Callable[[Sequence[Prediction], Sequence[Annotation]], dict[str, Any]]
@@ -151,6 +157,15 @@ PROTOCOLS = (
         "in a true window, and the overlap with one; each takes its best window",
         source="Xiao et al., CVPR 2024; acc@GQA, which needs answers to questions, is left out",
         score=nextgqa.score,
+    ),
+    Protocol(
+        name="video-reloc",
+        rule="mAP@1 at IoU .5, .6, .7, .8, .9 and their mean: the share of clips whose first "
+        "answer overlaps the true segment by more; answers are cut to the stretch that is asked",
+        source="Feng et al., ECCV 2018; which video a clip is asked of is drawn there, and fixed "
+        "in zsvg convert video-reloc",
+        score=video_reloc.score,
+        queries=978,
     ),
     Protocol(
         name="tvr",

@@ -28,7 +28,6 @@ from zsvg.scorers.options import COARSE, DRAWINGS, ScorerOptions
 from zsvg.scorers.tfvtg import Tfvtg
 from zsvg.video.finding import find_videos
 
-
 USUAL = (DRAWINGS, ScorerOptions(), COARSE, Tfvtg(), Tfvtg(least=-1.0))
 
 

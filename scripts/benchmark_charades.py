@@ -46,6 +46,7 @@ from zsvg.label.matching import Phrases
 from zsvg.records import Prediction
 from zsvg.scorers.find import find_moments
 from zsvg.scorers.options import ScorerOptions
+from zsvg.scorers.tfvtg import Tfvtg
 
 FREE = "training-free"
 MIXED = ("stitched", "together")
@@ -134,6 +135,13 @@ def rows(
             bench.run("sentences of other videos", bench.foreign, seed) for seed in bench.seeds
         ],
         FREE: [bench.overlaps(free)],
+        # Its mask is for cosines of BLIP-2; those of CLIP are lower.
+        **{
+            f"training-free, TFVTG's scorer{mask}": [
+                bench.overlaps(bench.ask(bench.records, Grounder(bench.backbone, scorer=scorer)))
+            ]
+            for mask, scorer in (("", Tfvtg()), (", no mask", Tfvtg(least=-1.0)))
+        },
     }
     made["training-free, settings cross-fit"] = [
         bench.run("training-free cross-fit", lambda _: cross_fit(bench), 0)

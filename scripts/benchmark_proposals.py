@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsvg.cli.terminal import progress, table
-from zsvg.events.proposals import ProposalOptions, propose
+from zsvg.events.proposals import SPL, ProposalOptions, propose
 from zsvg.files import write_json
 from zsvg.moments import iou
 from zsvg.records import read_annotations
@@ -49,7 +49,7 @@ def ours(**options: Any) -> Propose:
 
     def make(frames: NDArray[np.float32], size: int, seed: int) -> Spans:
         parts = next(k for k in range(5, 20) if k * (k + 1) // 2 - 1 >= size)
-        given = ProposalOptions(**{"clusters": parts, "count": size, "greedy": True, **options})
+        given = ProposalOptions(**{"clusters": parts, "greedy": True, **options, "count": size})
         return propose(frames, np.linspace(0, 1, len(frames) + 1), options=given, seed=seed)[0]
 
     return make
@@ -83,10 +83,7 @@ ROWS: Mapping[str, Propose] = {
     "psvl, centred, by fit": ours(kind="psvl", centre=True),
     "psvl by chance": ours(kind="psvl", **LOOSE),
     "psvl, centred, by chance": ours(kind="psvl", centre=True, **LOOSE),
-    "spl + sqrt(i) by chance": ours(kind="spl", temporal_weight=1.0, **LOOSE),
-    "spl + sqrt(i), standardised, by chance": ours(
-        kind="spl", temporal_weight=1.0, standardise=True, **LOOSE
-    ),
+    "spl by chance": ours(**{**vars(SPL), "rank": "chance"}),
     "uniform by fit": ours(kind="uniform"),
     "uniform by chance": ours(kind="uniform", **LOOSE),
     "random": ours(kind="random", rank="chance", nms=1.0),

@@ -3,7 +3,8 @@
     python scripts/choose_scorer.py --out runs/studio-val
     python scripts/choose_scorer.py --out runs/chalk --domain chalk --usual
 
-The second shows what the settings that are usual for microworld, film and captions are worth there.
+The second shows what the settings that are usual for microworld, film and captions are worth there,
+and TFVTG's, with and without its mask.
 
 Prints mean IoU of the first answer and recall at IoU .5 of five for every setting of every
 scorer, best last. The winner is `zsvg.scorers.options.DRAWINGS`.
@@ -24,7 +25,10 @@ from zsvg.moments import iou
 from zsvg.records import read_annotations
 from zsvg.scorers.find import find_moments
 from zsvg.scorers.options import COARSE, DRAWINGS, ScorerOptions
+from zsvg.scorers.tfvtg import Tfvtg
 from zsvg.video.finding import find_videos
+
+USUAL = (DRAWINGS, ScorerOptions(), COARSE, Tfvtg(), Tfvtg(least=-1.0))
 
 
 def settings() -> list[ScorerOptions]:
@@ -96,7 +100,7 @@ def main() -> None:
     videos = {vid: grounder.encode(clips[vid], cache=args.out / "features") for vid in clips}
     curves = [grounder.ground(videos[a.vid], a.query).curve for a in annotations]
     scores = []
-    for options in (DRAWINGS, ScorerOptions(), COARSE) if args.usual else settings():
+    for options in USUAL if args.usual else settings():
         found = [
             find_moments(curve, videos[a.vid].frames.edges, options, videos[a.vid].frames.features)
             for a, curve in zip(annotations, curves, strict=True)

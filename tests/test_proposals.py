@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsvg.events.cuts import METHODS, Cutting, self_similarity, unit_rows
-from zsvg.events.proposals import KINDS, RANKS, ProposalOptions, fits, grid, propose
+from zsvg.events import cuts
+from zsvg.events.cuts import METHODS, Cutting, dissolved, self_similarity, unit_rows
+from zsvg.events.proposals import KINDS, RANKS, SPL, ProposalOptions, fits, grid, propose
 from zsvg.label.queries import fit
 from zsvg.moments import iou
 
@@ -97,16 +98,29 @@ class TestCuts:
         assert sum(scatter(a, b) for a, b in parts) == pytest.approx(costs[len(parts) - 1])
 
     def test_a_recurring_scene_is_two_parts_for_psvl_and_a_long_one_for_spl(self):
-        frames = planted([0, 1, 0], [40, 48, 40])
+        # So unlike that the time, which counts in SPL, does not matter.
+        frames = np.eye(2)[np.repeat([0, 1, 0], [40, 48, 40])]
         np.testing.assert_array_equal(
             cut("psvl", frames, clusters=2), [[0, 40], [40, 88], [88, 128]]
         )
         np.testing.assert_array_equal(cut("spl", frames, clusters=2), [[0, 128], [40, 88]])
 
     def test_spl_dissolves_small_clusters(self):
-        frames = planted([0, 1, 2], [60, 6, 62])
+        frames = np.eye(3)[np.repeat([0, 1, 2], [60, 6, 62])]
         assert len(cut("spl", frames, clusters=3, least=0.0)) == 3
         assert len(cut("spl", frames, clusters=3)) == 2
+
+    def test_a_small_cluster_moves_whole_to_the_nearest_mean(self):
+        points = np.array([0.0, 0.0, 0.0, 0.4, 1.8, 2.0, 2.0, 2.0])[:, None]
+        labels = np.array([7, 7, 7, 4, 4, 9, 9, 9])
+        # Of its mean, 1.1, cluster 9 is nearer, though its first point lies beside cluster 7.
+        assert dissolved(labels, points, 3).tolist() == [7, 7, 7, 9, 9, 9, 9, 9]
+        assert dissolved(labels, points, 2).tolist() == labels.tolist()
+        assert dissolved(labels, points, 4).tolist() == labels.tolist()
+
+    def test_small_clusters_do_not_make_each_other_large(self):
+        points = np.array([0.0, 0.0, 0.0, 6.0, 7.0])[:, None]
+        assert dissolved(np.array([0, 0, 0, 1, 2]), points, 2).tolist() == [0] * 5
 
     def test_a_run_too_short_joins_the_neighbour_it_resembles(self):
         frames = planted([0, 1, 2], [60, 6, 62])
@@ -217,7 +231,8 @@ class TestPropose:
         assert (spans[:, 0] < spans[:, 1]).all()
         assert spans.min() >= 0
         assert spans.max() <= edges[-1]
-        assert np.isin(spans, edges).all()
+        if kind != "spl":  # its walls lie where 128 points have them
+            assert np.isin(spans, edges).all()
         assert (np.diff(scores) <= 0).all()
         assert len(np.unique(spans, axis=0)) == len(spans)
         overlaps = iou(spans, spans) - np.eye(len(spans))
@@ -267,6 +282,62 @@ class TestPropose:
     def test_options_are_checked(self, wrong: dict):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             ProposalOptions(**wrong)
+
+
+class TestSpl:
+    def test_three_frames_by_hand(self):
+        # Eight points lie at .125, .375, ... 1.875 on the way from the first frame to the last:
+        # two are nearest to the first, four to the second, two to the third.
+        options = ProposalOptions(**{**vars(SPL), "points": 8, "clusters": 3, "least": 2 / 8})
+        spans, _ = propose(np.eye(3), np.array([0.0, 4.0, 8.0, 12.0]), options=options)
+        # A point is an eighth of the 12 s; parts are [0, 3), [3, 9) and [9, 12).
+        expected = [(0, 3), (0, 9), (0, 12), (3, 9), (3, 12), (9, 12)]
+        assert sorted(map(tuple, spans.tolist())) == expected
+
+    def test_a_union_ends_with_the_later_of_its_ends(self, monkeypatch):
+        # Clusters reach over points 0 to 5, 1 to 9, and 6 to 8 of ten.
+        monkeypatch.setattr(cuts, "_clusters", lambda *_: np.array([0, 1, 0, 0, 0, 0, 2, 2, 2, 1]))
+        options = ProposalOptions(**{**vars(SPL), "points": 10, "clusters": 3, "least": 0.0})
+        spans, _ = propose(np.eye(10), np.arange(11.0), options=options)
+        # From the first to the last it is 0 to 8, although the second is 1 to 9.
+        expected = [(0, 6), (0, 9), (0, 10), (1, 10), (6, 9)]
+        assert sorted(map(tuple, spans.tolist())) == expected
+
+    @pytest.mark.parametrize(("name", "cases"), [("spl_events", 300), ("spl_clusters_k", 60)])
+    def test_every_event_is_its_codes(self, data_folder, monkeypatch, name, cases):
+        with np.load(data_folder / "expected" / f"{name}.npz", allow_pickle=False) as stored:
+            found = dict(stored)
+
+        def rows(what: str, case: int) -> np.ndarray:
+            places = found[f"{what}_start"]
+            return found[what][places[case] : places[case + 1]].astype(float)
+
+        for case in range(cases):
+            labels, seen = found["labels"][case].astype(np.int64), []
+
+            def clusters(points, *_, labels=labels, seen=seen):  # k-means is left to chance there
+                seen.append(points)
+                return labels
+
+            monkeypatch.setattr(cuts, "_clusters", clusters)
+            features = rows("features", case)
+            edges = np.arange(len(features) + 1.0)
+            kinds = int(found["k"][case]) if "k" in found else 5
+            options = ProposalOptions(**{**vars(SPL), "clusters": kinds, "count": 100})
+            spans, _ = propose(features, edges, options=options)
+            # Times of theirs are 128ths of the video, of the last point as well.
+            wide = spans * 128 / len(features) - [0, 1]
+            if "events" in found:
+                expected = rows("events", case)
+            else:
+                parts = rows("clusters", case)
+                i, j = np.triu_indices(len(parts))
+                expected = np.stack((parts[i, 0], np.maximum(parts[i, 1], parts[j, 1])), axis=1)
+            np.testing.assert_allclose(
+                np.unique(wide.round(6), axis=0), np.unique(expected, axis=0), atol=1e-6
+            )
+            if "x_first3" in found and case < 3:
+                np.testing.assert_allclose(seen[0], found["x_first3"][case], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

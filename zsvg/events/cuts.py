@@ -38,11 +38,10 @@ class Cutting:
         clusters: k (PSVL and SPL: 5, TAG: 9); "changes" takes it as the most parts. Videos with
             fewer frames than this are one part.
         least: share of the video that a part has at least (PSVL and SPL: 11 of 128 points).
-        centre: subtract the mean frame before frames are compared. CLIP frames of one video share
-            a large common component.
-        standardise: scale the columns of the self-similarity matrix to unit variance ("psvl",
-            "spl").
-        temporal_weight: weight of the extra column sqrt(point) ("psvl", "spl"; SPL: 1). On the
+        centre: subtract the mean frame before frames are compared (SPL does not). CLIP frames
+            of one video share a large common component.
+        standardise: scale the columns of the self-similarity matrix to unit variance ("psvl").
+        temporal_weight: weight of the extra column sqrt(point) ("psvl"; in "spl" it is 1). On the
             similarities of CLIP features it outweighs content.
         restarts: k-means++ starts, the best of which is kept.
     """
@@ -104,23 +103,42 @@ def psvl(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
 
 
 def spl(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
-    """SPL's reading of the same: a part reaches from the first to the last frame of a cluster.
+    """SPL's events (Zheng et al., ACL 2023), as its code finds them: parts may overlap.
 
-    Clusters that are too small are dissolved: their frames go to the nearest other centre. A scene
-    that returns makes a long part, and parts overlap.
+    Frames are clustered by their column of the self-similarity matrix and sqrt(point). A part
+    reaches from the first to the last frame of a cluster, so that a scene that returns makes a long
+    one. Which k-means is found is left to chance there, and to `draw` here.
     """
     if len(rows) < options.clusters:
         return _parts([], len(rows))
-    context = _context(rows @ rows.T, options)
-    labels = _clusters(context, options, draw)
-    names, sizes = np.unique(labels, return_counts=True)
-    large = names[sizes >= options.least * len(rows)]
-    if len(large):
-        centres = np.stack([context[labels == name].mean(axis=0) for name in large])
-        nearest = large[((context[:, None] - centres) ** 2).sum(axis=-1).argmin(axis=1)]
-        labels = np.where(np.isin(labels, large), labels, nearest)
+    context = _context(rows @ rows.T, Cutting(temporal_weight=1.0))
+    labels = dissolved(_clusters(context, options, draw), context, options.least * len(rows))
     places = [np.flatnonzero(labels == name) for name in np.unique(labels)]
     return np.array(sorted((int(p[0]), int(p[-1]) + 1) for p in places), dtype=np.int64)
+
+
+def dissolved(labels: Parts, points: Points, least: float) -> Parts:
+    """Move each cluster of fewer than `least` points, whole, to the nearest that has as many.
+
+    Distances are those of the means before anything moved, and so are sizes (SPL).
+
+    Args:
+        labels: (n,) the cluster of each point.
+        points: (n, D) what was clustered.
+        least: Points. Where no cluster has as many, none moves.
+
+    Returns:
+        (n,) the clusters afterwards.
+    """
+    names, own, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    large = sizes >= least
+    if not large.any():
+        return labels
+    means = np.stack([points[labels == name].mean(axis=0) for name in names])
+    distance = ((means[:, None] - means) ** 2).sum(axis=-1)
+    distance[:, ~large] = np.inf
+    moved = np.where(large, np.arange(len(names)), distance.argmin(axis=1))
+    return np.asarray(names[moved][own], dtype=np.int64)
 
 
 def frames(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:

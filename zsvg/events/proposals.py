@@ -37,7 +37,7 @@ class ProposalOptions(Cutting):
     Attributes:
         kind: "blocks" (every span of the grid), "windows" (sliding), "random", "uniform" (equal
             parts and unions of neighbours), or unions of neighbouring parts from one of the ways
-            to cut: "psvl", "spl", "frames", "coherent", "changes", "steps".
+            to cut: "psvl", "spl" (see `SPL`), "frames", "coherent", "changes", "steps".
         rank: what comes first: "fit" (see `fits`), "quality" (likeness within less likeness
             across the border), "compact" (likeness within), "distinct" (least likeness across), or
             "chance" (a seeded order; PSVL's "uniform").
@@ -47,7 +47,8 @@ class ProposalOptions(Cutting):
             candidate does, so that nothing on the slope of a better one is proposed.
         shortest: of a proposal.
         longest: of a proposal.
-        points: frames looked at, evenly spread.
+        points: frames looked at, evenly spread. Of a video with fewer all are, once; "spl" takes
+            some more than once.
     """
 
     kind: str = "blocks"
@@ -96,8 +97,11 @@ def propose(
         raise ValueError(f"features must be (T, D) with T >= 1, got shape {frames.shape}")
     if borders.shape != (len(frames) + 1,):
         raise ValueError(f"{len(frames)} frames need {len(frames) + 1} edges, got {borders.shape}")
-    walls, index = grid(len(frames), options.points)
-    times = borders[walls]
+    if options.kind == "spl":
+        times, index = _spl_grid(borders, options.points)
+    else:
+        walls, index = grid(len(frames), options.points)
+        times = borders[walls]
     rows = unit_rows(frames[index], centre=options.centre)
     draw = np.random.default_rng(seed)
     places = KINDS[options.kind](rows, options, draw)
@@ -124,6 +128,18 @@ def grid(frames: int, points: int) -> tuple[Places, Places]:
     index = (2 * np.arange(n) + 1) * frames // (2 * n)
     inner = (index[:-1] + index[1:] + 1) // 2
     return np.concatenate(([0], inner, [frames])), index
+
+
+def _spl_grid(borders: NDArray[np.float64], points: int) -> tuple[Spans, Places]:
+    """Return SPL's walls (points + 1,) in seconds, evenly spread, and the frames (points,) at.
+
+    The frames lie nearest to the middles between `points` + 1 places from the first frame to the
+    last.
+    """
+    frames = len(borders) - 1
+    index = np.round((np.arange(points) + 0.5) * (frames - 1) / points).astype(np.int64)
+    places = np.linspace(0, frames, points + 1)
+    return np.interp(places, np.arange(frames + 1), borders), index
 
 
 def fits(rows: Points, places: Places) -> NDArray[np.float64]:
@@ -198,10 +214,13 @@ def _random(rows: Points, options: ProposalOptions, draw: np.random.Generator) -
 
 
 def _unions(parts: Places) -> Places:
-    """Return every union of neighbouring parts (k, 2), in order of their starts."""
+    """Return every union of neighbouring parts (k, 2), in order of their starts.
+
+    It ends where the later of its first and its last part does. Where parts overlap ("spl"), one
+    between them may end after that; SPL leaves it out too.
+    """
     i, j = np.triu_indices(len(parts))
-    stops = np.array([parts[a : b + 1, 1].max() for a, b in zip(i, j, strict=True)])
-    return np.column_stack((parts[i, 0], stops))
+    return np.column_stack((parts[i, 0], np.maximum(parts[i, 1], parts[j, 1])))
 
 
 def _cut_by(method: cuts.Method) -> Generator:
@@ -230,3 +249,8 @@ RANKS: Mapping[str, Ranking] = {
     "distinct": lambda rows, places, _: -_likeness(rows, places)[1],
     "chance": _by_chance,
 }
+SPL = ProposalOptions(kind="spl", count=15, nms=1.0, greedy=True, shortest=0.0, longest=1.0)
+"""All events of a video that SPL's `event_preprocess.py` finds, those that fit best first.
+
+It says nothing of which is better. What other options of "spl" leave out is up to them.
+"""

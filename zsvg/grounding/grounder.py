@@ -25,6 +25,7 @@ from zsvg.heads.long_videos import answer_video
 from zsvg.moments import Spans
 from zsvg.scorers.find import find_moments
 from zsvg.scorers.options import ScorerOptions, usual_scorer
+from zsvg.scorers.tfvtg import Tfvtg
 from zsvg.video.finding import find_readable
 from zsvg.video.pictures import Framing
 from zsvg.video.sampling import Sampling
@@ -49,6 +50,7 @@ class Grounder:
         alignment: What turns sentences towards the looks of their moments, as far as `amount` says;
             None: nothing does.
         fps: Clips per second.
+        scorer: What reads moments from a curve without a head; None: what is usual for the rate.
         framing: How pictures become square.
         templates: Hand-written texts around `{query}`, whose mean embedding is the query's
             (prompt ensembling, as in CLIP's paper); empty: `template` in front of it alone.
@@ -67,7 +69,7 @@ class Grounder:
         template: str | None = None,
         fps: float | None = None,
         framing: Framing = "crop",
-        scorer: ScorerOptions | None = None,
+        scorer: ScorerOptions | Tfvtg | None = None,
         manifest: Mapping[str, Any] | None = None,
     ) -> None:
         self.backbone = backbone
@@ -286,7 +288,7 @@ class Grounder:
         """Return what the model reads instead of a sentence: it, unless the model is blind."""
         return BLIND_QUERY if self.manifest.get("query_blind") else query
 
-    def scorer_for(self, rate: float) -> ScorerOptions:
+    def scorer_for(self, rate: float) -> ScorerOptions | Tfvtg:
         """Return how moments are cut out of curves of so many clips per second, without a head."""
         return self.scorer or usual_scorer(rate, drawn=self.drawn)
 

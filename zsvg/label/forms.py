@@ -1,8 +1,8 @@
 """The forms that pseudo-queries take beside plain captions, and which captions are fit for one.
 
 "simplified" keeps nouns and verbs only, as PSVL does (Nam et al., "Zero-shot Natural Language Video
-Localization", ICCV 2021); captions without an action are dropped as SPL does (Zheng et al., ACL
-2023). "composed" adds sentences about the order of two events. "features" (Kim et al.,
+Localization", ICCV 2021); captions without an action may be dropped, much as by SPL (Zheng et al.,
+ACL 2023). "composed" adds sentences about the order of two events. "features" (Kim et al.,
 "Language-free Training for Zero-shot Video Grounding", WACV 2023) has no sentence, hence nothing
 here.
 """

@@ -41,7 +41,7 @@ class QueryOptions:
         least_words: Captions with fewer words are dropped.
         quality: Drop captions that repeat themselves, see `zsvg.label.forms.well_said`.
         static: Keep captions without an action; False drops those that have no verb, or none but
-            "be" and "stay" (SPL's filter).
+            "be" and "stay" (SPL's filter drops "be" alone).
         min_score: Least `fit` of a label, in [-1, 1]. An event that is the whole video has nothing
             outside and scores 0.
         overlap: Of events whose IoU is above this, the best one is kept.

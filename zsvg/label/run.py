@@ -40,7 +40,7 @@ from zsvg.video.sampling import Sampling, load_frames_at
 _log = logging.getLogger(__name__)
 
 # Raise it when the same options begin to give other labels; old parts are then left alone.
-_FORMAT = 4
+_FORMAT = 5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Moments from one relevance curve, without any training: what is done to it, then a scorer.
 
-The published methods are settings: TFVTG's windows are `kind="inside_outside", length_weight=0,
-extend=True`, TAG's `kind="coherent", box_cox=True, extend=True, length_weight=0`.
+TFVTG is a scorer of its own, with all that it does before and after: `zsvg.scorers.tfvtg`. TAG's
+windows are `kind="coherent", box_cox=True, extend=True, length_weight=0`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from zsvg.moments import nms
 from zsvg.scorers.options import ScorerOptions
 from zsvg.scorers.scorers import SCORERS, Answers
+from zsvg.scorers.tfvtg import Tfvtg, answer
 from zsvg.scorers.transforms import (
     FLAT,
     box_cox,
@@ -24,10 +25,12 @@ from zsvg.scorers.transforms import (
 def find_moments(
     curve: ArrayLike,
     edges: ArrayLike,
-    options: ScorerOptions,
+    options: ScorerOptions | Tfvtg,
     features: NDArray[np.float32] | None = None,
 ) -> Answers:
     """Transform the curve, run the scorer of `options.kind`, and drop near-duplicates.
+
+    With `Tfvtg` nothing is done but what TFVTG does.
 
     Args:
         curve: (T,) relevance, any scale, T >= 1, higher where the video fits the query.
@@ -37,8 +40,8 @@ def find_moments(
             "coherent" has nothing to cluster.
 
     Returns:
-        Moments (K, 2) in seconds and scores (K,), best first, 1 <= K <= top_k. Scores order the
-        moments of one curve; their unit depends on the scorer.
+        Moments (K, 2) in seconds and scores (K,), best first, 1 <= K <= top_k (`Tfvtg`: 3). Scores
+        order the moments of one curve; their unit depends on the scorer.
 
     Raises:
         ValueError: the curve is empty or not finite, the number of borders is not T + 1, or the
@@ -53,15 +56,18 @@ def find_moments(
         )
     if not np.isfinite(values).all():
         raise ValueError("the relevance curve holds values that are not finite")
-    if options.spread and features is not None:
-        values = spread_relevance(values, features, options.spread)
-    if options.box_cox:
-        values = box_cox(values)
-    sigma = options.smooth * len(values) / (borders[-1] - borders[0])
-    values = smooth(values, sigma)
+    if isinstance(options, ScorerOptions):
+        if options.spread and features is not None:
+            values = spread_relevance(values, features, options.spread)
+        if options.box_cox:
+            values = box_cox(values)
+        sigma = options.smooth * len(values) / (borders[-1] - borders[0])
+        values = smooth(values, sigma)
     if np.ptp(values) <= FLAT:
         # Nothing stands out: the whole video is the only honest answer.
         return borders[[0, -1]][None], np.zeros(1)
+    if isinstance(options, Tfvtg):
+        return answer(values, borders, options)
     moments, scores = SCORERS[options.kind](values, borders, options, features)
     kept = nms(moments, scores, options.nms, options.top_k)
     moments, scores = moments[kept], scores[kept]

@@ -41,7 +41,7 @@ class ScorerOptions:
         length_weight: exponent of a window's share of the video ("inside_outside", "watershed",
             "coherent"). 0 is the plain difference of means, which favours short windows.
         clusters: how many parts a video is cut into ("coherent"; TAG: 9).
-        extend: whether starts move back to where the relevance began to rise (TFVTG).
+        extend: whether starts move back to where the relevance began to rise, as TFVTG's do.
         nms: IoU above which the worse of two moments is dropped, in [0, 1].
         top_k: most moments to return.
     """

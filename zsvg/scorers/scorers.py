@@ -35,7 +35,11 @@ _RUNS_PER_THRESHOLD = 20
 _GROUPED = (0.6, 0.8, 1.0)
 # Points of a long video that are clustered, and the least share of them that is a part.
 _CLUSTERED, _LEAST_PART = 256, 1 / 64
-_VOTE = 0.6  # TFVTG's exponent of the IoU
+# Scorers that vote, none of them a mixture, and the exponent of the IoU that TFVTG's vote has.
+_VOTERS: tuple[Kind, ...] = (
+    "max_sum", "inside_outside", "correlation", "threshold_runs", "watershed", "coherent",
+)  # fmt: skip
+_VOTE = 0.6
 
 
 def max_sum(curve: Curve, edges: Curve, options: ScorerOptions, features: Rows | None) -> Answers:
@@ -87,7 +91,8 @@ def inside_outside(
 ) -> Answers:
     """Windows scored by (inner mean - outer mean) * (length / video) ** length_weight.
 
-    With weight 0 this is TFVTG's static score. The whole video has no outside and scores 0.
+    With weight 0 this is the plain difference, as in TFVTG, which masks the curve before and tries
+    few windows (`zsvg.scorers.tfvtg`). The whole video has no outside and scores 0.
     Long videos try lengths that grow by an eighth, shifted by an eighth of the length.
     """
     return _by_contrast(curve, edges, options, *_windows(len(curve)))
@@ -191,17 +196,15 @@ def coherent(curve: Curve, edges: Curve, options: ScorerOptions, features: Rows 
 
 
 def consensus(curve: Curve, edges: Curve, options: ScorerOptions, features: Rows | None) -> Answers:
-    """The answers of scorers that are no mixture; all of them vote (TFVTG's vote over answers).
+    """The answers of scorers that are no mixture; all of them vote.
 
     A scorer gives a moment the largest IoU ** 0.6 / rank among its own answers; the score is the
-    mean over scorers, in [0, 1].
+    mean over scorers, in [0, 1]. TFVTG's own vote is `zsvg.scorers.tfvtg.vote`.
     """
     ballots = []
-    for name, scorer in SCORERS.items():
-        if name not in ("consensus", "segment_first") and (
-            name != "coherent" or features is not None
-        ):
-            moments, scores = scorer(curve, edges, options, features)
+    for name in _VOTERS:
+        if name != "coherent" or features is not None:
+            moments, scores = SCORERS[name](curve, edges, options, features)
             ballots.append(moments[nms(moments, scores, options.nms, options.top_k)])
     moments = np.concatenate(ballots)
     moments = moments[_first_of_each(moments)]

@@ -17,8 +17,8 @@ _ROWS_AT_ONCE = 1024  # of a video's self-similarity matrix
 # Powers that Box and Cox's transform tries, on at most so many clips, and the least positive value.
 _POWERS = np.round(np.arange(-2.0, 4.05, 0.1), 1)
 _SAMPLED, _FLOOR = 1000, 0.01
-# TFVTG: smoothing in clips before differences are taken. It calls a difference above 0.0005 of its
-# similarities a rise; in standard deviations of such a curve that is about this.
+# As in TFVTG: smoothing in clips before differences are taken. There a difference above 0.0005 of
+# its similarities is a rise; in standard deviations of such a curve that is about this.
 _RISE_SMOOTH, _RISE = 1.0, 0.02
 
 
@@ -77,10 +77,10 @@ def _power(logs: Curve, power: float) -> Curve:
 
 
 def rise_starts(curve: Curve) -> NDArray[np.int64]:
-    """Return (T,) the clip at which the rise that leads up to each clip began (TFVTG's dynamics).
+    """Return (T,) the clip at which the rise that leads up to each clip began.
 
     A rise is a run of neighbouring clips, each more relevant than the one before; a clip that is
-    not at the end of one is its own beginning.
+    not at the end of one is its own beginning. Much as in TFVTG, for curves of any scale.
     """
     level = smooth(curve, _RISE_SMOOTH)
     rising = np.diff(level) > _RISE * max(float(level.std()), FLAT)

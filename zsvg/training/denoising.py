@@ -27,7 +27,7 @@ LABEL_SHARE = 0.25
 
 
 def noise_weights(overlap: ArrayLike, score: ArrayLike, alpha: float = 0.75) -> NDArray[np.float64]:
-    """Weigh labels by how well the network's best answers agree with them (SPL).
+    """Weigh labels by how well the network's best answers agree with them, after SPL.
 
     alpha * a + (1 - alpha) * b, where a = 1 / (1 - overlap) and b = 1 / (1 - score), each divided
     by its mean. `1 - x` is raised to at least `LEAST_DOUBT`: SPL's 1e-9 lets one label take all.
@@ -58,7 +58,7 @@ def noise_weights(overlap: ArrayLike, score: ArrayLike, alpha: float = 0.75) -> 
 def refined(
     label: ArrayLike, candidates: ArrayLike, scores: ArrayLike, beta: float = 0.75
 ) -> NDArray[np.float64]:
-    """Move a label to the answer that is both near it and well scored (SPL).
+    """Move a label to the answer that is both near it and well scored, after SPL.
 
     The result maximises beta * IoU(label, .) + (1 - beta) * score. SPL's proposals cover a grid, so
     the label is as good as one of them; here there are few answers, and the label itself is a

@@ -141,7 +141,7 @@ def certain(shared: Tensor, inside: Tensor) -> Tensor:
     Right are those that share more than `SOME` with the moment in question, wrong the others that
     lie outside of true moments but for `SOME` of their length. Neither is a span in another true
     moment of the same query, nor a short one inside the moment itself, nor one that goes a little
-    beyond it: what it shows does fit the query. 2D-TAN and CTRL call all of these wrong.
+    beyond it: what it shows does fit the query. 2D-TAN calls all of these wrong.
 
     Args:
         shared: IoU of spans with the moment in question.

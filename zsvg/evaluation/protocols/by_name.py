@@ -126,8 +126,8 @@ PROTOCOLS = (
     ),
     Protocol(
         name="2d-tan",
-        rule="as zsvg, but IoU > threshold, and true windows are cut to the video; with one true "
-        "window its mIoU is ours, of the first answer (with several it averages the best three)",
+        rule="as zsvg, but IoU > threshold, and true windows are cut to the video; mIoU is of the "
+        "first answer, as in 2D-TAN's code where a query has one true window",
         source="2D-TAN (microsoft/VideoX)",
         score=partial(_cut, strict=True),
     ),

@@ -1,5 +1,6 @@
 """What every kind of trained head promises, and what the parts of each one compute."""
 
+from dataclasses import replace
 from itertools import combinations, permutations
 
 import numpy as np
@@ -21,7 +22,7 @@ from zsvg.heads.encoder import Truth
 from zsvg.heads.layers import coarse
 from zsvg.heads.losses import alignment_loss, offset_loss, scaled_iou_loss, set_loss
 from zsvg.heads.map import _Grid, _MaskedConv, sparse_cells, stack_clips
-from zsvg.heads.runs import find_runs
+from zsvg.heads.runs import Runs, find_runs
 from zsvg.heads.set import match
 from zsvg.heads.span import all_pairs, best_pairs
 from zsvg.heads.span_arithmetic import (
@@ -462,6 +463,37 @@ def test_other_true_moments_are_neither_right_nor_wrong():
     first, second = true_moments(target, inside, edges)
     close(first, torch.tensor([[0.12, 0.28], [0.5, 0.7]]))
     close(second, target[1:])
+
+
+# Spans in tenths of a video whose one true moment is [2, 8]; only those of the second kind are
+# neither right nor wrong: most of them is true, yet their IoU is 1/8 or 1/6.
+JUDGED = [(2, 8), (2, 6), (0, 10), (0, 1), (8, 9), (0, 2)]
+LEFT_OUT = [(2, 3), (4, 5), (7, 8), (0, 3), (7, 10)]
+
+
+@pytest.mark.parametrize("kind", ["map", "windows", "regression"])
+def test_short_spans_inside_the_moment_take_no_part_in_what_is_meant(kind):
+    about = {"map": {"scales": (10,), "dense": 10}, "windows": {"lengths": (0.1,), "overlap": 0}}
+    head, inputs = make(kind, **about.get(kind, {})), rows(make_inputs(), slice(0, 1))
+    target = torch.tensor([[0.2, 0.8]])
+    output = head(**inputs, target=target)
+    tenths = torch.tensor(JUDGED + LEFT_OUT)
+    logits = torch.zeros(1, len(tenths), requires_grad=True)
+    if kind == "regression":
+        frames = torch.arange(40)
+        masks = (frames >= 4 * tenths[:, :1]) & (frames < 4 * tenths[:, 1:])
+        runs = Runs(masks=masks[None], logits=logits, fit=torch.zeros_like(logits))
+        output = replace(output, runs=runs)
+    elif kind == "map":
+        where = [output.cells.mul(10).round().tolist().index([*span]) for span in tenths.tolist()]
+        judged = torch.zeros(1, len(output.cells)).index_copy(1, torch.tensor(where), logits)
+        output = replace(output, judged=judged)
+    else:
+        changed = {"windows": tenths / 10, "moved": (tenths / 10)[None], "judged": logits}
+        output = replace(output, **changed)
+    name = "map" if kind == "map" else "rank"
+    head.loss(output, Truth(target=target))[name].backward()
+    assert (logits.grad[0] != 0).tolist() == [True] * len(JUDGED) + [False] * len(LEFT_OUT)
 
 
 # ---- map ----------------------------------------------------------------------------------------

@@ -252,6 +252,18 @@ def test_an_overlap_on_the_threshold_tells_protocols_apart() -> None:
     assert hits == {"zsvg": 1, "tgn": 0, "2d-tan": 0}
 
 
+def test_2d_tans_miou_is_of_the_first_answer() -> None:
+    # Its code sorts the row of the first answer, one IoU for each true window, not the answers.
+    answers = (0, 2, 0.9), (0, 10, 0.8), (0, 5, 0.7), (5, 10, 0.6), (2, 4, 0.5)
+    score = protocol("2d-tan").score
+    one = score([guess(1, *answers)], [truth(1, (0, 10))])
+    assert one["mIoU"] == pytest.approx(0.2)  # the best three would give (1 + .5 + .5) / 3
+    assert (one["R1@0.3"], one["R5@0.7"]) == (0, 1)
+    # Of several windows the best counts: 2 of 5 seconds, not the mean of 2/5 and 0.
+    several = score([guess(1, *answers)], [truth(1, (0, 5), (10, 20))])
+    assert several["mIoU"] == pytest.approx(0.4)
+
+
 def test_cutting_the_truth_tells_protocols_apart() -> None:
     annotations = [truth(1, (0, 30), duration=20)]
     predictions = [guess(1, (0, 20, 1))]

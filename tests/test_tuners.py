@@ -13,7 +13,14 @@ import open_clip
 import pytest
 import torch
 from open_clip.model import CLIP, CustomTextCLIP
-from peft import PeftConfig, PeftModel, get_peft_model, inject_adapter_in_model
+from peft import (
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    inject_adapter_in_model,
+    set_peft_model_state_dict,
+)
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -224,6 +231,15 @@ def test_bfloat16_backbone_keeps_float32_prompts(method):
     assert all(grad is not None and bool(grad.isfinite().all()) for grad in grads)
 
 
+def test_prompts_are_float32_whatever_peft_is_told_of_precision():
+    model = get_peft_model(
+        build().to(torch.bfloat16), METHODS["maple"](), autocast_adapter_dtype=False
+    )
+    model.add_adapter("other", METHODS["cocoop"](), autocast_adapter_dtype=False)
+    prompts = [value for name, value in model.named_parameters() if ".prompt_" in name]
+    assert {value.dtype for value in prompts} == {torch.float32}
+
+
 @every_method
 def test_gradient_checkpointing_gives_the_same_gradients(clip, method):
     model = shake(get_peft_model(clip, METHODS[method]()))
@@ -250,6 +266,56 @@ def test_plain_clip_and_injection_without_a_peft_model(method):
         if isinstance(layer, PromptLayer):
             layer.enable_adapters(False)
     assert torch.equal(features(model), base)
+
+
+@every_method
+def test_injection_by_a_state_dict_wraps_the_same_modules(method):
+    # The mean over all tokens also sees prompts that no block has dropped.
+    model = shake(get_peft_model(build(vision={"pool_type": "avg"}), METHODS[method]()))
+    state = {
+        name.removeprefix("base_model.model."): value
+        for name, value in get_peft_model_state_dict(model, save_embedding_layers=False).items()
+    }
+    injected = build(vision={"pool_type": "avg"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        inject_adapter_in_model(METHODS[method](), injected, state_dict=state)
+    assert wrapped(injected) == wrapped(model.get_base_model())
+    set_peft_model_state_dict(injected, state)
+    assert torch.equal(features(injected), features(model))
+
+
+def wrapped(model: nn.Module) -> set[str]:
+    return {name for name, module in model.named_modules() if isinstance(module, PromptLayer)}
+
+
+def test_all_blocks_that_vpt_and_maple_need_are_wrapped_by_a_state_dict(clip):
+    block = "visual.transformer.resblocks"
+    state = {f"{block}.0.prompt_tokens": torch.zeros(4, 48)}
+    inject_adapter_in_model(METHODS["vpt shallow"](), clip, state_dict=state)
+    assert wrapped(clip) == {f"{block}.0", f"{block}.2"}
+    state = {f"{block}.{i}.prompt_coupling.{part}": torch.zeros(1) for i in (0, 1)
+             for part in ("weight", "bias")}  # fmt: skip
+    words = "text.token_embedding", "text.transformer.resblocks.1"
+    state |= {f"{name}.prompt_tokens": torch.zeros(1) for name in words}
+    model = inject_adapter_in_model(METHODS["maple"](), build(), state_dict=state)
+    assert wrapped(model) == {*words, *(f"{block}.{i}" for i in range(3))}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"visual.transformer.resblocks.1.prompt_tokens": 0}, r"has prompts of .*resblocks\.1"),
+        ({"visual.transformer.resblocks.0.prompt_tokens": None}, r"has no prompts of .*blocks\.0"),
+    ],
+)
+def test_a_state_dict_of_other_prompts_is_refused_and_leaves_the_model_alone(clip, change, message):
+    state = {"visual.transformer.resblocks.0.prompt_tokens": 0, "visual.conv1.weight": 0} | change
+    state = {name: torch.zeros(1) for name, value in state.items() if value is not None}
+    with pytest.raises(ModelFolderError, match=message) as caught:
+        inject_adapter_in_model(METHODS["vpt shallow"](), clip, state_dict=state)
+    assert "\n" not in str(caught.value)
+    assert not wrapped(clip)
 
 
 # --- step 0 ---
@@ -645,6 +711,24 @@ def test_prompts_do_not_merge(clip):
         with pytest.raises(NotImplementedError, match=r"unload\(\)"):
             merge()
     assert model.unload() is clip
+
+
+def test_a_weighted_mean_of_adapters_is_refused_with_a_way_out(zoo):
+    model, expected = zoo
+    with pytest.raises(NotImplementedError, match="average the features") as caught:
+        model.add_weighted_adapter(["kitchen", "alley"], [0.5, 0.5], "both")
+    assert "\n" not in str(caught.value)
+    assert sorted(model.peft_config) == sorted(expected)
+
+
+@pytest.mark.parametrize("name", ["adapter_names", "alora_offsets"])
+def test_what_a_batch_cannot_choose_is_refused_not_ignored(zoo, name):
+    model, _ = zoo
+    with pytest.raises(ValueError, match=f"{name}.*set_adapter") as caught:
+        model(IMAGES, IDS, **{name: ["kitchen", "alley", "kitchen", "__base__"]})
+    assert "\n" not in str(caught.value)
+    _images, texts, _ = model(IMAGES, IDS, **{name: None})
+    assert torch.equal(texts, model.encode_text(IDS, normalize=True))
 
 
 def test_feature_maps_are_exact_or_refused(clip):

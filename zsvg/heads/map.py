@@ -124,6 +124,8 @@ class MapHead(Encoder):
     def loss(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:
         """Which moments of the map are meant, and where frames belong.
 
+        Cells that are neither right nor wrong take no part: see `certain`.
+
         Returns:
             Scalars "map", "guidance" and "inside".
         """

@@ -120,7 +120,8 @@ class AttentionRegressionHead(Encoder):
         config, runs, weight = self.config, output.runs, truth.weight
         true, inside = truth.target_frames(output), truth.true_frames(output)
         shared = overlap(runs.masks, true)
-        # A run in another true moment of the same query is neither right nor wrong.
+        # A run in another true moment of the query, or a short one inside this one, is neither
+        # right nor wrong (`certain`).
         length = runs.masks.sum(-1)
         right_too = (runs.masks & inside[:, None]).sum(-1) > SOME * length
         counts = (length > 0) & ((shared > SOME) | ~right_too)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# A span that shares less than this with a moment is another stretch of the video.
+# IoU above which a span is a moment's, and how much of a span may be true for it to be wrong.
 SOME = 0.3
 
 
@@ -136,13 +136,19 @@ def around(target: Tensor, centres: Tensor, frame_mask: Tensor, dilation: float 
 
 
 def certain(shared: Tensor, inside: Tensor) -> Tensor:
-    """Which spans are known to be right or wrong.
+    """Which spans a loss calls right or wrong; the others take no part in it.
 
-    One in another true moment of the same query is neither.
+    Right are those that share more than `SOME` with the moment in question, wrong the others that
+    lie outside of true moments but for `SOME` of their length. Neither is a span in another true
+    moment of the same query, nor a short one inside the moment itself, nor one that goes a little
+    beyond it: what it shows does fit the query. 2D-TAN calls all of these wrong.
 
     Args:
         shared: IoU of spans with the moment in question.
         inside: Share of the spans that lies in any true moment.
+
+    Returns:
+        bool, of the same shape.
     """
     return (shared > SOME) | (inside <= SOME)
 

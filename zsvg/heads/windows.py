@@ -144,6 +144,9 @@ class WindowsHead(Encoder):
     def loss(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:
         """Which clip a sentence describes, which window is meant, and where its borders belong.
 
+        Windows that are neither right nor wrong are not asked whether they are meant: see
+        `certain`.
+
         Returns:
             Scalars "align", "rank", "offset", "guidance" and "inside".
 

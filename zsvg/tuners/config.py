@@ -41,6 +41,8 @@ class PromptConfig(PeftConfig):
     | DAPL (2202.06687), with `domains` | 32 | 1 | 0 | 1 | | |
 
     It is mutable, unlike the other options of this package, because PEFT writes to its configs.
+    Prompts are float32 on a backbone of any precision, also with PEFT's
+    `autocast_adapter_dtype=False`: the optimiser's small steps would be lost in bfloat16.
 
     Attributes:
         text_tokens: Context tokens, which overwrite the first n tokens after the start token. The

@@ -10,6 +10,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from zsvg.tuners.checks import checked
 from zsvg.tuners.context import condition, domains
 from zsvg.tuners.suffix import Suffix
 
@@ -133,7 +134,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             x = _framed(x, self.prompt_border[adapter], slot)
             return inner(x, *args, **kwargs)
         if self.place == "embedding":
-            self._check_ids(x, slot)
+            x = self._check_ids(x, slot)
             behind = None if slot.suffix is None else slot.suffix.places(x)[:, slot.suffix.learned]
             x = inner(x, *args, **kwargs)
             if slot.tokens:
@@ -201,7 +202,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         return prompts + bias.unsqueeze(-2)
 
     @staticmethod
-    def _check_ids(ids: Tensor, slot: Slot) -> None:
+    def _check_ids(ids: Tensor, slot: Slot) -> Tensor:
         stop = slot.start + slot.tokens
         if ids.shape[1] < stop + 1:
             raise ValueError(
@@ -209,14 +210,15 @@ class PromptLayer(nn.Module, BaseTunerLayer):
                 f"from position {slot.start} and an end token"
             )
         if slot.ids is None:
-            return
+            return ids
         expected = torch.tensor(slot.ids, device=ids.device)
-        if not torch.equal(ids[:, slot.start : stop], expected.expand(ids.shape[0], -1)):
-            # Without the template the context would silently overwrite the query's own words.
-            raise ValueError(
-                f"every text must begin with the adapter's template: "
-                f'tokenise f"{slot.template} {{query}}"'
-            )
+        # Without the template the context would silently overwrite the query's own words.
+        return checked(
+            ids,
+            ids[:, slot.start : stop] == expected,
+            "every text must begin with the adapter's template: "
+            f'tokenise f"{slot.template} {{query}}"',
+        )
 
 
 def _of_domains(tokens: Tensor, known: tuple[str, ...]) -> Tensor:

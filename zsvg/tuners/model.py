@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import torch
 from peft.tuners.tuners_utils import BaseTuner
@@ -27,20 +29,39 @@ class PromptModel(BaseTuner):
     target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012 (PEFT's attribute)
 
     def inject_adapter(
-        self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any
+        self,
+        model: nn.Module,
+        adapter_name: str,
+        *args: Any,
+        state_dict: Mapping[str, torch.Tensor] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Wrap the modules, then tie the vision prompts of a coupled adapter to its text prompts.
 
-        The tie comes last because `named_modules` lists the vision tower before the text tower.
+        The config decides which modules, also where PEFT would look for them in a `state_dict`: the
+        wrapper that drops prompts has no tensors. The tie comes last because `named_modules` lists
+        the vision tower before the text tower.
+
+        Raises:
+            ModelFolderError: The names in `state_dict` are not those of the config's prompts.
         """
-        super().inject_adapter(model, adapter_name, *args, **kwargs)
         config: PromptConfig = self.peft_config[adapter_name]
+        if state_dict is not None:
+            _check_names(self._prepare_adapter_config(config, {}), model, state_dict)
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
         if config.coupled:
             text = text_tower(model)
             sources = (text.embedding, *text.blocks[1 : int(config.text_depth)])
             for source, block in zip(sources, vision_tower(model).blocks, strict=False):
                 layer: Any = model.get_submodule(block)
                 layer.sources[adapter_name] = model.get_submodule(source)
+
+    def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse: a mean of prompts is no mean of what they do, and their numbers may differ."""
+        raise NotImplementedError(
+            "prompts of several adapters cannot be merged into one: activate one after the other "
+            "with set_adapter, and average the features"
+        )
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Delete an adapter; if it was active, the first of the others by name becomes active.
@@ -71,6 +92,17 @@ class PromptModel(BaseTuner):
                         'patches of later blocks; use vision_depth="all"'
                     )
         return self.model.forward_intermediates(*args, **kwargs)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Refuse what `PeftModel.forward` would drop without a word."""
+        for name in ("adapter_names", "alora_offsets"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"{name}: one adapter prompts a whole batch; leave it out, and run a batch for "
+                    "each adapter, after set_adapter"
+                )
+        yield
 
     def _prepare_adapter_config(
         self, peft_config: PromptConfig, model_config: dict[str, Any]
@@ -250,6 +282,23 @@ class PromptModel(BaseTuner):
     ) -> None:
         """Replace a submodule; PEFT's version copies `weight`, which a block does not have."""
         setattr(parent, child_name, new_module)
+
+
+def _check_names(
+    config: PromptConfig, model: nn.Module, state_dict: Mapping[str, torch.Tensor]
+) -> None:
+    mark = f".{PromptModel.prefix}"
+    found = {name.rpartition(mark)[0] for name in state_dict if mark in name}
+    pattern = str(config.target_modules)
+    needed = {name for name, _ in model.named_modules() if re.fullmatch(pattern, name)}
+    if config.vision_tokens:
+        blocks = vision_tower(model).blocks
+        needed -= set(blocks[int(config.vision_depth) :])  # these only drop prompts
+    for name in sorted(found ^ needed):
+        raise ModelFolderError(
+            f"the state dict has {'no ' if name in needed else ''}prompts of {name}, unlike the "
+            "config: give both of one adapter, with names as in this model"
+        )
 
 
 def _check_text(config: PromptConfig, text: TextTower) -> None:

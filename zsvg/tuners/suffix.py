@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from zsvg.errors import BackboneError, RecipeError
+from zsvg.tuners.checks import checked
 
 POINTS = {
     "ppt": ", starts at frame [S] and ends at frame [E]",
@@ -84,12 +85,12 @@ class Suffix:
         first = self._ends(ids)[:, None] - len(self.ids)
         places = first + torch.arange(len(self.ids), device=ids.device)
         expected = torch.tensor(self.ids, device=ids.device)
-        if (first < 0).any() or not (ids.gather(1, places.clamp(min=0)) == expected).all():
-            raise ValueError(
-                f"every text must end with the adapter's {self.text!r}: put token ids through the "
-                "adapter's `PromptConfig.complete`"
-            )
-        return places
+        return checked(
+            places,
+            (first >= 0) & (ids.gather(1, places.clamp(min=0)) == expected),
+            f"every text must end with the adapter's {self.text!r}: put token ids through the "
+            "adapter's `PromptConfig.complete`",
+        )
 
     def points(self, ids: Tensor) -> Tensor:
         """Return the places (B, 2) of [S] and [E] in token ids (B, L) that end with the suffix."""

@@ -133,7 +133,7 @@ PROTOCOLS = (
     Protocol(
         name="2d-tan",
         rule="as zsvg, but IoU > threshold, and true windows are cut to the video; mIoU is of the "
-        "first answer (2D-TAN's own averages the best three of five)",
+        "first answer, as in 2D-TAN's code where a query has one true window",
         source="2D-TAN (microsoft/VideoX)",
         score=partial(_cut, strict=True),
     ),

@@ -1,9 +1,10 @@
 """Set prediction: a few moment queries look at the video, and each becomes one moment or none.
 
-The class of Moment-DETR (Lei et al., NeurIPS 2021) and LVTR: a transformer decoder, one-to-one
-matching with the true moments, and the saliency of every frame beside it. Learned places alone take
-tens of thousands of labels to converge; here half of the queries start at runs of relevant frames,
-and all of them read the video where they stand (DAB-DETR, Liu et al., ICLR 2022).
+Matching and losses of moments are those of Moment-DETR (Lei et al., NeurIPS 2021): one query for
+each true moment, by L1, generalised IoU and class. The rest is ours: learned places alone take tens
+of thousands of labels to converge, so half of the queries start at runs of relevant frames, and all
+of them read the video where they stand (DAB-DETR, Liu et al., ICLR 2022). Frames have the losses
+that they have in every head, instead of Moment-DETR's saliency.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Moments from one relevance curve, without any training: what is done to it, then a scorer.
 
 The published methods are settings: TFVTG's windows are `kind="inside_outside", length_weight=0,
-extend=True`, TAG's `kind="coherent", box_cox=True, extend=True, length_weight=0`.
+extend=True`. Near to TAG are `kind="coherent", box_cox=True, extend=True, length_weight=0`: its
+clusters and its windows' scores, and a transform, and no mask, of our own.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def pooled(points: Points, window: int) -> Points:
     """
     reach = window // 2
     wide = np.pad(points, ((reach, reach), (0, 0)), mode="edge")
-    return sliding_window_view(wide, 2 * reach + 1, axis=0).mean(axis=-1)
+    return np.asarray(sliding_window_view(wide, 2 * reach + 1, axis=0).mean(axis=-1))
 
 
 def coherent_clusters(points: Points, first: ArrayLike, window: int) -> Parts:

@@ -78,6 +78,7 @@ ROWS: Mapping[str, Propose] = {
         f"{kind} by fit": ours(kind=kind)
         for kind in ("psvl", "spl", "frames", "coherent", "changes", "steps", "windows")
     },
+    "coherent, TAG's pooling, by fit": ours(kind="coherent", pool=21),
     "psvl by fit, peaks": ours(kind="psvl", greedy=False),
     "windows by fit, peaks": ours(kind="windows", greedy=False),
     "psvl, centred, by fit": ours(kind="psvl", centre=True),

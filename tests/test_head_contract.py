@@ -20,7 +20,7 @@ from zsvg.grounding.model_folder import detach_adapters
 from zsvg.heads.by_name import HEADS, describe_head, make_head
 from zsvg.heads.encoder import Truth
 from zsvg.heads.layers import coarse
-from zsvg.heads.losses import alignment_loss, offset_loss, scaled_iou_loss, set_loss
+from zsvg.heads.losses import alignment_loss, offset_loss, scaled_iou_loss
 from zsvg.heads.map import _Grid, _MaskedConv, sparse_cells, stack_clips
 from zsvg.heads.runs import Runs, find_runs
 from zsvg.heads.set import match
@@ -605,16 +605,6 @@ def test_matching_is_the_best_of_all(shape):
         )
         assert cost[queries, moments].sum() == pytest.approx(best)
         assert len(set(queries)) == len(set(moments)) == few
-
-
-def test_set_loss_by_hand():
-    spans = torch.tensor([[[0.2, 0.4], [0.0, 1.0], [0.5, 0.6]]])
-    moments = torch.tensor([[[0.3, 0.4], [0.0, 0.0], [0.0, 0.0]]])
-    chosen, exists = torch.tensor([[True, False, False]]), torch.tensor([[True, True, False]])
-    losses = set_loss(spans, torch.zeros(1, 3), chosen, moments, exists, background=0.5)
-    assert losses["span"].item() == pytest.approx(0.1)
-    assert losses["overlap"].item() == pytest.approx(0.5)
-    assert losses["class"].item() == pytest.approx(np.log(2))
 
 
 def test_all_true_moments_find_a_query():

@@ -11,10 +11,12 @@ import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
-from sklearn.cluster import KMeans
+from scipy.spatial.distance import cdist
+from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 
 Points = NDArray[np.float64]
@@ -23,9 +25,8 @@ Parts = NDArray[np.int64]
 # A centred frame shorter than this is float16 rounding of the mean frame, not content; scaling it
 # up to length one would find "events" in a still picture.
 _STILL = 2e-3
-# TAG's mean pooling and reach, for its 9 clusters: shares of the video.
-_COHERENT_POOL, _COHERENT_REACH = 0.05, 1.5
-_ROUNDS = 20
+# TAG: frames over which distances are averaged, most rounds, and when means stand still.
+_COHERENT_WINDOW, _ROUNDS, _MOVED = 7, 100, 1e-4
 _SMALLEST = 1e-12
 _DIGITS = 6  # of what is clustered: equal frames must not fall apart by rounding
 
@@ -37,13 +38,16 @@ class Cutting:
     Attributes:
         clusters: k (PSVL and SPL: 5, TAG: 9); "changes" takes it as the most parts. Videos with
             fewer frames than this are one part.
-        least: share of the video that a part has at least (PSVL and SPL: 11 of 128 points).
+        least: share of the video that a part has at least (PSVL and SPL: 11 of 128 points; none
+            with "coherent").
         centre: subtract the mean frame before frames are compared (SPL does not). CLIP frames
             of one video share a large common component.
         standardise: scale the columns of the self-similarity matrix to unit variance ("psvl").
         temporal_weight: weight of the extra column sqrt(point) ("psvl"; in "spl" it is 1). On the
             similarities of CLIP features it outweighs content.
         restarts: k-means++ starts, the best of which is kept.
+        pool: frames that are averaged before they are clustered ("coherent"). TAG's 21, of three a
+            second, blur borders that 5 find.
     """
 
     clusters: int = Field(default=5, ge=1)
@@ -52,6 +56,7 @@ class Cutting:
     standardise: bool = False
     temporal_weight: float = Field(default=0.0, ge=0)
     restarts: int = Field(default=4, ge=1)
+    pool: int = Field(default=5, ge=1, le=999)
 
 
 def unit_rows(frames: ArrayLike, *, centre: bool = False) -> Points:
@@ -150,34 +155,55 @@ def frames(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
 
 
 def coherent(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
-    """Temporally coherent k-means (TAG): a frame joins a cluster that is near in time.
+    """Temporally coherent k-means (TAG: Lee et al., BMVC 2025); runs are parts, short ones too.
 
-    Frames get their time as another feature and are averaged over a short window. A cluster
-    reaches 1.5 times its even share of the video to both sides of its mean time.
+    Frames get their time t / T as another feature and are averaged over `pool` of them; each joins
+    the cluster that is nearest on average over the seven frames around it. TAG clusters only the
+    frames above a similarity with the query.
     """
     n, k = len(rows), options.clusters
     if n < k:
         return _parts([], n)
-    time = (np.arange(n) + 0.5) / n
-    points = _mean_over(np.column_stack((rows, time)), max(1, round(_COHERENT_POOL * n)))
-    middle = (np.arange(k) + 0.5) / k
-    labels = np.minimum((time * k).astype(np.int64), k - 1)
-    centres = np.stack([points[labels == name].mean(axis=0) for name in range(k)])
+    points = pooled(np.column_stack((rows, np.arange(n) / n)), options.pool)
+    state = int(draw.integers(2**32))
+    _, first = kmeans_plusplus(points, k, random_state=state, n_local_trials=1)
+    labels = coherent_clusters(points, first, _COHERENT_WINDOW)
+    return _parts(np.flatnonzero(np.diff(labels)) + 1, n)
+
+
+def pooled(points: Points, window: int) -> Points:
+    """Average each of the points (n, D) with those up to `window` // 2 before and after it.
+
+    The first and the last one stand for those beyond the ends.
+    """
+    reach = window // 2
+    wide = np.pad(points, ((reach, reach), (0, 0)), mode="edge")
+    return np.asarray(sliding_window_view(wide, 2 * reach + 1, axis=0).mean(axis=-1))
+
+
+def coherent_clusters(points: Points, first: ArrayLike, window: int) -> Parts:
+    """Cluster points (n, D) around means, by distances averaged as `pooled` does, but at the ends.
+
+    Args:
+        points: In order of time.
+        first: (k,) the points that are the first means.
+        window: over which distances are averaged; beyond the ends is nothing. 1 is plain k-means.
+
+    Returns:
+        (n,) the cluster of each point; some may have none.
+    """
+    centres = points[np.asarray(first)]
+    near = np.abs(np.subtract.outer(np.arange(len(points)), np.arange(len(points)))) <= window // 2
+    near = near / near.sum(axis=1, keepdims=True)
     for _ in range(_ROUNDS):
-        # Squared, less what is the same for all clusters.
-        distance = (centres**2).sum(axis=1) - points @ (2 * centres).T
-        distance[np.abs(time[:, None] - middle) > _COHERENT_REACH / k] = np.inf
-        # Where no cluster reaches, the nearest in time does.
-        lost = np.isinf(distance).all(axis=1)
-        distance[lost] = np.abs(time[lost, None] - middle)
-        fresh = distance.argmin(axis=1)
-        if (fresh == labels).all():
-            break
-        labels = fresh
+        labels = (near @ cdist(points, centres)).argmin(axis=1)
         there, size = np.unique(labels, return_counts=True)
-        share = (labels == there[:, None]) / size[:, None]
-        centres[there], middle[there] = share @ points, share @ time
-    return _runs(labels, rows, options.least * n)
+        moved = centres.copy()
+        moved[there] = ((labels == there[:, None]) / size[:, None]) @ points
+        if np.linalg.norm(moved - centres) < _MOVED:
+            break
+        centres = moved
+    return np.asarray(labels, dtype=np.int64)
 
 
 def changes(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
@@ -276,15 +302,6 @@ def _runs(labels: Parts, rows: Points, least: float) -> Parts:
         neighbours = [k for k in (run - 1, run + 1) if 0 <= k < len(lengths)]
         closest = max(neighbours, key=lambda k: mean @ rows[starts[k] : starts[k + 1]].mean(axis=0))
         labels[starts[run] : starts[run + 1]] = labels[starts[closest]]
-
-
-def _mean_over(points: Points, reach: int) -> Points:
-    """Average each point with those up to `reach` before and after it."""
-    n = len(points)
-    prefix = np.concatenate((np.zeros((1, points.shape[1])), points.cumsum(axis=0)))
-    low = np.maximum(np.arange(n) - reach, 0)
-    high = np.minimum(np.arange(n) + reach + 1, n)
-    return np.asarray((prefix[high] - prefix[low]) / (high - low)[:, None])
 
 
 def _parts(borders: ArrayLike, points: int) -> Parts:

@@ -2,7 +2,7 @@
 
 Each returns one scalar: the mean over the batch of per-sample losses times `weight` (B,), which is
 1 for every sample when not given. Weights are not renormalised, so that gradient accumulation and
-several processes sum up to the same gradient as one large batch.
+several processes sum up to the same gradient as one large batch (`set_loss` says where not).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zsvg.heads.span_arithmetic import generalised_iou
+from zsvg.heads.span_arithmetic import centre_length, generalised_iou
 
 
 def span_loss(moments: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
@@ -145,11 +145,16 @@ def set_loss(
     background: float,
     weight: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """L1 and generalised IoU of matched queries, and the cross-entropy of being matched (DETR).
+    """L1 and generalised IoU of matched queries, and the cross-entropy of being matched.
+
+    They are Moment-DETR's (Lei et al., NeurIPS 2021): "span" is a mean over centre and length and,
+    as "overlap", over all pairs of the batch, so that a sample with two moments counts twice;
+    "class" is a mean over all queries, whatever they weigh. A batch in shares with unlike numbers
+    of moments therefore adds up to about, not exactly, the gradient of the whole.
 
     Args:
         spans: (B, Q, 2) what the queries say.
-        logits: (B, Q) of "is a moment".
+        logits: (B, Q) of "is a moment": that of foreground minus that of background.
         chosen: (B, Q) bool, matched queries, at least one in each row.
         moments: (B, Q, 2) what they were matched with.
         exists: (B, Q) bool, queries that take part.
@@ -159,15 +164,15 @@ def set_loss(
     Returns:
         Scalars "span", "overlap" and "class".
     """
-    matched = chosen.sum(-1).clamp(min=1)
-    off = (spans - moments).abs().sum(-1)
+    off = (centre_length(spans) - centre_length(moments)).abs().mean(-1)
     apart = 1 - generalised_iou(spans, moments)
+    pairs = chosen / chosen.sum(-1).float().mean()
     share = torch.where(chosen, 1.0, background) * exists
     judged = F.binary_cross_entropy_with_logits(logits, chosen.to(logits.dtype), reduction="none")
     return {
-        "span": _mean((off * chosen).sum(-1) / matched, weight),
-        "overlap": _mean((apart * chosen).sum(-1) / matched, weight),
-        "class": _mean((judged * share).sum(-1) / share.sum(-1), weight),
+        "span": _mean((off * pairs).sum(-1), weight),
+        "overlap": _mean((apart * pairs).sum(-1), weight),
+        "class": _mean((judged * share).sum(-1) / exists.sum(-1), weight),
     }
 
 

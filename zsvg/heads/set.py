@@ -1,9 +1,10 @@
 """Set prediction: a few moment queries look at the video, and each becomes one moment or none.
 
-The class of Moment-DETR (Lei et al., NeurIPS 2021) and LVTR: a transformer decoder, one-to-one
-matching with the true moments, and the saliency of every frame beside it. Learned places alone take
-tens of thousands of labels to converge; here half of the queries start at runs of relevant frames,
-and all of them read the video where they stand (DAB-DETR, Liu et al., ICLR 2022).
+Matching and losses of moments are those of Moment-DETR (Lei et al., NeurIPS 2021): one query for
+each true moment, by L1, generalised IoU and class. The rest is ours: learned places alone take tens
+of thousands of labels to converge, so half of the queries start at runs of relevant frames, and all
+of them read the video where they stand (DAB-DETR, Liu et al., ICLR 2022). Frames have the losses
+that they have in every head, instead of Moment-DETR's saliency.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from zsvg.heads.layers import Attention, quiet_mlp
 from zsvg.heads.losses import set_loss
 from zsvg.heads.runs import find_runs
 from zsvg.heads.span_arithmetic import (
+    centre_length,
     clip_edges,
     coverage,
     expected_iou,
@@ -42,7 +44,7 @@ class SetConfig(HeadConfig):
         queries: moment queries; half of them start at runs of relevant frames.
         decoder_layers: how often they look at the video and move.
         background_weight: what a query that should say "none" weighs beside one that is a moment.
-        span_weight: weight of the L1 distance of starts and ends, in matching and in the loss.
+        span_weight: weight of the L1 distance of centres and lengths, in matching and in the loss.
         iou_weight: the same of the generalised IoU.
         class_weight: the same of "is a moment".
     """
@@ -119,7 +121,7 @@ class SetHead(Encoder):
         """How far matched queries are from their moments, which queries are moments, and frames.
 
         Returns:
-            Scalars "span", "overlap" and "class" (means over layers), "guidance" and "inside".
+            Scalars "span", "overlap" and "class" (sums over layers), "guidance" and "inside".
         """
         if not isinstance(output, SetOutput):
             raise ValueError(f"the loss needs a SetHead's output, not {type(output).__name__}")
@@ -133,7 +135,7 @@ class SetHead(Encoder):
                 background=config.background_weight, weight=truth.weight,
             )  # fmt: skip
             for name, value in terms.items():
-                losses[name] = losses.get(name, 0.0) + value / len(output.guesses)
+                losses[name] = losses.get(name, 0.0) + value
         scale = {"span": config.span_weight, "overlap": config.iou_weight}
         scale["class"] = config.class_weight
         return {
@@ -163,7 +165,7 @@ class SetHead(Encoder):
             real = exists[row].nonzero().squeeze(-1)
             spans = guess.spans[row, real][:, None]
             cost = (
-                config.span_weight * (spans - windows).abs().sum(-1)
+                config.span_weight * (centre_length(spans) - centre_length(windows)).abs().sum(-1)
                 - config.iou_weight * generalised_iou(spans, windows)
                 - config.class_weight * guess.logits[row, real, None].sigmoid()
             )

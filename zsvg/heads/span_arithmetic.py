@@ -74,6 +74,11 @@ def shift(spans: Tensor, move: Tensor) -> Tensor:
     return spans + (spans[..., 1:] - spans[..., :1]) / 2 * move.float().tanh()
 
 
+def centre_length(spans: Tensor) -> Tensor:
+    """Say spans (..., 2) by their centres and lengths (..., 2)."""
+    return torch.stack((spans.mean(-1), spans[..., 1] - spans[..., 0]), -1)
+
+
 def span_iou(a: Tensor, b: Tensor) -> Tensor:
     """IoU of spans (..., 2) that broadcast together; 0 where one is empty."""
     both, union, _ = _parts(a, b)

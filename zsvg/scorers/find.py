@@ -1,7 +1,8 @@
 """Moments from one relevance curve, without any training: what is done to it, then a scorer.
 
-TFVTG is a scorer of its own, with all that it does before and after: `zsvg.scorers.tfvtg`. TAG's
-windows are `kind="coherent", box_cox=True, extend=True, length_weight=0`.
+TFVTG is a scorer of its own, with all that it does before and after: `zsvg.scorers.tfvtg`. Near to
+TAG are `kind="coherent", box_cox=True, extend=True, length_weight=0`: its clusters and its windows'
+scores, and a transform, and no mask, of our own.
 """
 
 from __future__ import annotations

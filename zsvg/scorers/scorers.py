@@ -33,8 +33,7 @@ _THRESHOLDS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
 _RUNS_PER_THRESHOLD = 20
 # Shares of a stretch that must lie above the threshold for runs to be taken together.
 _GROUPED = (0.6, 0.8, 1.0)
-# Points of a long video that are clustered, and the least share of them that is a part.
-_CLUSTERED, _LEAST_PART = 256, 1 / 64
+_CLUSTERED = 256  # points of a long video
 # Scorers that vote, none of them a mixture, and the exponent of the IoU that TFVTG's vote has.
 _VOTERS: tuple[Kind, ...] = (
     "max_sum", "inside_outside", "correlation", "threshold_runs", "watershed", "coherent",
@@ -177,7 +176,8 @@ def watershed(curve: Curve, edges: Curve, options: ScorerOptions, features: Rows
 def coherent(curve: Curve, edges: Curve, options: ScorerOptions, features: Rows | None) -> Answers:
     """Windows from any border of temporally coherent k-means to any other (TAG; DSE-VTG).
 
-    They are scored as in `inside_outside`. TAG cuts a curve after `box_cox` into 9 clusters.
+    They are scored as in `inside_outside`, with length weight 0 as TAG's are but for the whole
+    video. TAG's masking of what matches too little and its longest window are left out.
 
     Raises:
         ValueError: There are no features.
@@ -189,7 +189,7 @@ def coherent(curve: Curve, edges: Curve, options: ScorerOptions, features: Rows 
     from zsvg.events.proposals import grid
 
     walls, index = grid(len(features), _CLUSTERED)
-    cutting = Cutting(clusters=options.clusters, least=_LEAST_PART)
+    cutting = Cutting(clusters=options.clusters)
     parts = walls[cut(unit_rows(features[index]), cutting, np.random.default_rng(0))]
     first, last = np.triu_indices(len(parts))
     return _by_contrast(curve, edges, options, parts[first, 0], parts[last, 1])

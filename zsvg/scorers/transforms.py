@@ -55,11 +55,13 @@ def smooth(curve: Curve, sigma: float) -> Curve:
 
 
 def box_cox(curve: Curve) -> Curve:
-    """Bring the distribution of relevance as near to a normal one as a power can (as in TAG).
+    """Bring the distribution of relevance as near to a normal one as a power can.
 
     (x ** p - 1) / p with the most likely p of a grid (Box and Cox, 1964). Powers need positive
-    numbers, so x is the curve laid onto [0.01, 1]. TAG also widens what varies little, which
-    changes nothing for scorers that ignore the scale of a curve. A flat curve comes back as it is.
+    numbers, so x is the curve laid onto [0.01, 1]. A flat curve comes back as it is.
+
+    TAG names the same transform, but its code does not maximise this likelihood: it ends at the
+    largest power that it allows, 2, whatever the curve.
     """
     low, span = curve.min(), np.ptp(curve)
     if span <= FLAT:

@@ -1,7 +1,8 @@
 """Training steps of several processes that add up to the step of one.
 
 Every process holds a share of each batch. They see each other's negatives, average their gradients
-and must start alike: but for dropout and rounding, a step is that of one process with the batch.
+and must start alike: but for dropout and rounding, and `set_loss` where queries have several
+moments, a step is that of one process with the batch.
 """
 
 from __future__ import annotations

@@ -602,7 +602,7 @@ def test_real_videos_in_folders_with_spaces(data_folder: Path, tmp_path: Path, r
     index = ("index", root, "-o", library, "-m", "micro", "--cache", cache)
     status, _, error = run_zsvg(*index)
     assert status == 0, error
-    assert f"{library}: {len(known)} new\n" in error
+    assert f"{library}: {len(known)} new, 1 with words\n" in error  # inside one of them
     assert "micro knows only the drawings of microworld" in error
     status, _, error = run_zsvg(*index)
     assert (status, error.splitlines()[0]) == (0, f"{library}: {len(known)} unchanged")

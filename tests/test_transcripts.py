@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import struct
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -14,6 +13,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from films import film
+from talks import ASS, write_video
 
 from zsvg.errors import TranscriptError
 from zsvg.transcripts import Line, read_streams, read_subtitles, said_in, sidecars
@@ -46,20 +46,7 @@ a name
 01:00:03.000 --> 01:00:04.000
 hello<01:00:03.480><c> everyone</c>
 """
-ASS = """[Script Info]
-ScriptType: v4.00+
 
-[V4+ Styles]
-Format: Name, Fontname
-Style: Default,Arial
-
-[Events]
-Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
-Dialogue: 0,0:00:03.04,0:00:04.00,Default,,0,0,0,,{\\k20}o{\\k30}ver, {\\i1}there{\\i0}\\Nnow\\hgo
-Comment: 0,0:00:03.00,0:00:04.50,Default,,0,0,0,,a comment
-Dialogue: 0,0:00:05.00,0:00:06.50,Default,,0,0,0,,{\\p1}m 0 0 l 100 0 100 100{\\p0}
-Dialogue: 0,0:00:01.00,0:00:02.50,Default,,0,0,0,,{\\pos(1,2)}Open, the fridge
-"""
 SSA = """[Script Info]
 ScriptType: v4.00
 
@@ -103,37 +90,6 @@ def srt(*texts: str) -> str:
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
     path.write_bytes(text.encode(encoding))
-    return path
-
-
-def write_video(path: Path, *subtitles: tuple[str, str, list], seconds: int = 5) -> Path:
-    """Write a video with subtitle streams: (codec, language, [(start, duration, packet), ...])."""
-    head = ASS.partition("Dialogue")[0].encode()
-    with av.open(str(path), "w") as sink:
-        video = sink.add_stream("libvpx" if path.suffix == ".webm" else "libx264", rate=10)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        video.options = {"bf": "0"}
-        streams = []
-        for codec, language, _ in subtitles:
-            stream = sink.add_stream(codec)
-            if not hasattr(stream.codec_context, "subtitle_header"):
-                pytest.skip("this PyAV reads streams of subtitles, but does not write them")
-            stream.codec_context.subtitle_header = head
-            stream.time_base, stream.metadata["language"] = Fraction(1, 1000), language
-            streams.append(stream)
-        for number in range(10 * seconds):
-            pixels = np.full((48, 64, 3), number % 256, np.uint8)
-            frame = av.VideoFrame.from_ndarray(pixels)
-            frame.pts = number
-            sink.mux(video.encode(frame))
-        for stream, (_, _, cues) in zip(streams, subtitles, strict=True):
-            for start, duration, data in cues:
-                packet = av.Packet(data)
-                packet.stream, packet.time_base = stream, Fraction(1, 1000)
-                packet.pts = packet.dts = round(1000 * start)
-                packet.duration = round(1000 * duration)
-                sink.mux(packet)
-        sink.mux(video.encode(None))
     return path
 
 

@@ -18,7 +18,7 @@ from zsvg.grounding.ranking import centred
 from zsvg.video.pictures import resize
 
 ITSELF = 0.95
-"""Similarity from which on a stretch is the example, or a copy of it."""
+"""Mean cosine from which on a stretch is the example, or a copy: see `zsvg.library.search`."""
 _CLIP = re.compile(r"(?P<file>.+)@(?P<start>\d+(?:\.\d+)?)-(?P<end>\d+(?:\.\d+)?)", re.DOTALL)
 
 
@@ -54,8 +54,8 @@ class Example:
         frames = video.frames
         curve: NDArray[np.float32] = (frames.features @ self.rows.T).max(axis=1)
         moments = grounder.read(video, curve, top_k)
-        fit, first, stop = in_step(centred(frames.features), self.centred)
-        if fit >= ITSELF:
+        alike, first, stop = in_step(frames.features, self.rows)
+        if alike >= ITSELF:
             start, end = frames.edges[[first, stop]].tolist()
             moments = (Moment(start=start, end=end, score=moments[0].score), *moments)[:top_k]
         return Grounding(
@@ -64,7 +64,7 @@ class Example:
             moments=moments,
             curve=curve,
             centres=frames.centres,
-            fit=round(fit, 6),
+            fit=round(in_step(centred(frames.features), self.centred)[0], 6),
         )
 
 

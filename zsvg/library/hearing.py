@@ -149,6 +149,8 @@ def spoken(
     for heard in said.heard():
         if heard.key in wanted:
             places.setdefault(heard.source, wanted[heard.key])
+    if not places:
+        return []
     vector, usual = encode_lines(backbone, [query, USUAL])
     narrow = places if len(places) <= _NARROW else None
     found = said.find(query, vector, float(vector @ usual), narrow)

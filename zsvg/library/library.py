@@ -355,7 +355,6 @@ class Library:
         if manifest.current != self.space.name:
             before = Said.there(self.folder / manifest.current, manifest.space.width)
         said = Said(self.tables.folder, self.space.width)
-        said.sweep(self.videos())
         version = said.version
         heard = hear(
             said,
@@ -364,6 +363,7 @@ class Library:
             before=before,
             recogniser=recogniser,
         )
+        said.sweep(self.videos())  # not before: moved videos bring their lines along
         if said.version != version:
             said.optimise()
         return heard

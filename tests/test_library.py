@@ -605,9 +605,12 @@ def test_real_videos_in_folders_with_spaces(data_folder: Path, tmp_path: Path, r
     assert f"{library}: {len(known)} new, 1 with words\n" in error  # inside one of them
     assert "micro knows only the drawings of microworld" in error
     status, _, error = run_zsvg(*index)
-    assert (status, error.splitlines()[0]) == (0, f"{library}: {len(known)} unchanged")
+    assert (status, error.splitlines()[0]) == (
+        0, f"{library}: {len(known)} unchanged, 1 with words"
+    )  # fmt: skip
     sentence = "a person rides a skateboard"
-    status, out, error = run_zsvg("search", library, sentence, "--format", "jsonl", "--top", 100)
+    by_eye = ("--by", "seen", "--format", "jsonl", "--top", 100)
+    status, out, error = run_zsvg("search", library, sentence, *by_eye)
     assert status == 0, error
     found = list(map(json.loads, out.splitlines()))
     assert len({record["vid"] for record in found}) >= len(known) - 2

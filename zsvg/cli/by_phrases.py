@@ -15,7 +15,7 @@ from zsvg.errors import ZsvgError
 if TYPE_CHECKING:
     from zsvg.label.matching import Phrases
 
-FORMS = ("vocabulary", "retrieved")
+FORMS = ("vocabulary", "retrieved", "subtitles")
 
 
 def phrases_of(
@@ -36,6 +36,8 @@ def phrases_of(
     from zsvg.label.by_matching import read_lines, shipped_words
     from zsvg.label.matching import Phrases
 
+    if form == "subtitles":  # what is said is read with the videos
+        return Phrases(said={})
     if form == "retrieved":
         if sentences is None:
             raise ZsvgError("--form retrieved needs --sentences, a file of sentences, one a line")
@@ -59,20 +61,26 @@ def label_by_phrases(
     device: str | None,
     *,
     samples: int | None,
+    speech: str | None,
     sampling: tuple[float, str, bool],
     **proposals: Any,
 ) -> None:
     """Label a folder; `unused` are options that must not be given then."""
-    from zsvg.backbones.names import check_backbone
+    from zsvg.backbones.names import check_backbone, check_recogniser
 
     for name, value in unused.items():
         if value is not None:
             raise ZsvgError(f"{name} {value} has no meaning for this form; leave it out")
+    if speech is not None:
+        if phrases.form != "subtitles":
+            raise ZsvgError(f"--speech {speech} has no meaning for this form; leave it out")
+        check_recogniser(speech)
     check_backbone(backbone)
     with loading(str(backbone)):
         from zsvg.backbones.clip import load_backbone
         from zsvg.events.proposals import ProposalOptions
-        from zsvg.label.by_matching import EVENTS, SAMPLES, label_by_matching
+        from zsvg.label.by_matching import EVENTS, SAMPLES, label_by_matching, read_said
+        from zsvg.transcripts.speech import load_recogniser
         from zsvg.video.sampling import Sampling
 
     chosen = {name: value for name, value in proposals.items() if value is not None}
@@ -86,6 +94,12 @@ def label_by_phrases(
         say(f"{len(videos)} videos to label, with no captioner")
         return
     clip = load_backbone(backbone, device)
+    unusable = [*getattr(videos, "unusable", ())]
+    if phrases.form == "subtitles":
+        recogniser = load_recogniser(speech, device) if speech is not None else None
+        with progress("reading what is said", len(videos)) as advance:
+            phrases, unread = read_said(videos, recogniser, advance)
+        unusable += unread
     with progress("looking", len(videos)) as advance:
         report = label_by_matching(
             videos,
@@ -99,7 +113,6 @@ def label_by_phrases(
             on_progress=advance,
         )
     write_labels(report, len(videos), output)
-    unusable = getattr(videos, "unusable", ())
     for line in unusable:
         say(f"error: {line}")
     if report.failures or unusable:

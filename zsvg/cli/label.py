@@ -128,9 +128,16 @@ def pseudo_label(
         typer.Option(
             help="captions, simplified (nouns and verbs), composed (also before and after); "
             "without a captioner: vocabulary (nouns and actions that CLIP sees), retrieved "
-            "(nearest of --sentences), features (no sentences).",
+            "(nearest of --sentences), subtitles (lines that are said and seen), features (no "
+            "sentences).",
             autocompletion=completion.offer(
-                "captions", "simplified", "composed", "vocabulary", "retrieved", "features"
+                "captions",
+                "simplified",
+                "composed",
+                "vocabulary",
+                "retrieved",
+                "subtitles",
+                "features",
             ),
         ),
     ] = None,
@@ -143,6 +150,14 @@ def pseudo_label(
     ] = None,
     sentences: Annotated[
         Path | None, typer.Option(help="Of `retrieved`: a file of sentences, one a line.")
+    ] = None,
+    speech: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Of `subtitles`: a recogniser (Whisper and others, a hub id or a folder) that "
+            "listens to videos without any.",
+        ),
     ] = None,
     tagger: Annotated[
         str | None,
@@ -191,6 +206,8 @@ def pseudo_label(
             "features show a captioner nothing; give --form vocabulary, retrieved or features, or "
             "videos"
         )
+    if features is not None and form == "subtitles":
+        raise ZsvgError("--form subtitles reads videos; give them instead of --features")
     if phrases is not None:
         own = None if captioner == os.environ.get("ZSVG_CAPTIONER") else captioner
         idle = {"--captioner": own, "--view": view, "--tagger": tagger, "--min-score": min_score,
@@ -198,9 +215,11 @@ def pseudo_label(
         label_by_phrases(
             found, backbone, output, phrases, seed, cache_folder(cache, rehash), idle, dry_run,
             device, kind=kind, count=count, clusters=clusters, samples=samples,
-            sampling=(fps, framing, allow_truncated),
+            speech=speech, sampling=(fps, framing, allow_truncated),
         )  # fmt: skip
         return
+    if speech is not None:
+        raise ZsvgError(f"--speech {speech} is of --form subtitles; leave it out")
     if not tracks:
         check_backbone(backbone)
         if captioner is not None and form != "features" and not dry_run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zsvg.backbones.base import TunableBackbone, videos_for
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
@@ -15,7 +16,12 @@ from zsvg.label.run import LabelReport
 from zsvg.moments import Spans
 from zsvg.records import Annotation
 from zsvg.resources import shipped
+from zsvg.transcripts.lines import Lines
+from zsvg.transcripts.said import said_in
 from zsvg.video.sampling import Sampling
+
+if TYPE_CHECKING:
+    from zsvg.transcripts.speech import Recogniser
 
 EVENTS = ProposalOptions(count=8, nms=0.3, greedy=True)
 """Events that overlap: which of them a sentence means is what a head learns to tell."""
@@ -42,6 +48,38 @@ def read_lines(path: str | Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise ZsvgError(f"{path}: is not UTF-8 text, one entry a line ({error.reason})") from error
     return list(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip()))
+
+
+def read_said(
+    videos: Mapping[str, Path],
+    recogniser: Recogniser | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> tuple[Phrases, list[str]]:
+    """Read what is said in videos, to label their events by it.
+
+    Args:
+        videos: vid -> file.
+        recogniser: Listens where there are no subtitles; None: nothing does.
+        on_progress: Called with the number of videos that are done.
+
+    Returns:
+        What is said, and what could not be read, a line each.
+
+    Raises:
+        ZsvgError: Nothing is said in any of them.
+    """
+    said: dict[str, Lines] = {}
+    unusable: list[str] = []
+    for done, (vid, file) in enumerate(videos.items(), 1):
+        lines = said_in(file, recogniser)
+        unusable += lines.unusable
+        said[vid] = lines
+        if on_progress is not None:
+            on_progress(done)
+    if not any(said.values()):
+        why = unusable[0] if unusable else next((s.silent for s in said.values()), "no videos")
+        raise ZsvgError(f"there are no words to label with: {why}")
+    return Phrases(said=said), unusable
 
 
 def label_by_matching(
@@ -81,8 +119,7 @@ def label_by_matching(
             failures[vid] = failure(files[vid], error)
         if on_progress is not None:
             on_progress(done)
-    form = "retrieved" if phrases.sentences else "vocabulary"
-    source = {"proposals": proposals.kind, "backbone": backbone.name, "form": form}
+    source = {"proposals": proposals.kind, "backbone": backbone.name, "form": phrases.form}
     labels = [
         Annotation(
             qid=f"{vid}-{index}",

@@ -4,7 +4,8 @@ No captioner looks at anything. "vocabulary" tags each event with the nouns and 
 word lists that fit its frames and not the rest (PSVL's nouns and verbs without its detector and
 language model); "retrieved" takes, for each event, the nearest of a list of sentences that belong
 to no video (after Gao and Xu, "Learning Video Moment Retrieval Without a Single Annotated Video",
-2021). What fits is told by comparison with all other videos, so a whole folder is labelled at once.
+2021); "subtitles" takes, for each line that is said, the event around it, if the line is seen
+there. What fits is told by comparison with all other videos, so a whole folder is labelled at once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from zsvg.backbones.base import TunableBackbone
 from zsvg.errors import ZsvgError
 from zsvg.features.encoder import FrameFeatures
 from zsvg.moments import Spans, spans_to_mask
+from zsvg.transcripts.lines import Line
 
 Rows = NDArray[np.float32]
 
@@ -26,6 +28,8 @@ ACTION, NOUN, BOTH = "a person is {action}", "a {noun}", "a person is {action}, 
 _NOUNS, _ACTIONS, _SENTENCES = 12, 6, 5  # of each event, that its sentences are drawn from
 _HUBS = 10  # events that say how near a sentence is to everything
 _TEXTS_AT_ONCE = 256
+SEEN = 1.0
+"""Standard deviations by which a line fits its event better than those of other videos."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +40,24 @@ class Phrases:
         nouns: Things.
         actions: What a person can be seen doing, such as "opening a door".
         sentences: Instead of both.
+        said: Instead of all: vid -> what is said in it.
     """
 
     nouns: Sequence[str] = ()
     actions: Sequence[str] = ()
     sentences: Sequence[str] = ()
+    said: Mapping[str, Sequence[Line]] | None = None
 
     def __post_init__(self) -> None:
-        if not (self.sentences or (self.nouns and self.actions)):
+        if self.said is None and not (self.sentences or (self.nouns and self.actions)):
             raise ZsvgError("give nouns and actions, or sentences; none are left")
+
+    @property
+    def form(self) -> str:
+        """What labels of it are called."""
+        if self.said is not None:
+            return "subtitles"
+        return "retrieved" if self.sentences else "vocabulary"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +113,30 @@ def match(
     Returns:
         vid -> what is said of its events, in their order; different sentences for each.
     """
-    spread = _Spread(backbone.embed_dim)
+    if phrases.said is not None:
+        return _lines(videos, backbone, phrases.said, samples)
+    places, looks, spread = _looks(videos, backbone.embed_dim)
+    found: dict[str, list[Said]] = {vid: [] for vid in videos}
+    if not places:
+        return found
+    find = _sentences if phrases.sentences else _words
+    draw = np.random.default_rng([seed, 79])
+    for (vid, index), said in zip(
+        places, find(looks, spread, backbone, phrases, samples, draw), strict=True
+    ):
+        found[vid] += [Said(event=index, text=text, score=score) for text, score in said.items()]
+    return found
+
+
+def _looks(
+    videos: Mapping[str, tuple[FrameFeatures, Spans]], dim: int
+) -> tuple[list[tuple[str, int]], NDArray[np.float64], _Spread]:
+    """Return video and number of each event, its looks (N, D), and how frames spread.
+
+    Looks are what an event has more than all videos, plus what it has more than the rest of its
+    own.
+    """
+    spread = _Spread(dim)
     places: list[tuple[str, int]] = []
     inside, apart = [], []
     for vid, (frames, events) in videos.items():
@@ -113,18 +149,9 @@ def match(
                 places.append((vid, index))
                 inside.append(within)
                 apart.append(within - rest.mean(axis=0))
-    found: dict[str, list[Said]] = {vid: [] for vid in videos}
     if not places:
-        return found
-    # What an event has more than all videos, plus what it has more than the rest of its own.
-    looks = np.stack(inside) - spread.mean + np.stack(apart)
-    find = _sentences if phrases.sentences else _words
-    draw = np.random.default_rng([seed, 79])
-    for (vid, index), said in zip(
-        places, find(looks, spread, backbone, phrases, samples, draw), strict=True
-    ):
-        found[vid] += [Said(event=index, text=text, score=score) for text, score in said.items()]
-    return found
+        return places, np.zeros((0, dim)), spread
+    return places, np.stack(inside) - spread.mean + np.stack(apart), spread
 
 
 def _words(
@@ -180,6 +207,53 @@ def _sentences(
         {phrases.sentences[place]: float(fits[row, place]) for place in places}
         for row, places in enumerate(order)
     ]
+
+
+def _lines(
+    videos: Mapping[str, tuple[FrameFeatures, Spans]],
+    backbone: TunableBackbone,
+    lines: Mapping[str, Sequence[Line]],
+    samples: int,
+) -> dict[str, list[Said]]:
+    """Take the lines that are said in an event, and seen there rather than in other videos."""
+    found: dict[str, list[Said]] = {vid: [] for vid in videos}
+    places, looks, _ = _looks(videos, backbone.embed_dim)
+    spoken = [(vid, line) for vid in videos for line in lines.get(vid, ())]
+    if not places or not spoken:
+        return found
+    texts = list(dict.fromkeys(line.text for _, line in spoken))
+    vectors = dict(zip(texts, encode(backbone, texts), strict=True))
+    mean = np.mean(list(vectors.values()), axis=0)
+    looks = _unit(looks)
+    owners = np.array([vid for vid, _ in places])
+    best: dict[tuple[str, int], dict[str, float]] = {}
+    for vid, line in spoken:
+        events = videos[vid][1]
+        fits = looks @ _unit((vectors[line.text] - mean)[None])[0]
+        others = fits[owners != vid]
+        around = [
+            row
+            for row in np.flatnonzero(owners == vid)
+            if _around(events[places[row][1]], line) and len(others)
+        ]
+        if not around:
+            continue
+        row = max(around, key=lambda row: float(fits[row]))
+        # How much better than the events of other videos, which it was not said in.
+        score = float((fits[row] - others.mean()) / max(float(others.std()), 1e-9))
+        if score >= SEEN:
+            texts_of = best.setdefault(places[row], {})
+            texts_of[line.text] = max(score, texts_of.get(line.text, score))
+    for (vid, index), said in sorted(best.items()):
+        kept = sorted(said.items(), key=lambda item: -item[1])[:samples]
+        found[vid] += [Said(event=index, text=text, score=score) for text, score in kept]
+    return found
+
+
+def _around(event: NDArray[np.float64], line: Line) -> bool:
+    """Return whether most of a line is said in an event."""
+    shared = min(float(event[1]), line.end) - max(float(event[0]), line.start)
+    return shared > (line.end - line.start) / 2
 
 
 def encode(backbone: TunableBackbone, texts: Sequence[str]) -> Rows:

@@ -69,6 +69,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index in range(2):
         scene, _ = plan_video("paper", "train", 3, index)
         write_video_file(scene, folder / "videos" / f"cam{index + 1}.mp4")
+    spoken = "1\n00:00:02,000 --> 00:00:04,000\nMind the red ball!\n"
+    (folder / "videos" / "cam2.srt").write_text(spoken)
     (folder / "bin").mkdir()
     for name, start in (("zsvg", f"{sys.executable} -m zsvg"), ("python", sys.executable)):
         (folder / "bin" / name).write_text(f'#!/bin/sh\nexec {start} "$@"\n')
@@ -139,14 +141,16 @@ def test_tutorial(tutorial: list[str], folder: Path):
 
 
 def test_search_your_archive(tutorial: list[str], folder: Path, ran: set[str]):
-    first, narrow, upkeep = run_shell(DOCS / "archive.md", folder, ran)
+    first, narrow, said, example, upkeep = run_shell(DOCS / "archive.md", folder, ran)
     assert re.search(r"videos/cam\d\.mp4 +-?0\.\d{3} +\d:\d\d:\d\d\.\d", first)
     assert narrow.count('"vid": "cam') == 2
     assert (folder / "moments.html").stat().st_size > 10_000
     assert len(list((folder / "moments").iterdir())) == 3
+    assert "Mind the red ball!" in said
+    assert re.search(r"cam1\.mp4 +1\.000 +0:00:02\.0 +0:00:05\.0", example)
     assert "2, 0." in upkeep  # videos and hours
     (python,) = [text for language, text in blocks(DOCS / "archive.md") if language == "python"]
-    assert re.search(r"^cam\d -?0\.\d+ \(\(", run([sys.executable, "-c", python], folder))
+    assert re.search(r"^cam\d \d+\.\d+ \d+\.\d+ ", run([sys.executable, "-c", python], folder))
 
 
 def test_readme(tutorial: list[str], folder: Path, ran: set[str]):

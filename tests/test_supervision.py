@@ -82,6 +82,8 @@ def test_levels_are_named_in_the_words_of_the_field():
     assert level_of([true], "weak") == "weakly supervised"
     assert level_of([true, pseudo], "glance") == "glance supervised, and pseudo labels"
     assert level_of([pseudo], "full") == "language-free / pseudo-supervised"
+    told = replace(pseudo, extra={"source": {"form": "subtitles"}})
+    assert level_of([pseudo, told], "full") == "pseudo-supervised by what is said"
 
 
 # ---- a window for what has none -----------------------------------------------------------------

@@ -15,7 +15,7 @@ from zsvg.cli.answers import Asked, asked_of, check_cut, give_answers
 from zsvg.cli.library import Folder, Model
 from zsvg.cli.options import load_grounder
 from zsvg.cli.results import AnswersOutput, AsMoments, destination
-from zsvg.cli.terminal import loading
+from zsvg.cli.terminal import loading, say
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ def search(
         except ITEM_ERRORS as error:
             failures.append(failure(repr(one.query), error))
             continue
+        if not found:
+            say(f"{one.query!r}: nothing was found")
         one.ranked = True
         answers = list({hit.video.key: hit.answer for hit in found}.values())
         for place, (record, answer) in enumerate(zip(records(found), answers, strict=True)):

@@ -39,6 +39,7 @@ LEVELS: Mapping[str, str] = {
 }
 PSEUDO_SUPERVISED = "language-free / pseudo-supervised"
 UNPAIRED = "pseudo-supervised by unpaired sentences"
+TRANSCRIBED = "pseudo-supervised by what is said"
 
 _KEPT = ("weight", "domain")  # of a record's other keys: they tell no times
 
@@ -140,8 +141,10 @@ def level_of(labels: Sequence[Annotation], level: str) -> str:
     """Say in the field's words what labels tell, of which `level` was seen."""
     pseudo = sum(map(is_pseudo, labels))
     if pseudo == len(labels):
-        found = [label.extra["source"].get("form") == "retrieved" for label in labels]
-        return UNPAIRED if any(found) else PSEUDO_SUPERVISED
+        forms = {label.extra["source"].get("form") for label in labels}
+        if "retrieved" in forms:
+            return UNPAIRED
+        return TRANSCRIBED if "subtitles" in forms else PSEUDO_SUPERVISED
     return LEVELS[level] + (", and pseudo labels" if pseudo else "")
 
 

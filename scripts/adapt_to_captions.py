@@ -2,7 +2,7 @@
 
 Pseudo labels need nothing but captions: events are zsvg's proposals on the captions' embeddings,
 and the query of an event is the mean embedding of some of its captions plus noise, as noisy frame
-features stand in for sentences in LFVMR (Wang et al., "Language-free Training for Zero-shot Video
+features stand in for sentences in LFVMR (Kim et al., "Language-free Training for Zero-shot Video
 Grounding", WACV 2023). For an upper bound the same head also trains on true queries and windows.
 """
 

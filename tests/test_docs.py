@@ -204,6 +204,18 @@ def test_the_page_of_methods_names_them_all():
         assert [name for name in names if f"`{name}`" not in text] == []
 
 
+def test_what_the_page_of_methods_calls_equal_has_a_test():
+    text = (DOCS / "methods.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.count("|") == 5]
+    systems = [row for row in rows if row[3].strip() not in ("held against", "---")]
+    assert sum("**equal**" in status for _, _, status, _ in systems) >= 10
+    for system, _, status, against in systems:
+        assert re.match(r" (\*\*equal\*\*|class of|not built)", status), system
+        tests = re.findall(r"`(\w+)`", against)
+        assert all((ROOT / "tests" / f"test_{name}.py").is_file() for name in tests), system
+        assert tests or "**equal**" not in status, system
+
+
 def test_every_page_is_in_the_navigation():
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"^ +- (?:\w+: )?([\w-]+\.md)$", settings, re.MULTILINE))

@@ -96,9 +96,10 @@ def uniform(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
 
 
 def psvl(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
-    """PSVL's atomic events: k-means over contextual features; runs are parts.
+    """Atomic events after PSVL: k-means over contextual features; runs are parts.
 
-    The contextual feature of a frame is its column of the self-similarity matrix. A run that is too
+    A reading of the paper (Nam et al., ICCV 2021), whose code of it was not published. The
+    contextual feature of a frame is its column of the self-similarity matrix. A run that is too
     short joins the neighbour that it resembles more.
     """
     if len(rows) < options.clusters:
@@ -242,7 +243,7 @@ def changes(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
 
 
 def steps(rows: Points, options: Cutting, draw: np.random.Generator) -> Parts:
-    """Cut where the frames change most (the boundaries of ActionBytes, Jain et al., CVPR 2020).
+    """Cut where the frames change most (after ActionBytes, Jain et al., CVPR 2020).
 
     The change is between the means of the frames shortly before and after; peaks are taken from
     the highest on, at least `least` apart, until there are `clusters` parts.

@@ -6,8 +6,9 @@ well the similarity of the video's frames with the mean of the span tells inside
 a perfect caption of the span would be asked as a query (the frozen backbone being the judge of
 likeness).
 
-Cutting the video into parts first is how it is published: PSVL's temporal event proposal (Nam et
-al., "Zero-shot Natural Language Video Localization", ICCV 2021) and others, in `zsvg.events.cuts`.
+Cutting the video into parts first is how it is published, such as in PSVL's temporal event proposal
+(Nam et al., "Zero-shot Natural Language Video Localization", ICCV 2021): `zsvg.events.cuts`, which
+says what is equal to published code ("spl") and what is after a paper.
 """
 
 from __future__ import annotations

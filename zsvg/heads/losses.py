@@ -107,7 +107,9 @@ def distribution_loss(
 
 
 def alignment_loss(fit: Tensor, same: Tensor, *, weight: Tensor | None = None) -> Tensor:
-    """A sentence belongs to its own clip and to no other (CTRL: Gao et al., TALL, ICCV 2017).
+    """A sentence belongs to its own clip and to no other (after CTRL: Gao et al., ICCV 2017).
+
+    CTRL adds up the wrong pairs with a weight; here their mean weighs as much as the right one.
 
     Args:
         fit: (B, M) logits of sentence i and clip j; clip i is that of sentence i, M >= B.
@@ -121,7 +123,9 @@ def alignment_loss(fit: Tensor, same: Tensor, *, weight: Tensor | None = None) -
 def offset_loss(
     moved: Tensor, target: Tensor, windows: Tensor, right: Tensor, *, weight: Tensor | None = None
 ) -> Tensor:
-    """SmoothL1 of both borders in lengths of the window, a mean over the right ones (CTRL).
+    """SmoothL1 of both borders, a mean over the right windows (after CTRL).
+
+    They are in lengths of the window, which CTRL does not divide by.
 
     Args:
         moved: (B, W, 2) windows whose borders were moved.

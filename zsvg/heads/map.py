@@ -1,8 +1,10 @@
 """Two-dimensional map: every start and end of a video at once, each moment judged beside others.
 
-2D-TAN (Zhang et al., "Learning 2D Temporal Adjacent Networks for Moment Localization with Natural
-Language", AAAI 2020), with several resolutions as in its multi-scale form (TPAMI 2021)
-where `scales` has more than one.
+The class of 2D-TAN (Zhang et al., "Learning 2D Temporal Adjacent Networks for Moment Localization
+with Natural Language", AAAI 2020), with several resolutions, after its multi-scale form (TPAMI
+2021), where `scales` has more than one. Which cells there are, how clips are pooled into them, what
+is true of each and the loss of one are 2D-TAN's; what is judged, the convolutions, and which cells
+take no part (`certain`) are ours.
 """
 
 from __future__ import annotations

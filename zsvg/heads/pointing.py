@@ -1,7 +1,8 @@
 """Pointing head: two tokens of the prompted query point at a moment's first and last frame.
 
-PPT (Zeng et al., "Point Prompt Tuning for Temporally Language Grounding", SIGIR 2022):
-the states of [S] and [E] behind the query choose, by softmax over frames, where it starts and ends.
+The class of PPT (Zeng et al., "Point Prompt Tuning for Temporally Language Grounding", SIGIR 2022),
+of which no code was found: the states of [S] and [E] behind the query choose, by softmax over
+frames, where it starts and ends.
 The paper fills these points with an encoder that reads frames and words together; here the text
 tower never sees a frame, so that the tokens learn to say what beginnings and ends look like. All
 else is the boundary head's.

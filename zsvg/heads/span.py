@@ -3,7 +3,8 @@
 The class of ExCL (Ghosh et al., NAACL 2019), VSLNet (Zhang et al., ACL 2020) and DRN (Zeng et al.,
 CVPR 2020): a distribution over starts, one over ends, and a score of being inside. There the two
 distributions are independent and multiplied; here pairs that end before they start have no share,
-so that answers are read from the very distribution that was trained.
+so that answers are read from the very distribution that was trained. Given the scores of starts
+and ends, the best pair is VSLNet's.
 """
 
 from __future__ import annotations

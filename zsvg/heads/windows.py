@@ -1,8 +1,9 @@
 """Sliding windows: which of many windows fits the sentence, and how far its borders are off.
 
-CTRL (Gao et al., "TALL: Temporal Activity Localization via Language Query", ICCV 2017). Windows of
-several lengths are compared with sentences as clips, with what is before and after them: in a batch
-every sentence belongs to its own clip and to no other.
+The class of CTRL (Gao et al., "TALL: Temporal Activity Localization via Language Query", ICCV
+2017), by the paper and never held against its code. Windows of several lengths are compared with
+sentences as clips, with what is before and after them: in a batch every sentence belongs to its own
+clip and to no other.
 """
 
 from __future__ import annotations

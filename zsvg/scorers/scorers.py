@@ -42,7 +42,9 @@ _VOTE = 0.6
 
 
 def max_sum(curve: Curve, edges: Curve, options: ScorerOptions, features: Rows | None) -> Answers:
-    """Maximum-sum segments of the curve after removing mean + bias * std (as in REZE's decoder).
+    """Maximum-sum segments of the curve after removing mean + bias * std.
+
+    REZE's decoder is of this class; it removes the mean.
 
     Later answers come from the curve with the earlier ones cut out, so answers never overlap.
     The score is the sum in standard deviations times clips; it falls from answer to answer.
@@ -151,9 +153,9 @@ def segment_first(
 def watershed(curve: Curve, edges: Curve, options: ScorerOptions, features: Rows | None) -> Answers:
     """Runs above several thresholds, joined across gaps, scored as in `inside_outside`.
 
-    Actionness grouping (Zhao et al., "Temporal Action Detection with Structured Segment Networks",
-    ICCV 2017): a run takes in the runs after it as long as a given share of the whole stretch lies
-    above the threshold.
+    After actionness grouping (Zhao et al., "Temporal Action Detection with Structured Segment
+    Networks", ICCV 2017): a run takes in the runs after it as long as a given share of the whole
+    stretch lies above the threshold.
     """
     found = []
     for runs in _runs_above(curve, options.bias):
@@ -174,7 +176,7 @@ def watershed(curve: Curve, edges: Curve, options: ScorerOptions, features: Rows
 
 
 def coherent(curve: Curve, edges: Curve, options: ScorerOptions, features: Rows | None) -> Answers:
-    """Windows from any border of temporally coherent k-means to any other (TAG; DSE-VTG).
+    """Windows from any border of temporally coherent k-means to any other (TAG's clusters).
 
     They are scored as in `inside_outside`, with length weight 0 as TAG's are but for the whole
     video. TAG's masking of what matches too little and its longest window are left out.

@@ -154,8 +154,8 @@ def stitch(example: Example, target: int, other: Example, place: int) -> Example
     """Put the clips of the window `target` into another video, before its clip `place`.
 
     Both borders are then known to the clip (of videos of one rate), whoever found the window. Other
-    windows of the example stay behind. (BSP: Xu et al., "Boundary-sensitive Pre-training", ICCV
-    2021, does so for events of two classes.)
+    windows of the example stay behind. (After BSP: Xu et al., "Boundary-sensitive Pre-training",
+    ICCV 2021, joins events of two classes.)
     """
     edges = example.edges
     start, end = example.windows[target] / example.duration

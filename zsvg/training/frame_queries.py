@@ -1,7 +1,8 @@
 """Queries made of frames, for labels that have no sentence.
 
-Language-free training (Kim et al., "Language-free Training for Zero-shot Video Grounding", WACV
-2023): frame features of the event, moved by noise as far as sentences lie from
+The class of language-free training, or LFVMR (Kim et al., "Language-free Training for Zero-shot
+Video Grounding", WACV 2023), never held against code; noise and selector have its sizes: frame
+features of the event, moved by noise as far as sentences lie from
 pictures in CLIP's space, stand in for the sentence; a small selector learns which one to take.
 """
 

@@ -36,9 +36,13 @@ class PromptConfig(PeftConfig):
     | VPT shallow, deep (2203.12119) | 0 | 1 | 8 | 1, "all" | | |
     | independent V-L prompts | 2 | 9 | 2 | 9 | | |
     | MaPLe (2210.03117) | 2 | 9 | 2 | 9 | yes | |
-    | TVP (2303.04995), with `border` | 10 | 1 | 0 | 1 | | |
-    | PPT (SIGIR 2022), with `suffix` | 0 | 1 | 0 | 1 | | |
-    | DAPL (2202.06687), with `domains` | 32 | 1 | 0 | 1 | | |
+    | class of TVP (2303.04995), with `border` | 10 | 1 | 0 | 1 | | |
+    | class of PPT (SIGIR 2022), with `suffix` | 0 | 1 | 0 | 1 | | |
+    | class of DAPL (2202.06687), with `domains` | 32 | 1 | 0 | 1 | | |
+
+    Outputs and gradients of the first five are those of the authors' code, prompts being equal.
+    The last three have a paper's idea in a form of our own (`prompts/recipes/` says how it
+    differs).
 
     It is mutable, unlike the other options of this package, because PEFT writes to its configs.
     Prompts are float32 on a backbone of any precision, also with PEFT's

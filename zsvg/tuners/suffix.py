@@ -1,4 +1,4 @@
-"""Tokens behind every query, some of them learned; two of those point at frames (PPT).
+"""Tokens behind every query, some of them learned; two of those point at frames (after PPT).
 
 Queries differ in length, so the places of these tokens are counted from the end token. They are put
 there as token ids, not as text: no tokenizer needs to know a placeholder, none can merge it with
@@ -24,7 +24,7 @@ POINTS = {
     "ppt-p": "[S] [E]",
     "ppt-pc": "[C] [S] [C] [E]",
 }
-"""What follows a query in the variants of PPT: learned tokens [S] and [E] point, [C] do not."""
+"""What follows a query, in the words of PPT's variants: of learned tokens [S] and [E] point."""
 
 # Any tokenizer makes one token of it; learned tokens hold its place and start from its embedding.
 _FILLER = "a"

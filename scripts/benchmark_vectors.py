@@ -31,7 +31,8 @@ from safetensors.numpy import load_file
 
 from zsvg.cli.terminal import say, table
 from zsvg.grounding.ranking import asked, centred
-from zsvg.library.tables import PROBED, Tables
+from zsvg.library.tables import Tables
+from zsvg.library.vectors import PROBED
 
 TOP, QUERIES, CLIPS = 20, 200, 64
 OFFSET, NOISE = 0.5, 0.2
@@ -156,7 +157,7 @@ def main() -> None:
         started = time.monotonic()
         fill(tables, real, args.rows)
         written = time.monotonic()
-        tables.make_index()
+        tables.vectors.make_index()
         built = time.monotonic()
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         told.write_text(json.dumps({"write": written - started, "build": built - written,

@@ -21,6 +21,7 @@ import zsvg.features.extract
 import zsvg.library.candidates
 import zsvg.library.indexing
 import zsvg.library.tables
+import zsvg.library.vectors
 import zsvg.video.hashes
 from zsvg import FeatureFiles, Library, ZsvgError
 from zsvg.features.encoder import FrameFeatures
@@ -396,7 +397,7 @@ def test_near_duplicates_are_named_with_the_better_one(tmp_path: Path):
 def test_an_index_of_the_engine_finds_what_all_rows_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(zsvg.library.tables, "INDEXED_FROM", 2000)
+    monkeypatch.setattr(zsvg.library.vectors, "INDEXED_FROM", 2000)
     tables = zsvg.library.tables.Tables(tmp_path / "t", 32)
     draw = np.random.default_rng(2)
     rows = draw.normal(size=(3000, 32))

@@ -16,6 +16,7 @@ from PIL import Image
 from talks import noise, silence, write_talk, write_tiny_whisper, write_video
 
 import zsvg.library.hearing
+import zsvg.library.vectors
 from zsvg import Library, ZsvgError
 from zsvg.errors import VideoError
 from zsvg.grounding.answers import Grounding, Moment
@@ -246,6 +247,20 @@ class TestMeaning:
             "a dog barks", "rain"
         ]  # fmt: skip
         assert tables.find("cat", leaning, 0.99, among={"b"}) == []
+
+    def test_many_lines_are_searched_by_an_index(self, tmp_path: Path, monkeypatch):
+        monkeypatch.setattr(zsvg.library.vectors, "INDEXED_FROM", 2000)
+        rows = np.random.default_rng(0).normal(size=(3000, 16)).astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        tables = Said(tmp_path, 16)
+        lines = [Line(n, n + 1, f"line {n}") for n in range(len(rows))]
+        tables.put(Heard(key="a", source="a", count=len(rows)), lines, rows)
+        tables.optimise()
+        for place in (7, 1234, 2999):
+            (_, line), *_ = tables.find("nothing", rows[place], 0.9)
+            assert line.text == f"line {place}"
+        # Both ways agree on this one.
+        assert tables.find("1234", rows[1234], 0.9)[0][1].text == "line 1234"
 
     def test_names_with_quotes(self, tmp_path: Path):
         tables = Said(tmp_path, 2)

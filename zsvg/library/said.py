@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from zsvg.library.engine import condition_of, engine, engine_of, optimise
 from zsvg.library.hits import DAMPED
 from zsvg.library.tables import Video
+from zsvg.library.vectors import Vectors
 from zsvg.transcripts.lines import Line
 
 _LINE = ("start", "end", "text", "language", "file")
@@ -60,6 +61,7 @@ class Said:
     def __init__(self, folder: Path, width: int) -> None:
         lancedb, pa = engine()
         self.folder = folder
+        self._known: tuple[int, list[Heard]] | None = None
         text, number = pa.string(), pa.float64()
         vector = pa.list_(pa.float16(), width)
         self._schemas = {
@@ -90,7 +92,7 @@ class Said:
                 name: base.create_table(name, schema=schema, exist_ok=True)
                 for name, schema in self._schemas.items()
             }
-            if not self._tables["lines"].list_indices():
+            if not any(index.columns == ["text"] for index in self._tables["lines"].list_indices()):
                 # Words of languages without spaces are told apart by a dictionary. Rare words are
                 # what is searched for, and a word that is frequent in one language is none in
                 # another.
@@ -109,9 +111,13 @@ class Said:
 
     def heard(self) -> list[Heard]:
         """Return of which videos it was looked after what is said in them."""
-        with engine_of(self.folder):
-            rows = self._tables["heard"].to_arrow().to_pylist()
-        return [Heard(**{**row, "failures": tuple(row["failures"])}) for row in rows]
+        version = self.version
+        if self._known is None or self._known[0] != version:
+            with engine_of(self.folder):
+                rows = self._tables["heard"].to_arrow().to_pylist()
+            heard = [Heard(**{**row, "failures": tuple(row["failures"])}) for row in rows]
+            self._known = version, heard
+        return self._known[1]
 
     def sources(self) -> set[str]:
         """Return of what there are lines."""
@@ -190,6 +196,7 @@ class Said:
         Args:
             alone: As of `zsvg.library.tables.Tables.optimise`.
         """
+        Vectors(self._tables["lines"]).grow()
         optimise(self._tables.values(), alone=alone)
 
     def find(
@@ -214,7 +221,7 @@ class Said:
         """
         lines = self._tables["lines"]
         by_word = lines.search(sentence, query_type="fts", fts_columns="text")
-        by_meaning = lines.search(vector, vector_column_name="vector").distance_type("cosine")
+        by_meaning = Vectors(lines).near(vector)
         points: dict[tuple[str, Line], float] = {}
         with engine_of(self.folder):
             for query, rank_of in (

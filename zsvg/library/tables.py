@@ -6,7 +6,6 @@ left belongs to no video, and `sweep` finds it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -17,17 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsvg.library.engine import condition_of, engine, engine_of, optimise, quoted
+from zsvg.library.vectors import Vectors
 
-INDEXED_FROM = 100_000
-"""Rows of frames from which on they are searched by an index."""
-BITS = 4
-PROBED = 0.9
-REFINED = 5
-"""How rows are searched by an index (IVF with RaBitQ): bits of a number in it, share of its parts
-that is looked at, and how many times the rows that are wanted are compared in full. Sentences lie
-far from all frames, so their nearest rows are in many parts; but a part is looked through quickly.
-(`scripts/benchmark_vectors.py`)"""
-INDEX = "vector_idx"
 _AT_ONCE = 500  # contents in one condition
 
 
@@ -192,27 +182,22 @@ class Tables:
             exact: Compare all of them, also where there is an index.
             among: Contents to look at; None: all.
         """
-        # Rows have unit length. By cosine, an index would look at the parts that sentences are
-        # nearest to, and those are the loosest ones: no sentence is near to any frame.
-        query = self._tables["frames"].search(vector).distance_type("dot")
+        query = self.vectors.near(vector, exact=exact)
         query = query.select(["content", "_distance"]).limit(limit)
         if among is not None:
             query = query.where(" OR ".join(_conditions(among)))
-        if exact:
-            query = query.bypass_vector_index()
-        elif self.indexed:
-            probes = max(1, round(PROBED * self._parts()))
-            query = query.nprobes(probes).refine_factor(REFINED)
         with engine_of(self.folder):
             return query.to_arrow()
 
     @property
     def indexed(self) -> bool:
         """Whether frames are searched by an index."""
-        return bool(self._tables["frames"].list_indices())
+        return self.vectors.indexed
 
-    def _parts(self) -> int:
-        return parts_of(int(self._tables["frames"].index_stats(INDEX).num_indexed_rows))
+    @property
+    def vectors(self) -> Vectors:
+        """The rows of frames."""
+        return Vectors(self._tables["frames"])
 
     def sizes(self) -> dict[str, int]:
         """Return how many rows each table has."""
@@ -279,25 +264,8 @@ class Tables:
         Args:
             alone: Nobody reads: versions of this minute are dropped too.
         """
-        frames = self._tables["frames"]
-        count, known = frames.count_rows(), self._parts() if self.indexed else 0
-        # An index grows with the rows; it is made anew where they are too many for its parts.
-        if count >= INDEXED_FROM and parts_of(count) >= 2 * max(known, 1):
-            self.make_index()
+        self.vectors.grow()
         optimise(self._tables.values(), alone=alone)
-
-    def make_index(self) -> None:
-        """Make the index of frames."""
-        from lancedb.index import IvfRq
-
-        frames = self._tables["frames"]
-        made = IvfRq(
-            distance_type="dot",
-            num_partitions=parts_of(frames.count_rows()),
-            num_bits=BITS,
-            max_iterations=20,
-        )
-        frames.create_index("vector", config=made, name=INDEX)
 
     def problems(self) -> list[str]:
         """Return what does not fit together, a line each."""
@@ -317,11 +285,6 @@ class Tables:
         with engine_of(self.folder):
             values: list[Any] = query.to_arrow()[name].to_pylist()
         return values
-
-
-def parts_of(rows: int) -> int:
-    """Return into how many parts an index divides so many rows."""
-    return max(1, round(math.sqrt(rows) / 4))
 
 
 def _conditions(contents: Sequence[str]) -> list[str]:

@@ -26,7 +26,8 @@ from zsvg.library.said import Heard, Said
 from zsvg.library.search import Answer
 from zsvg.library.tables import Video
 from zsvg.library.upkeep import check, compact, prune
-from zsvg.transcripts.lines import Line
+from zsvg.microworld.world import write_world
+from zsvg.transcripts.lines import Line, Lines
 
 SRT = "1\n00:00:01,000 --> 00:00:03,000\n{}\n\n2\n00:00:04,000 --> 00:00:06,500\n{}\n"
 VTT = "WEBVTT\n\n00:02.000 --> 00:05.250\n{}\n"
@@ -62,9 +63,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = zsvg.library.hearing.said_in
 
-    def counted(video, recogniser=None):
+    def counted(video, *more):
         names.append(Path(video).name)
-        return real(video, recogniser)
+        return real(video, *more)
 
     monkeypatch.setattr(zsvg.library.hearing, "said_in", counted)
     return names
@@ -157,17 +158,18 @@ def test_what_is_forgotten_is_not_found(spoken: Path, library: Library):
 def test_an_interrupted_reading_is_done_again(spoken: Path, library: Library, monkeypatch):
     real = Said.put
 
-    def killed(self, heard, lines=None, rows=None):
-        if len(lines or ()) == 2:  # written, but nothing says whose they are
-            monkeypatch.setattr(self._tables["heard"], "merge_insert", None)
-        real(self, heard, lines, rows)
+    def killed(self, *arguments):
+        monkeypatch.setattr(self._tables["heard"], "merge_insert", None)
+        real(self, *arguments)  # lines are written, but nothing says whose they are
 
     with monkeypatch.context() as patch:
         patch.setattr(Said, "put", killed)
         with pytest.raises(TypeError):
             library.add(spoken)
+    (problem,) = check(library.folder)
+    assert problem == "lines of 3 sources that no video has"
     again = Library.open(library.folder)
-    again.add(spoken)
+    again.add()  # the folder is known by then
     assert check(library.folder) == []
     assert [line[:3] for line in sorted(said(again, "tortoise"))] == [
         ("one", 1.0, 3.0), ("two", 2.0, 5.25)
@@ -178,6 +180,9 @@ def test_missing_lines_are_told(spoken: Path, library: Library):
     library.add(spoken)
     Said(library.tables.folder, library.space.width)._tables["lines"].delete("start > 3")
     assert check(library.folder) == ["lines of 1 videos are missing"]
+    library.add(spoken)  # repairs it
+    assert check(library.folder) == []
+    assert len(said(library, "冷蔵庫")) == 1
 
 
 def test_another_model_encodes_lines_anew_and_reads_nothing(
@@ -231,22 +236,152 @@ def test_a_recogniser_listens_where_nobody_wrote(tmp_path: Path, library: Librar
     (hit, *_) = library.hits(lines[0].text, by="said")
     assert (Path(hit.video.vid).stem, hit.words) == ("talk", lines[0].text)
 
+    # Moved without one, too, and a copy has it as well.
+    (folder / "new").mkdir()
+    shutil.move(folder / "talk.mp4", folder / "new" / "talk.mp4")
+    shutil.copy(folder / "new" / "talk.mp4", folder / "copy.mp4")
+    status, _, error = run_zsvg("index", "-o", library.folder)
+    assert status == 0, error
+    heard = {Path(one.key).name: one for one in tables.heard()}
+    for name in ("talk.mp4", "copy.mp4"):
+        assert tables.lines(heard[name].source) == lines
+
+
+def test_a_run_without_a_recogniser_does_not_count_as_listening(
+    tmp_path: Path, library: Library, run_zsvg
+):
+    folder, model = tmp_path / "talks", write_tiny_whisper(tmp_path / "whisper")
+    folder.mkdir()
+    sound = np.concatenate([silence(1), noise(3), silence(1)])
+    write_talk(folder / "talk.mp4", sound)
+    (folder / "talk.srt").write_text(SRT.format("written", "down"))
+    index = ("index", folder, "-o", library.folder)
+    assert run_zsvg(*index, "--speech", model)[0] == 0
+    (folder / "talk.srt").unlink()
+    assert run_zsvg(*index)[0] == 0
+    tables = Said(library.tables.folder, library.space.width)
+    assert [(one.count, one.recogniser) for one in tables.heard()] == [(0, "")]
+    assert run_zsvg(*index, "--speech", model)[0] == 0
+    (heard,) = tables.heard()
+    assert heard.count > 0
+    assert heard.recogniser
+    status, _, error = run_zsvg(
+        "index", folder, "-o", tmp_path / "new", "-m", "micro", "--speech", "no-such"
+    )
+    assert status == 1
+    assert "unknown recogniser 'no-such'" in error
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_could_not_be_read_is_tried_again(spoken: Path, library: Library, monkeypatch):
+    real = zsvg.library.hearing.said_in
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            zsvg.library.hearing,
+            "said_in",
+            lambda video, *more: Lines(unusable=[f"{video}: the disk is busy"]),
+        )
+        assert all(heard.failures for heard in library.add(spoken).heard.values())
+    assert real is zsvg.library.hearing.said_in
+    assert not any(heard.failures for heard in library.add(spoken).heard.values())
+    assert len(said(library, "tortoise")) == 2
+
+
+def test_two_languages_are_one_hit_and_a_copy_is_its_own(spoken: Path, library: Library):
+    inside = spoken / "inside"
+    (inside / "four.en.vtt").write_text(VTT.format("a pelican"))
+    (inside / "four.de.vtt").write_text(VTT.format("der pelican"))
+    library.add(spoken)
+    ((_, start, end, words),) = said(library, "pelican")
+    assert (start, end, words) in ((2.0, 5.25, "a pelican / der pelican"),
+                                   (2.0, 5.25, "der pelican / a pelican"))  # fmt: skip
+    shutil.copy(inside / "three.mp4", inside / "again.mp4")
+    (inside / "again.srt").write_text(SRT.format("a toucan", "two"))
+    library.add(spoken)
+    (toucan,) = [hit for hit in library.hits("toucan", by="said") if "toucan" in hit.words]
+    assert toucan.video.file.name == "again.mp4"
+    assert [Path(name).name for name in toucan.alike] == ["three.mp4"]
+
+
+def test_a_talkative_video_does_not_hide_others(spoken: Path, library: Library):
+    cues = [f"00:{n // 6:02}.{n % 6}00 --> 00:{n // 6:02}.{n % 6}90\ntoucan\n" for n in range(42)]
+    (spoken / "inside" / "four.vtt").write_text("WEBVTT\n\n" + "\n".join(cues))
+    (spoken / "inside" / "one.srt").write_text(SRT.format("one rare toucan was seen here", "x"))
+    library.add(spoken)
+    found = library.hits("toucan", by="said", top=4, per_video=3)
+    names = [hit.video.file.stem for hit in found if "toucan" in hit.words]
+    assert names.count("four") == 3
+    assert "one" in names
+
+
+def test_words_that_say_nothing_find_nothing(tmp_path: Path):
+    tables = Said(tmp_path, 2)
+    lines = [Line(0, 1, "the weather is nice"), Line(1, 2, "she opens the fridge slowly"),
+             Line(2, 3, "the fridge is full")]  # fmt: skip
+    put(tables, "a", lines, np.eye(2, dtype=np.float32)[[0, 0, 0]])
+    away = np.array([0, 1], np.float32)
+    found, more = tables.find("a person opens the fridge", away, 0.5, 10)
+    assert {line.text for _, line in found} == {lines[1].text, lines[2].text}
+    assert not more
+    assert tables.find("opens the fridge", away, 0.5, 10, all_words=True)[0] == [("a", lines[1])]
+    assert len(tables.find("the", away, 0.5, 10)[0]) == 3  # there is nothing else to look for
+    assert tables.find("fridge", away, 0.5, 1)[1]  # there are more
+
+
+def test_features_that_are_gone_take_no_search_along(spoken: Path, library: Library):
+    library.add(spoken)
+    library.tables._tables["features"].delete("duration > 0")
+    assert library.hits("tortoise", by="said") == []
+
+
+def test_a_library_of_before_asks_to_be_indexed(spoken: Path, library: Library, run_zsvg):
+    library.add(spoken)
+    for name in ("heard", "lines"):
+        shutil.rmtree(library.tables.folder / f"{name}.lance")
+    status, out, error = run_zsvg("search", library.folder, "a person", "--format", "jsonl")
+    assert status == 0, error
+    assert out
+    status, _, error = run_zsvg("search", library.folder, "a person", "--by", "said")
+    assert status == 1
+    assert "`zsvg index -o" in error
+    assert not (library.tables.folder / "lines.lance").exists()  # readers make nothing
+    assert check(library.folder) == []
+    Library.open(library.folder).add()
+    assert len(said(library, "tortoise")) == 2
+
+
+def put(tables: Said, source: str, lines: list[Line], rows: np.ndarray) -> None:
+    tables.put([Heard(key=source, source=source, count=len(lines))], {source: lines}, rows)
+
 
 class TestMeaning:
     def test_by_word_and_by_meaning(self, tmp_path: Path):
         tables, rows = Said(tmp_path, 4), np.eye(4, dtype=np.float32)
         lines = [Line(0, 1, "the cat sleeps"), Line(1, 2, "a dog barks"), Line(2, 3, "rain")]
-        tables.put(Heard(key="a", source="a", count=3), lines, rows[:3])
+        put(tables, "a", lines, rows[:3])
         leaning = np.array([0.0, 0.8, 0.6, 0.0], np.float32)
-        found = tables.find("cat", leaning, 0.7)
+
+        def found(sentence: str, least: float, among=None) -> list[str]:
+            return [line.text for _, line in tables.find(sentence, leaning, least, 9, among)[0]]
+
         # By word the first, by meaning the second; the third is not near enough.
-        assert {line.text for _, line in found} == {"the cat sleeps", "a dog barks"}
-        both = tables.find("dog", leaning, 0.7)
-        assert [line.text for _, line in both] == ["a dog barks"]
-        assert [line.text for _, line in tables.find("dogs", leaning, 0.5)] == [
-            "a dog barks", "rain"
-        ]  # fmt: skip
-        assert tables.find("cat", leaning, 0.99, among={"b"}) == []
+        assert set(found("cat", 0.7)) == {"the cat sleeps", "a dog barks"}
+        assert found("dog", 0.7) == ["a dog barks"]
+        assert found("dogs", 0.5) == ["a dog barks", "rain"]
+        assert found("cat", 0.99, among={"b"}) == []
+
+    def test_meaning_is_of_the_text_tower(self, tmp_path: Path):
+        """`micro` knows two words for what goes away."""
+        library = Library.open(tmp_path / "library", "micro")
+        folder = tmp_path / "world"
+        write_world(folder, domain="studio", videos=2, seed=2, annotations=False)
+        one, two = sorted((folder / "videos").glob("*.mp4"))
+        one.with_suffix(".srt").write_text(SRT.format("the red ball exits", "two green stars"))
+        two.with_suffix(".srt").write_text(SRT.format("a blue square rests", "nothing"))
+        library.add(folder / "videos")
+        (best, *_) = library.hits("a red circle leaves", by="said")
+        assert best.words == "the red ball exits"
+        assert (best.video.file, best.start, best.end) == (one, 1.0, 3.0)
 
     def test_many_lines_are_searched_by_an_index(self, tmp_path: Path, monkeypatch):
         monkeypatch.setattr(zsvg.library.vectors, "INDEXED_FROM", 2000)
@@ -254,17 +389,20 @@ class TestMeaning:
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         tables = Said(tmp_path, 16)
         lines = [Line(n, n + 1, f"line {n}") for n in range(len(rows))]
-        tables.put(Heard(key="a", source="a", count=len(rows)), lines, rows)
+        put(tables, "a", lines, rows)
+        by_hand = np.flatnonzero(rows @ rows[7] >= 0.6)
         tables.optimise()
+        assert zsvg.library.vectors.Vectors(tables._tables["lines"]).indexed
         for place in (7, 1234, 2999):
-            (_, line), *_ = tables.find("nothing", rows[place], 0.9)
-            assert line.text == f"line {place}"
-        # Both ways agree on this one.
-        assert tables.find("1234", rows[1234], 0.9)[0][1].text == "line 1234"
+            found, _ = tables.find("nothing", rows[place], 0.9, 50)
+            assert found[0][1].text == f"line {place}"
+        found, _ = tables.find("nothing", rows[7], 0.6, 200)
+        assert len(found) >= 0.9 * len(by_hand)
+        assert {line.text for _, line in found} <= {f"line {n}" for n in by_hand}
 
     def test_names_with_quotes(self, tmp_path: Path):
         tables = Said(tmp_path, 2)
-        tables.put(Heard(key="it's", source="it's", count=1), [Line(0, 1, "x")], np.eye(2)[:1])
+        put(tables, "it's", [Line(0, 1, "x")], np.eye(2, dtype=np.float32)[:1])
         assert [line.text for line in tables.lines("it's")] == ["x"]
         tables.sweep([])
         assert tables.heard() == []
@@ -317,6 +455,7 @@ class TestOneList:
         assert made[0].pred_relevant_windows == ((1, 2, 0.5), (5, 6, 0.2))
         assert "said" not in made[0].extra
         assert made[1].extra["said"] == ["word"]
+        assert made[1].extra["by"] == ["said"]
 
     def test_words_stand_in_the_table_and_the_page(self, spoken, library, run_zsvg, tmp_path):
         library.add(spoken)

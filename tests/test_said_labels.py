@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from zsvg.microworld.world import truth, write_world
@@ -73,5 +74,7 @@ def test_without_words_there_are_no_labels(tmp_path: Path, run_zsvg):
     assert status == 1
     assert "--speech x/y has no meaning for this form" in error
     (tmp_path / "f").mkdir()
-    status, _, error = run_zsvg(*label, "--features", tmp_path / "f")
+    np.save(tmp_path / "f" / "v.npy", np.eye(4, 64, dtype=np.float32))
+    status, _, error = run_zsvg(*label, "--features", tmp_path / "f", "--clip-seconds", "1")
     assert status == 1
+    assert "--form subtitles reads videos" in error

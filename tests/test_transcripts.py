@@ -351,8 +351,8 @@ class TestStreams:
         )
         lines = read_streams(path)
         assert said(lines) == [(2.0, 3.0, "words")]
-        pictures, broken = lines.unusable
-        assert "subtitle stream 1 (dvdsub) is not text; skipped" in pictures
+        (broken,) = lines.unusable
+        assert lines.silent == f"{path}: subtitle stream 1 (dvdsub) is not text; skipped"
         assert "subtitle stream 2 (srt) cannot be read ('utf-8' codec" in broken
 
     def test_no_stream(self, small_video):

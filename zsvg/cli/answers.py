@@ -125,7 +125,7 @@ def give_answers(
         read=read,
         shots=shots,
         write_page=write_page,
-        failed=not predictions,
+        failed=bool(failures) and not predictions,
         failures=failures,
     )
     somewhere = {one.query for one in asked if one.somewhere}

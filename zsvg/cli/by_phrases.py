@@ -96,7 +96,9 @@ def label_by_phrases(
     clip = load_backbone(backbone, device)
     unusable = [*getattr(videos, "unusable", ())]
     if phrases.form == "subtitles":
-        recogniser = load_recogniser(speech, device) if speech is not None else None
+        recogniser = None
+        if speech is not None:
+            recogniser = load_recogniser(speech, device, allow_download=True)  # it was named
         with progress("reading what is said", len(videos)) as advance:
             phrases, unread = read_said(videos, recogniser, advance)
         unusable += unread

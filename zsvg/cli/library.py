@@ -96,6 +96,10 @@ def index(
             raise ZsvgError(f"{output}: its features have no folder; give --features again")
     if watch and features is not None:
         raise ZsvgError("--watch follows videos; index features again where they change")
+    if speech is not None:
+        from zsvg.backbones.names import check_recogniser
+
+        check_recogniser(speech)
     found = footage(videos, features, clip_seconds, window_seconds, durations)
     with loading(name or (manifest.space.model if manifest else "")):
         from zsvg.library.library import Library
@@ -111,7 +115,7 @@ def index(
             recogniser = load_recogniser(speech, device, allow_download=allow_download)
 
     def update(found: Mapping[str, Path]) -> list[str]:
-        with progress("indexing", len(found)) as advance:
+        with progress("indexing", len(found)) as advance, progress("words", len(found)) as heard:
             report = library.add(
                 found,
                 roots=list(videos or ()),
@@ -121,6 +125,7 @@ def index(
                 prune=prune,
                 recogniser=recogniser,
                 on_progress=advance,
+                on_heard=heard,
             )
         _tell(report, output)
         unheard = [line for heard in report.heard.values() for line in heard.failures]

@@ -77,7 +77,8 @@ def read_said(
         if on_progress is not None:
             on_progress(done)
     if not any(said.values()):
-        why = unusable[0] if unusable else next((s.silent for s in said.values()), "no videos")
+        silent = [lines.silent for lines in said.values() if lines.silent]
+        why = next(iter([*unusable, *silent]), "nobody speaks in these videos")
         raise ZsvgError(f"there are no words to label with: {why}")
     return Phrases(said=said), unusable
 

@@ -218,35 +218,44 @@ def _lines(
     """Take the lines that are said in an event, and seen there rather than in other videos."""
     found: dict[str, list[Said]] = {vid: [] for vid in videos}
     places, looks, _ = _looks(videos, backbone.embed_dim)
-    spoken = [(vid, line) for vid in videos for line in lines.get(vid, ())]
-    if not places or not spoken:
+    texts = list(dict.fromkeys(line.text for vid in videos for line in lines.get(vid, ())))
+    if not texts:
         return found
-    texts = list(dict.fromkeys(line.text for _, line in spoken))
-    vectors = dict(zip(texts, encode(backbone, texts), strict=True))
-    mean = np.mean(list(vectors.values()), axis=0)
-    looks = _unit(looks)
     owners = np.array([vid for vid, _ in places])
-    best: dict[tuple[str, int], dict[str, float]] = {}
-    for vid, line in spoken:
-        events = videos[vid][1]
-        fits = looks @ _unit((vectors[line.text] - mean)[None])[0]
-        others = fits[owners != vid]
-        around = [
-            row
-            for row in np.flatnonzero(owners == vid)
-            if _around(events[places[row][1]], line) and len(others)
-        ]
-        if not around:
+    if len(set(owners)) < 2:
+        raise ZsvgError("lines are compared with the events of other videos; give more than one")
+    rows = encode(backbone, texts)
+    vectors = _unit(rows - rows.mean(axis=0))
+    number = {text: place for place, text in enumerate(texts)}
+    looks = _unit(looks)
+    total, products = looks.sum(axis=0), looks.T @ looks
+    for vid, (_, events) in videos.items():
+        own = np.flatnonzero(owners == vid)
+        spoken = lines.get(vid, ())
+        if not len(own) or not spoken:
             continue
-        row = max(around, key=lambda row: float(fits[row]))
-        # How much better than the events of other videos, which it was not said in.
-        score = float((fits[row] - others.mean()) / max(float(others.std()), 1e-9))
-        if score >= SEEN:
-            texts_of = best.setdefault(places[row], {})
-            texts_of[line.text] = max(score, texts_of.get(line.text, score))
-    for (vid, index), said in sorted(best.items()):
-        kept = sorted(said.items(), key=lambda item: -item[1])[:samples]
-        found[vid] += [Said(event=index, text=text, score=score) for text, score in kept]
+        said = vectors[[number[line.text] for line in spoken]]
+        fits = said @ looks[own].T
+        # How much better than the events of other videos.
+        others = len(owners) - len(own)
+        mean = (said @ total - fits.sum(axis=1)) / others
+        square = np.einsum("ld,de,le->l", said, products, said) - (fits**2).sum(axis=1)
+        spread = np.sqrt(np.maximum(square / others - mean**2, 1e-12))
+        best: dict[int, dict[str, float]] = {}
+        for row, line in enumerate(spoken):
+            around = [
+                place for place, event in enumerate(own) if _around(events[places[event][1]], line)
+            ]
+            if not around:
+                continue
+            place = max(around, key=lambda place: float(fits[row, place]))
+            score = float((fits[row, place] - mean[row]) / spread[row])
+            if score >= SEEN:
+                texts_of = best.setdefault(places[own[place]][1], {})
+                texts_of[line.text] = max(score, texts_of.get(line.text, score))
+        for event, words in sorted(best.items()):
+            kept = sorted(words.items(), key=lambda item: -item[1])[:samples]
+            found[vid] += [Said(event=event, text=text, score=score) for text, score in kept]
     return found
 
 

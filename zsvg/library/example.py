@@ -27,7 +27,7 @@ class Example:
     """What moments are to look like.
 
     Attributes:
-        name: What it is called in answers, such as "film.mp4@12-15.5".
+        name: What it is called in answers, such as "film@12-15.5".
         rows: (N, D) its clips in order, of unit length; of a picture one.
         centred: (N, D) the same as `zsvg.grounding.ranking.centred` has them. A picture is by
             itself: nothing is taken out.
@@ -81,8 +81,10 @@ def in_step(clips: NDArray[np.float32], example: NDArray[np.float32]) -> tuple[f
     long, short = max(similar.shape), min(similar.shape)
     if len(clips) < len(example):
         similar = similar.T
-    steps = np.arange(short)
-    means = similar[np.arange(long - short + 1)[:, None] + steps, steps].mean(axis=1)
+    places = long - short + 1
+    means = np.zeros(places)
+    for step in range(short):
+        means += similar[step : step + places, step] / short
     first = int(means.argmax())
     if len(clips) < len(example):
         return float(means[first]), 0, len(clips)
@@ -126,6 +128,8 @@ def read_clip(text: str, grounder: Grounder) -> Example:
     """
     found = None if Path(text).is_file() else _CLIP.fullmatch(text)
     if found is None:
+        if "@" in text and not Path(text).exists():
+            raise VideoError(f"{text}: no such file, nor VIDEO@START-END in seconds")
         frames = grounder.encode(text).frames
         return stored_example(frames, 0.0, frames.duration)
     frames = grounder.encode(found["file"]).frames

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from zsvg.backbones.base import Backbone
 from zsvg.files import sha256_json
-from zsvg.grounding.ranking import USUAL
 from zsvg.library.said import Heard, Said
 from zsvg.library.tables import Video
 from zsvg.transcripts.lines import Line
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _BATCH = 64  # sentences
-_NARROW = 2000  # videos that the engine is told to look at alone
+_VIDEOS, _LINES = 64, 5000
+"""How much waits to be written: it is what an interruption costs."""
 
 
 def encode_lines(backbone: Backbone, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -53,7 +53,8 @@ def bring_up_to_date(
 ) -> dict[str, Heard]:
     """Look after what is said in videos; of those that have not changed, nothing is read.
 
-    What a recogniser heard stays when none is given later.
+    What a recogniser heard stays when none is given later, and is heard anew by another one. Files
+    that could not be read are tried again.
 
     Args:
         said: Where it is kept; the caller holds the lock of the library.
@@ -67,42 +68,63 @@ def bring_up_to_date(
         vid -> what was heard in it.
     """
     known = {heard.key: heard for heard in said.heard()}
-    there = {heard.source: heard for heard in known.values()}
-    old = {heard.key: heard for heard in before.heard()} if before is not None else {}
-    films, report = list(videos), {}
-    beside = _beside(films)
+    there = {heard.source: heard for heard in said.whole(known.values())}
+    old = {heard.source: heard for heard in before.heard()} if before is not None else {}
+    films, work = list(videos), _Work(said, backbone)
+    beside, report = _beside(films), {}
     for done, video in enumerate(films, 1):
-        last = known.get(video.key) or old.get(video.key)
-        listens = last.recogniser if last is not None else ""
-        if recogniser is not None:
-            listens = recogniser.name
-        source = source_of(video, beside.get(video.file, ()), listens)
-        if source in there:  # as it was, or moved, or a copy
+        files = beside.get(video.file, [])
+        source = source_of(video, files)
+        if source in there and not _stale(there[source], recogniser):  # as it was, moved, or a copy
             heard = replace(there[source], key=video.key)
             if known.get(video.key) != heard:
-                said.put(heard)
+                work.put(heard)
         else:
-            heard = Heard(key=video.key, source=source, recogniser=listens)
-            if before is not None and last is not None and last.source == source:
-                lines, failures = before.lines(source), last.failures
+            if before is not None and source in old and not _stale(old[source], recogniser):
+                lines, heard = before.lines(source), replace(old[source], key=video.key)
             else:
-                read = said_in(video.file, recogniser)
-                lines, failures = list(read), read.unusable
-                if read.silent:
-                    _log.info("%s", read.silent)
-            there[source] = heard = replace(heard, count=len(lines), failures=failures)
-            said.put(heard, lines, encode_lines(backbone, [line.text for line in lines]))
+                lines, heard = _listen(video, source, files, recogniser)
+            work.put(heard, lines)
+            there[source] = heard
         report[video.vid] = heard
         if on_progress is not None:
             on_progress(done)
+    work.write()
     return report
 
 
-def source_of(video: Video, beside: Iterable[Path], recogniser: str = "") -> str:
+def _stale(heard: Heard, recogniser: Recogniser | None) -> bool:
+    """Return whether there may be more to read or to hear than there was."""
+    if heard.failures:
+        return True
+    if recogniser is None or heard.recogniser == recogniser.fingerprint:
+        return False
+    return heard.count == 0 or bool(heard.recogniser)
+
+
+def _listen(
+    video: Video, source: str, beside: Sequence[Path], recogniser: Recogniser | None
+) -> tuple[list[Line], Heard]:
+    """Read what is said in a video, or listen to it."""
+    lines = said_in(video.file, recogniser, beside)
+    if lines.silent:
+        _log.info("%s", lines.silent)
+    listened = recogniser is not None and all(line.source == recogniser.name for line in lines)
+    heard = Heard(
+        key=video.key,
+        source=source,
+        recogniser=recogniser.fingerprint if recogniser is not None and listened else "",
+        count=len(lines),
+        failures=lines.unusable,
+    )
+    return list(lines), heard
+
+
+def source_of(video: Video, beside: Iterable[Path]) -> str:
     """Return what the lines of a video belong to.
 
-    It changes with the content of the video, with the files of subtitles beside it, and with what
-    listens; a video that is moved with its subtitles keeps it.
+    It changes with the content of the video and with the files of subtitles beside it; a video that
+    is moved with its subtitles keeps it.
     """
     states = []
     for file in beside:
@@ -110,7 +132,33 @@ def source_of(video: Video, beside: Iterable[Path], recogniser: str = "") -> str
             state = os.stat(file)
             suffix = file.name[len(video.file.stem) :]
             states.append((suffix, state.st_size, state.st_mtime_ns))
-    return sha256_json([video.content, sorted(states), recogniser])
+    return sha256_json([video.content, sorted(states)])
+
+
+class _Work:
+    """What waits to be written."""
+
+    def __init__(self, said: Said, backbone: Backbone) -> None:
+        self.said = said
+        self.backbone = backbone
+        self._heard: list[Heard] = []
+        self._lines: dict[str, list[Line]] = {}
+
+    def put(self, heard: Heard, lines: Sequence[Line] | None = None) -> None:
+        """Add what was heard in a video; without lines, they are there."""
+        self._heard.append(heard)
+        if lines is not None:
+            self._lines[heard.source] = list(lines)
+        waiting = sum(map(len, self._lines.values()))
+        # What a recogniser heard took it minutes.
+        if heard.recogniser or len(self._heard) >= _VIDEOS or waiting >= _LINES:
+            self.write()
+
+    def write(self) -> None:
+        """Write it."""
+        texts = [line.text for lines in self._lines.values() for line in lines]
+        self.said.put(self._heard, self._lines, encode_lines(self.backbone, texts))
+        self._heard, self._lines = [], {}
 
 
 def _beside(videos: Iterable[Video]) -> dict[Path, list[Path]]:
@@ -123,36 +171,3 @@ def _beside(videos: Iterable[Video]) -> dict[Path, list[Path]]:
         with suppress(OSError):
             found |= sidecars_of(files)
     return found
-
-
-def spoken(
-    said: Said, backbone: Backbone, query: str, videos: Iterable[Video], most: int
-) -> list[tuple[Video, Line]]:
-    """Return lines in which a sentence, or what it means, is said, best first.
-
-    A line means the same if it is nearer to the sentence than one that says nothing in particular
-    is. (Of two sentences about one moment of Charades-STA seven in eight pass, of two about any
-    moments one in twelve: CLIP's text space as rebuilt from MiniLM.)
-
-    Args:
-        said: What is said.
-        backbone: Encodes the sentence.
-        query: The sentence.
-        videos: Where to look.
-        most: Most lines.
-
-    Returns:
-        The video of each line, and the line; of copies the first one.
-    """
-    wanted = {video.key: video for video in videos}
-    places: dict[str, Video] = {}
-    for heard in said.heard():
-        if heard.key in wanted:
-            places.setdefault(heard.source, wanted[heard.key])
-    if not places:
-        return []
-    vector, usual = encode_lines(backbone, [query, USUAL])
-    narrow = places if len(places) <= _NARROW else None
-    found = said.find(query, vector, float(vector @ usual), narrow)
-    lines = [(places[source], line) for source, line in found if source in places]
-    return [(video, line) for video, line in lines if line.start < video.duration][:most]

@@ -83,12 +83,16 @@ def fused(by_eye: Sequence[Hit], by_ear: Sequence[Hit]) -> list[Hit]:
     """
     found = list(by_eye)
     points = [1 / (DAMPED + rank) for rank in range(1, len(found) + 1)]
+    places: dict[str, list[int]] = {}
+    for place, hit in enumerate(found):
+        places.setdefault(hit.video.content, []).append(place)
     for rank, line in enumerate(by_ear, 1):
-        place = next((p for p, hit in enumerate(found[: len(by_eye)]) if _holds(hit, line)), None)
-        if place is None:
+        seen_there = places.get(line.video.content, ())
+        holding = [place for place in seen_there if _holds(found[place], line)]
+        if not holding:
             found.append(line)
             points.append(1 / (DAMPED + rank))
-        elif found[place].by == "seen":
+        elif found[place := holding[0]].by == "seen":
             found[place] = replace(found[place], by="both", words=line.words)
             points[place] += 1 / (DAMPED + rank)
         else:
@@ -113,8 +117,8 @@ def first(hits: Iterable[Hit], top: int, per_video: int) -> list[Hit]:
 def records(hits: Iterable[Hit]) -> list[Prediction]:
     """Return hits as one record for each video, in the order in which the videos come first.
 
-    Their `extra` has what `Answer.prediction` says, and "said", the words of each window, where
-    there are any.
+    Their `extra` has what `Answer.prediction` says, and where there are words, "said" and "by", of
+    each window what is said in it and how it was found.
     """
     grouped: dict[str, list[Hit]] = {}
     for hit in hits:
@@ -123,13 +127,13 @@ def records(hits: Iterable[Hit]) -> list[Prediction]:
     for own in grouped.values():
         record = own[0].answer.prediction(0)
         windows = tuple((hit.start, hit.end, hit.score) for hit in own)
-        said = {"said": [hit.words for hit in own]} if any(hit.words for hit in own) else {}
+        said = {}
+        if any(hit.words for hit in own):
+            said = {"said": [hit.words for hit in own], "by": [hit.by for hit in own]}
         made.append(replace(record, pred_relevant_windows=windows, extra={**record.extra, **said}))
     return made
 
 
 def _holds(moment: Hit, line: Hit) -> bool:
-    if moment.video.key != line.video.key:
-        return False
     shared = min(moment.end, line.end) - max(moment.start, line.start)
     return shared >= _HELD * max(line.end - line.start, 1e-9)

@@ -16,7 +16,6 @@ from zsvg.grounding.load import load
 from zsvg.library import candidates
 from zsvg.library.example import Example, stored_example
 from zsvg.library.hearing import bring_up_to_date as hear
-from zsvg.library.hearing import spoken
 from zsvg.library.hits import By, Hit, first, fused, records, seen
 from zsvg.library.indexing import Report, bring_up_to_date
 from zsvg.library.manifest import FILE, Manifest, Space, read_manifest
@@ -25,6 +24,7 @@ from zsvg.library.said import Heard, Said
 from zsvg.library.search import Answer, answers
 from zsvg.library.sources import Source, roots_of, sources
 from zsvg.library.spaces import begin_space, indexed, own_grounder, space_of, taken_over
+from zsvg.library.spoken import spoken
 from zsvg.library.tables import Tables, Video
 from zsvg.library.upkeep import forget_vanished
 from zsvg.library.writing import writing
@@ -117,6 +117,7 @@ class Library:
         prune: bool = False,
         recogniser: Recogniser | None = None,
         on_progress: Callable[[int], None] | None = None,
+        on_heard: Callable[[int], None] | None = None,
     ) -> Report:
         """Bring it up to date with videos; of those that have not changed, nothing is read.
 
@@ -129,6 +130,7 @@ class Library:
             prune: Forget what is not there any more, instead of marking it.
             recogniser: Of `zsvg.transcripts.load_recogniser`: listens to videos without subtitles.
             on_progress: Called with the number of videos that are done.
+            on_heard: The same of videos in which it was looked after what is said.
 
         Raises:
             ZsvgError: Another process is writing to it.
@@ -162,7 +164,7 @@ class Library:
             )
             if not isinstance(videos, FeatureFiles):
                 manifest = replace(manifest, roots=tuple(sorted({*manifest.roots, *below})))
-            report.heard = self._hear(manifest, found, recogniser)
+            before = manifest
             manifest = taken_over(self.folder, manifest, self.space, self.tables)
             if manifest != read_manifest(self.folder):
                 manifest.write(self.folder)
@@ -170,6 +172,8 @@ class Library:
                 forget_vanished(self.tables)
             if report.changed:
                 self.tables.optimise()
+            # Last: listening takes hours, and the videos are searched meanwhile.
+            report.heard = self._hear(before, found, recogniser, on_heard)
         return report
 
     @property
@@ -208,8 +212,9 @@ class Library:
     ) -> list[Hit]:
         """Return the best moments of all videos for a sentence, or for an example.
 
-        Moments that are seen and lines that are said become one list by their ranks; an example is
-        looked for in what is seen alone.
+        Moments that are seen and lines that are said become one list by their ranks. A line that is
+        said has words of the sentence, among moments that are seen all of them, or its meaning. An
+        example is looked for in what is seen alone.
 
         Args:
             query: The sentence, or what moments are to look like.
@@ -223,15 +228,21 @@ class Library:
             options: As of `answers`, too: `exact`, `most`.
 
         Returns:
-            Hits, best first: of each video that was chosen one, then the second ones.
+            Hits, best first: of what is seen the best one of each video, then the second ones.
+
+        Raises:
+            ZsvgError: What is said is to be searched alone, and nothing is known of it, or an
+                example is given.
         """
+        if by == "said" and isinstance(query, Example):
+            raise ZsvgError(f"{query.name}: an example is seen, not said; search it without --by")
         wanted = self._wanted(folder, since, min_length)
         options |= {"top_k": _TRIED * per_video}
         found: list[Hit] = []
         if by != "said":
             found = seen(self._answers(query, wanted, group=group, **options), per_video)
         if by != "seen" and isinstance(query, str):
-            found = fused(found, self._spoken(query, wanted, found, top, options["top_k"]))
+            found = fused(found, self._spoken(query, wanted, found, by, top, per_video))
         return first(found, top, per_video)
 
     def like(self, content: str, start: float, end: float) -> Example:
@@ -316,38 +327,30 @@ class Library:
         return answers(self.tables, self.grounder, query, chosen, wanted, top_k=top_k, group=group)
 
     def _spoken(
-        self, query: str, wanted: Sequence[Video], seen: Sequence[Hit], top: int, top_k: int
+        self, query: str, wanted: Sequence[Video], seen: Sequence[Hit], by: By, most: int, each: int
     ) -> list[Hit]:
+        """Return at most so many lines, and so many `each` of a video, best first."""
         if self._said is None:
             self._said = Said.there(self.tables.folder, self.space.width)
         if self._said is None:
-            return []
-        lines = spoken(self._said, self.grounder.backbone, query, wanted, 2 * top)
-        known = {hit.video.key: hit.answer for hit in seen}
-        # A video that was not seen to fit tells where it would, too.
-        lacking = {video.content for video, _ in lines if video.key not in known}
-        more = {
-            answer.video.content: answer
-            for answer in answers(
-                self.tables, self.grounder, query, sorted(lacking), wanted, top_k=top_k, group=False
+            if by == "both":
+                return []
+            raise ZsvgError(
+                f"{self.folder}: nothing is known of what is said; `zsvg index -o {self.folder}` "
+                "reads it"
             )
-        }
-        return [
-            Hit(
-                answer=known.get(video.key) or replace(more[video.content], video=video),
-                start=line.start,
-                end=min(line.end, video.duration),
-                by="said",
-                words=line.text,
-            )
-            for video, line in lines
-        ]
+        return spoken(
+            self._said, self.tables, self.grounder, query, wanted,
+            seen={hit.video.content: hit.answer for hit in seen}, most=most, per_video=each,
+            all_words=by == "both",
+        )  # fmt: skip
 
     def _hear(
         self,
         manifest: Manifest,
         found: Sequence[Source],
         recogniser: Recogniser | None,
+        on_progress: Callable[[int], None] | None,
     ) -> dict[str, Heard]:
         """Bring what is said in the videos among some sources up to date."""
         films = {source.key for source in found if source.film}
@@ -362,6 +365,7 @@ class Library:
             self.grounder.backbone,
             before=before,
             recogniser=recogniser,
+            on_progress=on_progress,
         )
         said.sweep(self.videos())  # not before: moved videos bring their lines along
         if said.version != version:

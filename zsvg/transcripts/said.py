@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
     from zsvg.transcripts.speech import Recogniser
 
 
-def said_in(video: str | Path, recogniser: Recogniser | None = None) -> Lines:
+def said_in(
+    video: str | Path,
+    recogniser: Recogniser | None = None,
+    beside: Sequence[Path] | None = None,
+) -> Lines:
     """Return the lines of a video's subtitles, else of its speech.
 
     Files beside the video come first, in all their languages; then streams inside it, of languages
@@ -25,6 +30,7 @@ def said_in(video: str | Path, recogniser: Recogniser | None = None) -> Lines:
     Args:
         video: The video.
         recogniser: Of `load_recogniser`; None: silence where there are no subtitles.
+        beside: The files beside it, as of `sidecars_of`; None: they are looked for.
 
     Returns:
         Lines in order of time, and in `unusable` one line on each file or stream that cannot be
@@ -35,7 +41,7 @@ def said_in(video: str | Path, recogniser: Recogniser | None = None) -> Lines:
     unusable: list[str] = []
     silent = ""
     try:
-        for path in sidecars(video):
+        for path in sidecars(video) if beside is None else beside:
             try:
                 lines += read_subtitles(path, language_beside(video, path))
             except ITEM_ERRORS as error:
@@ -44,6 +50,7 @@ def said_in(video: str | Path, recogniser: Recogniser | None = None) -> Lines:
         if "" not in known:
             inside = read_streams(video)
             unusable += inside.unusable
+            silent = inside.silent
             lines += (line for line in inside if line.language not in known)
         if not lines and recogniser is not None:
             lines += recogniser.transcribe(video)
@@ -51,9 +58,9 @@ def said_in(video: str | Path, recogniser: Recogniser | None = None) -> Lines:
         silent = str(error)
     except ITEM_ERRORS as error:
         unusable.append(failure(video, error))
-    if not lines and not unusable and recogniser is None:
+    if not lines and not unusable and recogniser is None and not silent:
         silent = f"{video}: no subtitles beside or in it; a recogniser could listen"
-    return Lines(_once(lines), unusable, silent)
+    return Lines(_once(lines), unusable, silent if not lines else "")
 
 
 def _once(lines: list[Line]) -> list[Line]:

@@ -23,14 +23,15 @@ def read_streams(video: str | Path) -> Lines:
 
     Returns:
         Lines of all streams in order of time, each with its stream's language; none where there is
-        no such stream. `unusable` names the streams that are pictures (DVD, Blu-ray, DVB), or whose
-        text is broken.
+        no such stream. `unusable` names the streams whose text is broken, `silent` those that are
+        pictures (DVD, Blu-ray, DVB).
 
     Raises:
         VideoError: The file cannot be opened as a video.
     """
     lines: list[Line] = []
     unusable: list[str] = []
+    pictures: list[str] = []
     with open_container(video) as container:
         readable = []
         for stream in container.streams.subtitles:
@@ -38,9 +39,7 @@ def read_streams(video: str | Path) -> Lines:
             if codec in CODECS:
                 readable.append(stream)
             else:
-                unusable.append(
-                    f"{video}: subtitle stream {stream.index} ({codec}) is not text; skipped"
-                )
+                pictures.append(f"subtitle stream {stream.index} ({codec}) is not text; skipped")
         found: dict[int, list[tuple[Any, float]]] = {stream.index: [] for stream in readable}
         for packet, shift in in_time(video, container, readable) if readable else ():
             found[packet.stream_index].append((packet, shift))
@@ -52,7 +51,8 @@ def read_streams(video: str | Path) -> Lines:
                 lines += tidy(cues_of(found[stream.index], codec), language, source)
             except ValueError as error:
                 unusable.append(f"{video}: subtitle {source} cannot be read ({error}); skipped")
-    return Lines(sorted(lines, key=lambda line: (line.start, line.end)), unusable)
+    silent = f"{video}: {', '.join(pictures)}" if pictures else ""
+    return Lines(sorted(lines, key=lambda line: (line.start, line.end)), unusable, silent)
 
 
 def in_time(path: str | Path, container: Any, streams: list[Any]) -> Iterator[tuple[Any, float]]:

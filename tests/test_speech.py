@@ -237,8 +237,8 @@ class TestSilence:
         path = write_talk(tmp_path / "a.mp4", None)
         lines = said_in(path, load_recogniser(str(whisper), "cpu"))
         assert lines == []
-        (problem,) = lines.unusable
-        assert problem.startswith(f"{path}: no audio stream")
+        assert lines.unusable == ()
+        assert lines.silent.startswith(f"{path}: no audio stream")
 
     def test_what_is_said_is_gathered(self, wav2vec2, talk):
         recogniser = load_recogniser(str(wav2vec2), "cpu")

@@ -47,8 +47,8 @@ def quoted(text: str) -> str:
 
 
 def condition_of(column: str, values: Sequence[str]) -> str:
-    """Return the condition that a column has one of some values."""
-    return f"{column} IN ({', '.join(map(quoted, values))})"
+    """Return the condition that a column has one of some values; of none it holds nowhere."""
+    return f"{column} IN ({', '.join(map(quoted, values))})" if values else "false"
 
 
 def optimise(tables: Iterable[Any], *, alone: bool) -> None:

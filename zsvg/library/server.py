@@ -16,6 +16,7 @@ from zsvg.errors import ITEM_ERRORS, ours, told
 from zsvg.library.gate import Gate
 from zsvg.library.hits import By
 from zsvg.library.library import Library
+from zsvg.library.pictures import nearest
 
 AT_ONCE = 2
 WAITING = 64
@@ -199,11 +200,10 @@ def build_app(library: Library, *, host: str = "127.0.0.1", token: str | None = 
         at: Annotated[float, Query(ge=0, le=1e9, description="Seconds.")] = 0.0,
     ) -> Response:
         """Return a picture of the event that is nearest to a time."""
-        shown = [event for event in _events(library, content) if event["picture"]]
-        if not shown:
+        picture = nearest(_events(library, content), at)
+        if picture is None:
             raise HTTPException(404, "there are no pictures of it")
-        nearest = min(shown, key=lambda event: abs((event["start"] + event["end"]) / 2 - at))
-        return Response(nearest["picture"], media_type="image/jpeg")
+        return Response(picture, media_type="image/jpeg")
 
     @app.get("/health")
     def health() -> Health:

@@ -157,10 +157,20 @@ class Tables:
 
     def events(self, content: str) -> list[dict[str, Any]]:
         """Return the events of a content in order of time."""
-        (condition,) = _conditions([content])
+        return self.events_of([content]).get(content, [])
+
+    def events_of(self, contents: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """Return content -> its events in order of time, of those that have any."""
         with engine_of(self.folder):
-            rows = self._tables["events"].search().where(condition).limit(None).to_list()
-        return sorted(rows, key=lambda row: float(row["start"]))
+            rows = [
+                row
+                for some in _conditions(contents)
+                for row in self._tables["events"].search().where(some).limit(None).to_list()
+            ]
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in sorted(rows, key=lambda row: float(row["start"])):
+            found.setdefault(row["content"], []).append(row)
+        return found
 
     def nearest(self, *arguments: Any, **options: Any) -> list[str]:
         """Return the contents of the rows of frames that `near` returns."""

@@ -9,8 +9,9 @@ or, in a checkout,
 
     build_demo(zsvg.load("micro")).launch(**launch_options())
 
-`app` is the whole page; `ground`, `label` and `tune` are its tabs; `asking`, `labelling` and
-`tuning` the work behind them; `api` the same for programs. Labelling and tuning run in processes of
-their own (`jobs`, `worker`). What belongs to one visitor is a `visit.Visit`, known again by a
-cookie (`visitors`) and kept on disk (`work`); no module keeps more.
+`app` is the whole page; `library`, `ground`, `label` and `tune` are its tabs; `searching`,
+`learning`, `asking`, `labelling` and `tuning` the work behind them; `api` and `library_api` the
+same for programs. `shelf` knows what of a library may be seen. Labelling, tuning and indexing run
+in processes of their own (`jobs`, `worker`). What belongs to one visitor is a `visit.Visit`, known
+again by a cookie (`visitors`) and kept on disk (`work`); no module keeps more.
 """

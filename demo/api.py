@@ -27,21 +27,24 @@ from .runs import facts
 from .samples import SAMPLES
 from .visit import Site, Visit
 
+Add = Callable[..., None]
+HIDDEN: dict[str, Any] = {"visible": False}
 
-def endpoints(site: Site, visit: gr.State) -> None:
-    """Add the endpoints to a `gr.Blocks`; none of their components is seen."""
-    hidden: dict[str, Any] = {"visible": False}
-    data, file = gr.JSON(**hidden), gr.File(**hidden)
+
+def adding(site: Site, visit: gr.State) -> Add:
+    """Return what adds an endpoint to a `gr.Blocks`: its function, inputs and outputs.
+
+    The last argument of the function is the visit, its first line documents it.
+    """
+    data = gr.JSON(**HIDDEN)
 
     def add(
         function: Callable[..., Any],
         inputs: Sequence[gr.components.Component] = (),
         outputs: gr.components.Component | Sequence[gr.components.Component] = data,
         *,
-        name: str | None = None,
         heavy: bool = False,
     ) -> None:
-        """Add one; the last argument of the function is the visit, its first line documents it."""
         described = (function.__doc__ or "").splitlines()[0]
         results = outputs if isinstance(outputs, Sequence) else [outputs]
 
@@ -54,16 +57,28 @@ def endpoints(site: Site, visit: gr.State) -> None:
             call,
             [*inputs, visit],
             [*results, visit],
-            api_name=name or function.__name__,
+            api_name=function.__name__,
             api_description=described,
             concurrency_id="heavy" if heavy else None,
         )
 
-    def text(label: str) -> gr.Textbox:
-        return gr.Textbox(label=label, **hidden)
+    return add
 
-    def number(label: str, value: float = 0) -> gr.Number:
-        return gr.Number(label=label, value=value, **hidden)
+
+def text(label: str) -> gr.Textbox:
+    """Return an input of an endpoint: a text."""
+    return gr.Textbox(label=label, **HIDDEN)
+
+
+def number(label: str, value: float = 0) -> gr.Number:
+    """Return an input of an endpoint: a number."""
+    return gr.Number(label=label, value=value, **HIDDEN)
+
+
+def endpoints(site: Site, visit: gr.State) -> None:
+    """Add the endpoints of Ground, Label and Tune; none of their components is seen."""
+    add, hidden = adding(site, visit), HIDDEN
+    data, file = gr.JSON(**hidden), gr.File(**hidden)
 
     def open(video: str | None, visit: Visit) -> Mapping[str, Any]:
         """Make a file the session's video; returns its name, seconds and size in pixels."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -15,8 +15,14 @@ from .gate import gated
 from .ground import ground_tab
 from .heading import heading
 from .label import label_tab
+from .library import library_tab
+from .library_api import library_endpoints
+from .shelf import Shelf
 from .tune import tune_tab
 from .visit import Limits, Site, Visit
+
+if TYPE_CHECKING:
+    from zsvg.library.library import Library
 
 STYLE = Path(__file__).with_name("style.css")
 SCRIPT = "\n".join(
@@ -33,6 +39,8 @@ def build_demo(
     project: str | Path | None = None,
     device: str | None = None,
     limits: Limits | None = None,
+    library: Library | None = None,
+    index: Sequence[str | Path] = (),
 ) -> gr.Blocks:
     """Lay out the page around one grounder, or around several by name.
 
@@ -44,6 +52,9 @@ def build_demo(
         project: Folder that keeps visitors' labels and uploads when the page ends; None: none.
         device: Of labelling and tuning runs; None: the best there is.
         limits: Limits for one visitor.
+        library: What the Library tab searches, by the first of the models; None: there is no such
+            tab.
+        index: Folders below which visitors may have a folder added to it; none: it stays as it is.
 
     Returns:
         A page; call `.launch(**launch_options())` on it.
@@ -55,8 +66,15 @@ def build_demo(
         captioner = "micro"
     folder = None if videos is None else Path(videos).resolve()
     kept = None if project is None else Path(project).resolve()
+    shelf = None if library is None else Shelf(library, [Path(place) for place in index])
     site = Site(
-        sides, captioner=captioner, videos=folder, device=device, limits=limits, project=kept
+        sides,
+        captioner=captioner,
+        videos=folder,
+        device=device,
+        limits=limits,
+        project=kept,
+        shelf=shelf,
     )
     # Uploads are deleted once they are a day old.
     with gr.Blocks(title="zsvg", delete_cache=(3600, 86400), analytics_enabled=False) as demo:
@@ -64,9 +82,15 @@ def build_demo(
         head = gr.HTML(heading(sides), js_on_load=SCRIPT, apply_default_css=False, elem_id="head")
         visit = gr.State(Visit(), time_to_live=86400, delete_callback=site.forget)
         endpoints(site, visit)  # before the tabs, whose handlers would take their names
-        with gr.Tabs(selected="ground") as tabs:
+        if shelf:
+            library_endpoints(site, visit)
+        arriving = gr.Textbox("", visible="hidden")
+        with gr.Tabs(selected="library" if shelf else "ground") as tabs:
+            if shelf:
+                with gr.Tab("Library", id="library"):
+                    library_tab(site, visit, demo, tabs, head, arriving)
             with gr.Tab("Ground", id="ground"):
-                ground_tab(site, visit, demo)
+                ground_tab(site, visit, demo, arriving)
             with gr.Tab("Label", id="label"):
                 label_tab(site, visit, demo)
             with gr.Tab("Tune", id="tune") as tab:

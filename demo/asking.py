@@ -38,7 +38,7 @@ def open_video(site: Site, visit: Visit, file: str | Path | None) -> Clip:
     clip = open_clip(path, site.limits)
     if visit.open != path.name:
         forget(site, visit)
-    visit.clip, visit.answers, visit.open = clip, [], path.name
+    visit.clip, visit.answers, visit.open, visit.found = clip, [], path.name, None
     visit.encoded.clear()
     note_state(visit)
     return clip
@@ -66,7 +66,7 @@ def forget(site: Site, visit: Visit) -> None:
     """Leave the visitor without a video; the page's own copy of it is deleted."""
     if visit.open:
         (site.desk(visit) / GROUND / visit.open).unlink(missing_ok=True)
-    visit.clip, visit.answers, visit.open = None, [], ""
+    visit.clip, visit.answers, visit.open, visit.found = None, [], "", None
     visit.encoded.clear()
     note_state(visit)
 
@@ -200,9 +200,14 @@ def cut_out(site: Site, visit: Visit, answer: int, rank: int) -> Path:
     return out
 
 
+def features_key(grounder: Grounder) -> str:
+    """Return by what a visitor's features are kept: models with the same one share them."""
+    return f"{grounder.encoder} {grounder.fps} {grounder.framing}"
+
+
 def _encode(site: Site, visit: Visit, clip: Clip, grounder: Grounder) -> EncodedVideo:
     """Return the features of the visitor's video, cached for further queries."""
-    key = f"{grounder.encoder} {grounder.fps} {grounder.framing}"
+    key = features_key(grounder)
     if key not in visit.encoded:
         visit.encoded[key] = grounder.encode(clip.path, cache=site.features, allow_truncated=True)
     return visit.encoded[key]

@@ -34,8 +34,15 @@ FILES = ("srt", "vtt", "json", *TIMELINES)
 PICTURES = 40  # on cards; decoding more takes longer than answering
 
 
-def ground_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
-    """Lay out the tab inside a `gr.Tab` of a page."""
+def ground_tab(site: Site, visit: gr.State, page: gr.Blocks, arriving: gr.Textbox) -> None:
+    """Lay out the tab inside a `gr.Tab`.
+
+    Args:
+        site: The page.
+        visit: The visitor's state.
+        page: The whole page.
+        arriving: Changes when another tab has opened a video here.
+    """
     limits = site.limits
     with gr.Row(elem_classes="stage"):
         with gr.Column(scale=7, min_width=320):
@@ -108,7 +115,7 @@ def ground_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
         if clip is None:
             return tuple(gr.skip() for _ in (sentences, *results))
         lines = dict.fromkeys(answer.grounding.query for answer in visit.answers)
-        rest = answered(clip, visit) if visit.answers else (*opened(clip), visit)
+        rest = answered(clip, visit) if visit.answers or visit.found else (*opened(clip), visit)
         return "\n".join(lines), *rest
 
     def ground(text: str, top_k: float, visit: Visit) -> tuple[Any, ...]:
@@ -120,9 +127,14 @@ def ground_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
 
     def answered(clip: Clip, visit: Visit) -> tuple[Any, ...]:
         answers = visit.answers
+        lanes = timeline(
+            clip, PLAYER, [*([visit.found] if visit.found else []), *answer_lanes(answers)]
+        )
+        if not answers:  # of a moment that was found without a sentence
+            return lanes, told([facts(clip), clip.note]), *nothing(), visit
         written = [*write_files(site, visit), *write_timelines(site, visit)]
         return (
-            timeline(clip, PLAYER, answer_lanes(answers)),
+            lanes,
             told([*summary(clip, answers), clip.note]),
             cards(PLAYER, clip.aspect, answers, pictures(clip, answers)),
             *(gr.DownloadButton(value=str(file), visible=True) for file in written),
@@ -159,6 +171,15 @@ def ground_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:
     )
     then_look(asked)
     then_look(page.load(polite(arrive), visit, [sentences, *results], **heavy))
+    # What is in the player is another video, also where its name is the same.
+    then_look(
+        arriving.change(
+            polite(lambda visit: (*arrive(visit), None, "")),
+            visit,
+            [sentences, *results, sample, playing],
+            **heavy,
+        )
+    )
     found.cut(polite(cut_clicked), visit, clip, **heavy)
 
 

@@ -15,6 +15,9 @@ const KEYS = [
   ["S, M", "split the label here, merge it with the next"],
   ["Ctrl+Z, Ctrl+Y", "undo, redo"],
   ["Ctrl+Enter", "ask in Ground, accept in Label"],
+  ["/", "search the library"],
+  ["Arrows, Space, Enter", "on its wall: to another moment, play it, open it"],
+  ["Y, N, M", "on its wall: yes, no, more like this"],
   ["?", "this list"],
 ];
 const seen = (selector) =>
@@ -68,6 +71,18 @@ function here(place) {
   field.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
+// The search box is in a tab of its own, where the page has a library.
+function search() {
+  document.querySelector("[role=tab][data-tab-id=library]")?.click();
+  requestAnimationFrame(() => {
+    const box = document.querySelector("#library-search textarea, #library-search input");
+    box?.focus();
+    box?.select();
+  });
+}
+const toWall = (detail) => document.querySelector("#library-wall .zw")?.dispatchEvent(
+  new CustomEvent("zsvg", { detail, bubbles: true }));
+
 const press = (name) => seen(`#label-${name}`)?.click();
 const PLAYING = {
   " ": toggle, k: toggle, j: () => step(-5), l: () => step(5),
@@ -100,9 +115,12 @@ document.addEventListener("keydown", (event) => {
     else if (!typing && !number && tab() === "label" && key === "y") done(() => press("redo"));
     return;
   }
+  const searching = target.closest?.("#library-search");
+  if (searching && key === "ArrowDown") return done(() => toWall("first"));
   if (key === "Escape" && (typing || number)) return done(() => target.blur());
   if (typing) return;
   if (key === "?") return done(() => help.showModal());
+  if (key === "/" && document.querySelector("#library-search")) return done(search);
   const lower = key === "Z" ? key : key.toLowerCase();
   if (number && !"io".includes(lower)) return; // half a time is no verdict
   if (key === " " && target.closest?.("button, [role=button], [role=tab], input, a, summary"))

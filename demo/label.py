@@ -15,6 +15,7 @@ from .bench import Bench
 from .label_view import choices, label_lanes, moments_of, names, similarity, tally
 from .labelling import (
     FOLDER,
+    LIBRARY,
     SAMPLES,
     UPLOADS,
     begin,
@@ -35,7 +36,12 @@ PLAYER = "label-player"
 PROGRESS = gr.Progress()
 PLAYER_TIME = f"""(_, visit) => [
   document.querySelector("#{PLAYER} video")?.currentTime ?? 0, visit]"""
-WORDS = {SAMPLES: "Samples", FOLDER: "The folder of this page", UPLOADS: "My uploads"}
+WORDS = {
+    LIBRARY: "Judged in the library",
+    SAMPLES: "Samples",
+    FOLDER: "The folder of this page",
+    UPLOADS: "My uploads",
+}
 
 
 def label_tab(site: Site, visit: gr.State, page: gr.Blocks) -> None:

@@ -16,11 +16,14 @@ from .visit import Site, Visit, note_state
 from .work import save, take_in
 
 SAMPLES, FOLDER, UPLOADS = "samples", "folder", "uploads"
+LIBRARY = "library"
+"""Of the moments that were judged in the Library tab: nothing is written of its videos."""
 
 
 def sources(site: Site) -> list[str]:
     """Return where videos can come from on this page."""
-    return [SAMPLES, *([FOLDER] if site.videos else []), UPLOADS]
+    here = {LIBRARY: site.shelf, SAMPLES: True, FOLDER: site.videos, UPLOADS: True}
+    return [name for name, there in here.items() if there]
 
 
 def choose(site: Site, visit: Visit, source: str) -> bool:
@@ -140,6 +143,8 @@ def export(site: Site, visit: Visit) -> Path:
 
 def _videos(site: Site, visit: Visit, source: str, files: list[str] | None) -> dict[str, Path]:
     """Return vid -> file of what is to be labelled; the run draws the samples itself."""
+    if source == LIBRARY:
+        raise ZsvgError("labels of the library are made in its tab: say yes or no to a moment")
     if source == SAMPLES:
         return {}
     if source == FOLDER and site.videos is not None:

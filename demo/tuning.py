@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from zsvg import ZsvgError
 from zsvg.backbones.clip import ClipBackbone
 from zsvg.files import sha256_json
 from zsvg.heads.by_name import HEADS
-from zsvg.records import write_annotations
+from zsvg.records import Annotation, write_annotations
 from zsvg.training.checkpoint import POINTER
 from zsvg.training.labels import is_pseudo
 from zsvg.training.recipes import load_recipe, recipe_names
@@ -73,17 +74,50 @@ def begin(
     labels = bench.labels(true_only=which == TRUE)
     if not labels:
         raise ZsvgError("you have not accepted or fixed a label yet")
-    settings = {"recipe": recipe, "head": head, "steps": steps, "true_weight": true_weight}
+    visit.tuning = run(
+        site,
+        visit,
+        labels=labels,
+        videos=bench.videos,
+        settings={"recipe": recipe, "head": head, "steps": steps, "true_weight": true_weight},
+    )
+
+
+def run(
+    site: Site,
+    visit: Visit,
+    *,
+    labels: Sequence[Annotation],
+    videos: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    validation: Sequence[Annotation] = (),
+    library: Path | None = None,
+) -> Job:
+    """Start to tune on some labels.
+
+    Args:
+        site: The page.
+        visit: Whose run.
+        labels: What is tuned on.
+        videos: vid -> file; of a library, what `zsvg.library.known.Known` takes.
+        settings: What `worker.tune` takes of a recipe.
+        validation: What the best step is chosen by; none: some of the labels are held out.
+        library: Has the features of the videos; None: they are encoded, if the cache has none.
+    """
     known = [[a.vid, a.query, list(a.relevant_windows), is_pseudo(a)] for a in labels]
-    folder = site.home(visit) / "tuning" / sha256_json([settings, known])[:16]
-    write_annotations(folder / "labels.jsonl", labels)
+    given = {vid: str(v) if isinstance(v, Path) else v for vid, v in videos.items()}
+    folder = site.home(visit) / "tuning" / sha256_json([settings, known, given])[:16]
+    for name, some in (("labels", labels), ("validation", validation)):
+        write_annotations(folder / f"{name}.jsonl", some)
     (folder / _PACKED).unlink(missing_ok=True)
-    visit.tuning = Job(
+    return Job(
         {
             "task": "tune",
             "folder": str(folder),
             "labels": str(folder / "labels.jsonl"),
-            "videos": {vid: str(path) for vid, path in bench.videos.items()},
+            "validation": str(folder / "validation.jsonl") if validation else None,
+            "videos": given,
+            "library": str(library) if library else None,
             "output": str(folder / "model"),
             **settings,
             **site.work(),

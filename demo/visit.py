@@ -27,9 +27,13 @@ from .visitors import Visitors, named
 
 if TYPE_CHECKING:
     from zsvg.features.encoder import FrameFeatures
+    from zsvg.library.library import Library
 
     from .bench import Bench
     from .previews import Clip
+    from .searching import Shown
+    from .shelf import Shelf
+    from .timeline import Lane
 
 Result = TypeVar("Result")
 STATE = "state.json"
@@ -87,6 +91,12 @@ class Visit:
         taken: The same, once its labels are on the bench.
         tuning: The run that tunes on them.
         tuned: Its model.
+        shown: What is on the wall of the Library tab.
+        found: The moment of the library that is open in Ground; None: another video is.
+        learned: The library, asked by `tuned`.
+        lesson: The run that tuned it.
+        by_learned: Whether that one ranks the wall.
+        indexing: The run that indexes a folder.
     """
 
     desk: Path | None = None
@@ -103,6 +113,12 @@ class Visit:
     taken: Job | None = None
     tuning: Job | None = None
     tuned: Grounder | None = None
+    shown: Shown | None = None
+    found: Lane | None = None
+    learned: Library | None = None
+    lesson: Job | None = None
+    by_learned: bool = False
+    indexing: Job | None = None
 
     @property
     def bench(self) -> Bench | None:
@@ -118,6 +134,7 @@ class Site:
         captioner: The captioner of the Label tab; None: none.
         videos: A folder that the Label tab offers; None: none.
         project: A folder that keeps visitors' work when the page ends; None: none.
+        shelf: The library of the Library tab; None: there is none.
         limits: See `Limits`.
         turns: Of labelling and tuning runs.
         folder: What the page writes for itself; it goes with the page.
@@ -134,11 +151,13 @@ class Site:
         device: str | None,
         limits: Limits,
         project: Path | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self.models = dict(models)
         self.captioner = captioner
         self.videos = videos
         self.device = device
+        self.shelf = shelf
         self.limits = limits
         self.turns = Turns(running=limits.running, waiting=limits.waiting)
         self.folder = Path(tempfile.mkdtemp(prefix="zsvg-demo-"))
@@ -180,6 +199,9 @@ class Site:
         visit = Visit(desk=desk)
         visit.desk = desk or self.home(visit) / "desk"
         restore(visit)
+        judged = visit.benches.get("library")
+        if judged and not (self.shelf and all(map(self.shelf.covers, judged.videos.values()))):
+            del visit.benches["library"]  # what this page does not show any more
         return visit
 
     def known(self, given: Any) -> Any:
@@ -214,7 +236,7 @@ class Site:
         """
 
         def clear() -> None:
-            for job in (visit.labelling, visit.tuning):
+            for job in (visit.labelling, visit.tuning, visit.indexing):
                 if job is not None:
                     job.stop()
                     job.wait()
@@ -246,7 +268,8 @@ class Site:
         """Return the first line of a message without the server's folders."""
         line = (text.splitlines() or [""])[0]
         inner = r"[/\\](?:[^/\\:\s]+[/\\])*"
-        for folder in (self.videos, self.folder, Path.cwd(), Path.home()):
+        roots = self.shelf.roots if self.shelf else ()
+        for folder in (*roots, self.videos, self.folder, Path.cwd(), Path.home()):
             if folder is not None and len(folder.parts) > 1:
                 line = re.sub(re.escape(str(folder)) + inner, "", line)
         # What is left of other absolute paths is their last part.

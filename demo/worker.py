@@ -1,4 +1,4 @@
-"""The work of one visitor's run, in a process of its own: labelling videos, or tuning.
+"""The work of one visitor's run, in a process of its own: labelling, tuning, or indexing.
 
 `python worker.py WORK.json` reads what to do from a file and writes one JSON object per event to
 stdout. It lives as long as its stdin is open, so a page that ends takes its runs along. However it
@@ -41,7 +41,7 @@ def main() -> int:
 
     work = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
-        {"label": label, "tune": tune}[work["task"]](work, tell)
+        {"label": label, "tune": tune, "index": index}[work["task"]](work, tell)
     except (ZsvgError, ValueError) as error:
         tell(error=told(error))
         return 1
@@ -96,6 +96,44 @@ def _backbone(work: dict[str, Any]) -> Any:
         return load_backbone(work["backbone"], work["device"])
 
 
+def _known(work: dict[str, Any]) -> Any:
+    """Return the features that a library has of the videos of a run."""
+    from zsvg.library.known import Known, KnownFeatures
+    from zsvg.library.manifest import read_manifest
+    from zsvg.library.tables import Tables
+
+    folder = Path(work["library"])
+    space = read_manifest(folder).space
+    known = {vid: Known(**about) for vid, about in work["videos"].items()}
+    return KnownFeatures(Tables(folder / space.name, space.width), known)
+
+
+def index(work: dict[str, Any], tell: Tell) -> None:
+    """Add a folder to a library."""
+    from zsvg.backbones.offline import nothing_fetched
+    from zsvg.library.library import Library
+
+    tell(doing="loading the model", done=0, total=0)
+    with nothing_fetched():
+        library = Library.open(work["library"], device=work["device"])
+    tell(doing="looking for videos", done=0, total=0)
+    found = library.grounder.find(work["place"])
+    # A link may lead out of the folder that the command line allowed.
+    inside = {vid: p for vid, p in found.items() if p.resolve().is_relative_to(work["root"])}
+    report = library.add(
+        inside,
+        roots=[work["place"]],
+        cache=work["cache"],
+        allow_truncated=True,
+        on_progress=lambda done: tell(doing="indexing", done=done, total=len(inside)),
+    )
+    new = len(report.added) + len(report.moved) + len(report.copies)
+    tell(
+        lines=[f"New videos: {new}. Already there: {report.unchanged}."],
+        failures=list(report.failures.values()),
+    )
+
+
 def tune(work: dict[str, Any], tell: Tell) -> None:
     """Tune on labels; write a model folder."""
     from zsvg.records import read_annotations
@@ -109,6 +147,11 @@ def tune(work: dict[str, Any], tell: Tell) -> None:
     recipe = load_recipe(work["recipe"])
     recipe = recipe.with_training(steps=total).with_head(work["head"] or recipe.head.kind)
     backbone = _backbone(work)
+    if work["library"]:
+        backbone.files = _known(work)
+        videos: dict[str, Path] = backbone.files.videos
+    else:
+        videos = {vid: Path(path) for vid, path in work["videos"].items()}
     tell(doing="looking at the videos", done=0, total=total)
     begun: list[int] = []
 
@@ -119,9 +162,10 @@ def tune(work: dict[str, Any], tell: Tell) -> None:
 
     outcome = run(
         weigh_true(read_annotations(work["labels"]), work["true_weight"]),
-        {vid: Path(path) for vid, path in work["videos"].items()},
+        videos,
         backbone,
         work["output"],
+        validation=read_annotations(work["validation"]) if work["validation"] else None,
         recipe=recipe,
         options=TuneOptions(fps=work["fps"], framing=work["framing"], allow_truncated=True),
         cache=work["cache"],

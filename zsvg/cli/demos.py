@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from zsvg.cli import completion
 from zsvg.cli.options import AllowDownload, Device, Output, Seed, Steps
 from zsvg.cli.terminal import progress, say, table
 from zsvg.errors import ZsvgError
+
+if TYPE_CHECKING:
+    from zsvg.library.library import Library
 
 
 def microworld(
@@ -104,6 +107,14 @@ def demo(
         Path | None,
         typer.Option(help="Folder that keeps labels and uploads (default: they go with the page)."),
     ] = None,
+    library: Annotated[
+        Path | None,
+        typer.Option(help="A library of `zsvg index`, to search and to open videos from."),
+    ] = None,
+    index: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder below which visitors may have videos indexed; repeatable."),
+    ] = None,
     captioner: Annotated[
         str | None,
         typer.Option(help="Writes labels: micro, a hub id, or a folder (default: micro's own)."),
@@ -135,7 +146,7 @@ def demo(
 ) -> None:
     """Serve the demo, a web page: query videos, label them, tune on the labels.
 
-    Example: zsvg demo --model kitchen/ --videos videos/
+    Example: zsvg demo --library library/
     """
     import signal
     import tempfile
@@ -147,6 +158,11 @@ def demo(
     names = model or [os.environ.get("ZSVG_MODEL") or "micro"]  # which click would split at spaces
     if len(names) > 2:
         raise ZsvgError(f"--model is given {len(names)} times; two fit side by side")
+    for folder in index or ():
+        if library is None:
+            raise ZsvgError("--index adds to a library; name one with --library")
+        if not folder.is_dir():
+            raise ZsvgError(f"--index {folder}: no such folder")
     user, _, password = (auth or "").partition(":")
     if auth is not None and not (user and password):
         raise ZsvgError("--auth takes USER:PASSWORD, neither of them empty")  # and is not repeated
@@ -159,13 +175,16 @@ def demo(
         # Gradio serves this whole folder, and by default shares it with all its other programs.
         os.environ["GRADIO_TEMP_DIR"] = served
         limits = demo_module("visit").Limits(minutes=max_minutes, upload_mb=max_mb)
+        models, opened = _opened(library, model, names, device, allow_download)
         page = demo_module("app").build_demo(
-            _models(names, device, allow_download),
+            models,
             captioner=captioner,
             videos=videos,
             project=project,
             device=device,
             limits=limits,
+            library=opened,
+            index=index or (),
         )
         options = demo_module("app").launch_options(limits)
         with suppress(KeyboardInterrupt):  # the usual end of a page, at whatever point it comes
@@ -201,6 +220,28 @@ def _claimed(project: Path | None) -> Iterator[None]:
         if not free:
             raise ZsvgError(f"--project {project}: another page has it open; end that first")
         yield
+
+
+def _opened(
+    library: Path | None,
+    given: list[str] | None,
+    names: list[str],
+    device: str | None,
+    allow_download: bool,
+) -> tuple[Any, Library | None]:
+    """Load the models, and the library that the first of them asks; its own if none is given."""
+    if library is None:
+        return _models(names, device, allow_download), None
+    from zsvg.library.library import Library
+    from zsvg.library.manifest import read_manifest
+
+    read_manifest(library)  # a page begins none
+    if not given:
+        opened = Library.open(library, device=device, allow_download=allow_download)
+        return opened.grounder, opened
+    models = _models(names, device, allow_download)
+    first = next(iter(models.values())) if isinstance(models, dict) else models
+    return models, Library.open(library, first)
 
 
 def _models(names: list[str], device: str | None, allow_download: bool) -> Any:

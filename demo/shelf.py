@@ -1,0 +1,184 @@
+"""The library of a page: what of it visitors see, and which folders may join it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zsvg import EncodedVideo, ZsvgError
+from zsvg.errors import ITEM_ERRORS
+from zsvg.library.rows import unpacked
+from zsvg.video.writing import cut
+
+if TYPE_CHECKING:
+    from zsvg.library.library import Library
+    from zsvg.library.tables import Video
+
+MOST_FOLDERS = 300  # that the list of folders names
+PLAYED = 8.0  # seconds of a moment that are played on the wall
+PLAYED_SIDE = 320  # pixels of the longer side
+_AT_ONCE = 2  # moments that are cut out for the wall
+_PATIENCE = 10.0  # seconds that one waits for its turn
+
+
+class Shelf:
+    """A library, and the folders that it may be shown of and grow by.
+
+    Shown are videos below the folders that the library had when the page began, and below those of
+    `index`: what another program adds to the library from elsewhere meanwhile is not.
+
+    Args:
+        library: What is searched.
+        index: Folders below which a visitor may have a folder indexed; none: the page only reads.
+
+    Attributes:
+        library: The same.
+        index: The same, by the names that the page gives them.
+        roots: Below which a video has to be.
+    """
+
+    def __init__(self, library: Library, index: Sequence[Path] = ()) -> None:
+        self.library = library
+        self.index = _named(path.resolve() for path in index)
+        begun = {video.root for video in library.videos()}
+        self.roots = sorted({*map(Path, begun), *map(Path, map(os.path.abspath, index))})
+        self.roots += [path for path in self.index.values() if path not in self.roots]
+        self._turns = threading.Semaphore(_AT_ONCE)
+        self._listed: list[Video] = []
+        self._by_content: dict[str, Video] = {}
+
+    def shows(self, video: Video) -> bool:
+        """Whether visitors may see a video."""
+        return self.covers(video.file)
+
+    def covers(self, file: Path) -> bool:
+        """Whether a file is below one of the folders."""
+        return any(file.is_relative_to(root) for root in self.roots)
+
+    def videos(self) -> dict[str, Video]:
+        """Return content -> the first video with it, of all that can be searched and shown."""
+        listed = self.library.videos()  # the same list, until the library changes
+        if listed is not self._listed:
+            found: dict[str, Video] = {}
+            for video in listed:
+                if video.usable and self.shows(video):
+                    found.setdefault(video.content, video)
+            self._listed, self._by_content = listed, found
+        return self._by_content
+
+    def video(self, content: str) -> Video:
+        """Return the video with a content.
+
+        Raises:
+            ZsvgError: None is shown here that has it.
+        """
+        found = self.videos().get(content)
+        if found is None:
+            raise ZsvgError("there is no such video in this library")
+        return found
+
+    def folders(self) -> dict[str, Path]:
+        """Return the folders of the videos by name: those that were indexed, and those in them."""
+        videos = self.videos().values()
+        found = self._roots({Path(video.root) for video in videos})
+        names = {root: name for name, root in found.items()}
+        for video in videos:
+            top, _, rest = video.path.partition("/")
+            if rest and len(found) < MOST_FOLDERS:
+                root = Path(video.root)
+                found.setdefault(f"{names[root]}/{top}", root / top)
+        return dict(sorted(found.items()))
+
+    def _roots(self, roots: set[Path]) -> dict[str, Path]:
+        """Return folders by name; those that were indexed from the page by their place there."""
+        inside = {
+            root: "/".join((name, *root.relative_to(folder).parts))
+            for name, folder in self.index.items()
+            for root in roots
+            if root.is_relative_to(folder)
+        }
+        own = _named(sorted(roots - inside.keys()))
+        return {**{name: root for root, name in inside.items()}, **own}
+
+    def folder(self, name: str) -> Path | None:
+        """Return a folder by its name, None for "".
+
+        Raises:
+            ZsvgError: It has no such folder.
+        """
+        if not name:
+            return None
+        found = self.folders().get(name)
+        if found is None:
+            raise ZsvgError(f"there is no folder {name!r} in this library")
+        return found
+
+    def place(self, name: str, below: str) -> Path:
+        """Return a folder that may be indexed.
+
+        Args:
+            name: One of `index`.
+            below: Path from there to the folder; "": all of it.
+
+        Raises:
+            ZsvgError: It is not there or leads elsewhere: which of the two is nobody's business.
+        """
+        root = self.index.get(name)
+        if root is None:
+            raise ZsvgError("this page indexes no such folder; see `zsvg demo --index`")
+        try:
+            folder = (root / below.strip().lstrip("/")).resolve()
+            allowed = folder.is_relative_to(root) and folder.is_dir()
+        except (OSError, ValueError, RuntimeError):  # no path, or links in a circle
+            allowed = False
+        if not allowed:
+            raise ZsvgError(f"there is no such folder in {name}; leave it empty for all of it")
+        return folder
+
+    def encoded(self, video: Video) -> EncodedVideo:
+        """Return the features of a video, which lie in the library.
+
+        Raises:
+            ZsvgError: They do not any more.
+        """
+        rows = self.library.tables.features([video.content])
+        if video.content not in rows:
+            raise ZsvgError(f"{video.vid} is not in the library any more")
+        frames = unpacked(rows[video.content], video.vid)
+        return EncodedVideo(vid=video.vid, frames=frames, encoder=self.library.grounder.encoder)
+
+    def played(self, content: str, start: float, end: float) -> bytes:
+        """Return the first seconds of a moment as a small mp4, b"" where there are none to see.
+
+        Raises:
+            ZsvgError: There is no such video.
+        """
+        video = self.video(content)
+        if not 0 <= start < end <= video.duration + 1:  # not true of what is no number
+            return b""
+        if not self._turns.acquire(timeout=_PATIENCE):
+            return b""
+        try:
+            with tempfile.TemporaryDirectory(prefix="zsvg-moment-") as folder:
+                file = Path(folder) / "moment.mp4"
+                cut(video.file, start, min(end, start + PLAYED), file, longest=PLAYED_SIDE)
+                return file.read_bytes()
+        except ITEM_ERRORS:  # its picture stays
+            return b""
+        finally:
+            self._turns.release()
+
+
+def _named(folders: Iterable[Path]) -> dict[str, Path]:
+    """Return folders by short names that tell them apart, and tell little else."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        longer = (folder.name or "/", "/".join(folder.parts[-2:]))
+        name = next((n for n in longer if n not in found), f"{folder.name} ({len(found) + 1})")
+        if folder not in found.values():
+            found[name] = folder
+    return found

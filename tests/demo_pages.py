@@ -45,6 +45,7 @@ class Page:
         self.demo = build()
         self.limits = limits
         self.videos: list[Path] = []
+        self.base = Path()  # of what lies around a library
         (state,) = (b for b in self.demo.blocks.values() if type(b).__name__ == "State")
         self.site_folder = state.delete_callback.__self__.folder
 
@@ -158,6 +159,36 @@ def labelled_page(folders: pytest.TempPathFactory, folder: Path | None = None) -
 
     with Page(build, limits, folders) as page:
         page.videos = videos
+        yield page
+
+
+@contextmanager
+def library_page(folders: pytest.TempPathFactory, *, index: bool = True) -> Iterator[Page]:
+    """Serve `micro` and a library of twenty short videos of microworld.
+
+    Beside `videos`, which is indexed, lie `more` with one that may be, and `secret` with one that
+    may not, though a link leads there.
+    """
+    library_of = pytest.importorskip("zsvg.library.library").Library
+    pytest.importorskip("lancedb", reason="pip install -e '.[library]'")
+    base = folders.mktemp("library")
+    for number in range(20):
+        microworld_video(base / "videos" / f"day{number % 2 + 1}" / f"film-{number}.mp4", number, 8)
+    os.utime(base / "videos" / "day1" / "film-0.mp4", (1e9, 1e9))
+    microworld_video(base / "more" / "inner" / "late.mp4", 31, 8)
+    microworld_video(base / "secret" / "hidden.mp4", 32, 8)
+    (base / "more" / "link").symlink_to(base / "secret")
+    grounder = zsvg.load("micro", "cpu")
+    library = library_of.open(base / "library", grounder)
+    library.add(base / "videos")
+    limits = demo_module("visit").Limits()
+
+    def build() -> Any:
+        allowed = [base / "more"] if index else []
+        return demo_module("app").build_demo(grounder, device="cpu", library=library, index=allowed)
+
+    with Page(build, limits, folders) as page:
+        page.base = base
         yield page
 
 

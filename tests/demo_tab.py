@@ -19,7 +19,8 @@ class Tab:
         size = options.pop("size", (1280, 900))
         # Colours on their way from one to another are nobody's.
         self.context = chromium.new_context(
-            viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce", **options
+            viewport={"width": size[0], "height": size[1]},
+            **{"reduced_motion": "reduce", **options},
         )
         self.context.set_default_timeout(WAIT)
         self.page = self.context.new_page()
@@ -30,7 +31,7 @@ class Tab:
     def goto(self, url: str) -> None:
         """Open the page, or open it again."""
         self.page.goto(url)
-        self.page.wait_for_selector("#ground-ask")
+        self.page.wait_for_selector("#ground-ask, #library-search")
 
     def close(self) -> None:
         self.context.close()
@@ -57,6 +58,18 @@ class Tab:
     def grave(self) -> list[str]:
         """Return what axe-core finds that keeps people out."""
         return grave(self.page)
+
+    def search(self, sentence: str) -> list[str]:
+        """Search the library; return which videos the moments are of, the best first."""
+        box = self.page.locator("#library-search textarea")
+        box.fill(sentence)
+        box.press("Enter")
+        self.page.locator("#library-said").get_by_text(f"“{sentence}”").wait_for()
+        return self.wall()
+
+    def wall(self) -> list[str]:
+        """Return which videos the moments on the wall of the library are of."""
+        return list(self.page.locator(".zw-name").all_inner_texts())
 
     def label_folder(self) -> None:
         """Have labels written of the folder of the page."""

@@ -1,0 +1,175 @@
+"""The library of a demo, asked through its endpoints, and what it shows to nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+from tests.conftest import run_python
+from tests.demo_pages import Page, library_page
+from zsvg.errors import ZsvgError
+
+SENTENCE = "a red circle spins"
+DOCUMENTATION = (Path(__file__).parent.parent / "docs" / "demo.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with library_page(tmp_path_factory) as page:
+        yield page
+
+
+def search(page: Page, sentence: str = SENTENCE, **filters: Any) -> list[dict[str, Any]]:
+    given = {"folder": "", "days": 0, "length": 0, "by": "", "most": 60, **filters}
+    found: list[dict[str, Any]] = page.call("/library_search", sentence, *given.values())
+    return found
+
+
+def play(page: Page, *asked: Any) -> str:
+    """Ask for the film of a moment as the wall does."""
+    (number,) = (
+        block._id
+        for block in page.demo.blocks.values()
+        if getattr(block, "elem_id", "") == "library-wall"
+    )
+    body = {"session_hash": "x", "component_id": number, "fn_name": "play", "data": list(asked)}
+    kind = {"content-type": "application/json"}
+    status, said = page.post("/gradio_api/component_server", json.dumps(body), kind)
+    assert status == 200, said
+    film: str = json.loads(said)
+    return film
+
+
+def test_a_library_is_searched_opened_and_judged_by_programs(served: Page):
+    found = search(served)
+    assert {moment["by"] for moment in found} == {"seen"}
+    assert {"film-0", "film-1"} <= {Path(moment["video"]).name for moment in found}
+    assert {m["video"].split("/")[0] for m in search(served, folder="videos/day2")} == {"day2"}
+    assert "day1/film-0" not in {m["video"] for m in search(served, days=366)}
+    assert search(served, length=60) == []
+    found = search(served)
+    opened = served.call("/library_open", 2)
+    assert (opened["video"], opened["duration"]) == (found[2]["video"], 8)
+    answers = served.call("/ground", SENTENCE, 1)[0]["answers"]
+    assert answers[0]["moments"][0]["start"] >= 0
+    assert served.call("/library_judge", 0, "yes") == {"yes": 1, "no": 0}
+    assert served.call("/library_judge", 0, "no") == {"yes": 0, "no": 1}
+    assert "say yes to a moment first" in served.refusal("/library_learn")
+    assert served.call("/library_judge", 0, "") == {"yes": 0, "no": 0}
+    alike = served.call("/library_like", 2)
+    assert alike[0]["video"] == found[2]["video"]
+    assert "search by one" in served.refusal("/library_judge", 0, "yes")
+    assert "there is no such moment" in served.refusal("/library_open", 999)
+    assert "no folder" in served.refusal("/library_search", SENTENCE, "secret", 0, 0, "", 60)
+
+
+def test_the_documentation_lists_the_endpoints_of_a_library(served: Page):
+    table = DOCUMENTATION.partition("<!-- library -->")[2].partition("<!-- /library -->")[0]
+    rows = re.findall(r"^\| `(/\w+)` \|(.*?)\|", table, re.MULTILINE)
+    about = served.client.view_api(return_format="dict")["named_endpoints"]
+    known = {
+        name: [parameter["parameter_name"] for parameter in endpoint["parameters"]]
+        for name, endpoint in about.items()
+        if name.startswith("/library")
+    }
+    assert {name: re.findall(r"`(\w+)`", takes) for name, takes in rows} == known
+
+
+def test_a_film_is_played_of_what_the_page_shows_alone(served: Page):
+    from base64 import b64decode
+
+    first = search(served)[0]
+    film = b64decode(play(served, first["content"], first["start"], first["end"]))
+    assert film[4:8] == b"ftyp"
+    assert len(film) < 1e6
+    for wrong in (
+        ("0" * 64, 0, 1),
+        (str(served.base / "secret" / "hidden.mp4"), 0, 1),
+        (first["content"], 5, 1),
+        (first["content"], "nan", 1),
+        (first["content"], 0, 1e12),
+        (first["content"],),
+        (None, None, None),
+    ):
+        assert play(served, *wrong) == ""
+
+
+def test_folders_that_were_not_allowed_are_neither_indexed_nor_shown(served: Page):
+    from zsvg.library.library import Library
+
+    secret = served.base / "secret"
+    for below in (
+        "../secret",
+        str(secret),
+        "link",
+        "link/..",
+        "inner/../../secret",
+        "\0",
+        "x" * 5000,
+    ):
+        said = served.refusal("/library_index", "more", below)
+        assert "there is no such folder in more" in said
+    for name in ("secret", str(secret), "", ".."):
+        assert "no such folder" in served.refusal("/library_index", name, "")
+    # Another program adds it to the library while the page runs.
+    library = Library.open(served.base / "library")
+    library.add(secret)
+    (hidden,) = (video for video in library.videos() if "hidden" in video.vid)
+    found = search(served, most=300)
+    assert found
+    assert not any("hidden" in moment["video"] for moment in found)
+    assert play(served, hidden.content, 0, 1) == ""
+    assert str(served.base) not in json.dumps(found)
+    for path in (secret / "hidden.mp4", served.base / "videos" / "day1" / "film-0.mp4"):
+        assert served.get(f"/gradio_api/file={path}")[0] == 403
+
+
+def test_a_folder_is_indexed_without_what_links_lead_to(served: Page):
+    served.call("/library_index", "more", "")
+    assert served.until("/library_index_progress", "done")["total"] == 1
+    names = {Path(moment["video"]).name for moment in search(served, folder="more")}
+    assert names == {"late"}
+
+
+def test_a_page_without_index_only_reads(tmp_path_factory: pytest.TempPathFactory):
+    with library_page(tmp_path_factory, index=False) as page:
+        assert search(page)
+        said = page.refusal("/library_index", "more", "")
+        assert "this page indexes no such folder" in said
+        assert "Index a folder" not in json.dumps(page.client.config)
+
+
+def test_a_wall_that_another_window_has_changed_is_not_mistaken():
+    from zsvg.resources import demo_module
+
+    number_of = demo_module("library").number_of
+    hit = SimpleNamespace(video=SimpleNamespace(content="a" * 64), start=2.0)
+    visit = SimpleNamespace(shown=SimpleNamespace(hits=(hit,)))
+
+    def pressed(number: int, content: str, start: float) -> Any:
+        return SimpleNamespace(number=number, content=content * 64, start=start)
+
+    assert number_of(pressed(0, "a", 2.0), visit) == 0
+    for other in (pressed(0, "b", 2.0), pressed(0, "a", 5.5), pressed(1, "a", 2.0)):
+        with pytest.raises(ZsvgError, match="search again"):
+            number_of(other, visit)
+
+
+def test_the_command_says_what_it_lacks(tmp_path: Path):
+    for options, said in (
+        (("--index", str(tmp_path)), "name one with --library"),
+        (("--library", str(tmp_path)), "no library"),
+        (("--library", str(tmp_path), "--index", str(tmp_path / "none")), "no such folder"),
+    ):
+        done = run_python("-m", "zsvg", "demo", *options)
+        assert done.returncode == 1
+        assert said in " ".join(done.stderr.split())

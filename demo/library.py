@@ -206,14 +206,14 @@ def library_tab(
 
     def arrive(visit: Visit) -> tuple[Any, ...]:
         """Return what a browser gets that comes back: what it looked for, and its runs."""
-        shown = visit.shown
-        asked = Wanted() if shown is None else shown.wanted
-        folder = gr.Dropdown(choices=folders(site), value=asked.folder)
-        fields = (asked.text, folder, asked.days, asked.length, asked.by)
         said, moments, visit, *rest = state(visit)
-        if visit.shown is None:
-            said = about(site)
+        folder = gr.Dropdown(choices=folders(site))
+        if visit.shown is None:  # what was written meanwhile stays
+            fields: tuple[Any, ...] = (gr.skip(), folder, gr.skip(), gr.skip(), gr.skip())
         else:
+            asked = visit.shown.wanted
+            folder = gr.Dropdown(choices=folders(site), value=asked.folder)
+            fields = (asked.text, folder, asked.days, asked.length, asked.by)
             said, moments, visit = put(visit.shown, visit)
         return *fields, said, moments, visit, *rest
 

@@ -14,9 +14,11 @@ import pytest
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+import zsvg
 from tests.conftest import run_python
-from tests.demo_pages import Page, library_page
+from tests.demo_pages import Page, library_page, microworld_video
 from zsvg.errors import ZsvgError
+from zsvg.resources import demo_module
 
 SENTENCE = "a red circle spins"
 DOCUMENTATION = (Path(__file__).parent.parent / "docs" / "demo.md").read_text(encoding="utf-8")
@@ -148,9 +150,43 @@ def test_a_page_without_index_only_reads(tmp_path_factory: pytest.TempPathFactor
         assert "Index a folder" not in json.dumps(page.client.config)
 
 
-def test_a_wall_that_another_window_has_changed_is_not_mistaken():
-    from zsvg.resources import demo_module
+def test_what_is_said_is_shown_with_its_words_and_not_judged_by_its_pictures(tmp_path: Path):
+    library_of = pytest.importorskip("zsvg.library.library").Library
+    searching, visits = demo_module("searching"), demo_module("visit")
+    for number in range(2):
+        film = microworld_video(tmp_path / "videos" / f"film-{number}.mp4", number, 4)
+    lines = "1\n00:00:01,000 --> 00:00:02,500\nThe kettle <is> whistling.\n"
+    film.with_suffix(".srt").write_text(lines, encoding="utf-8")
+    grounder = zsvg.load("micro", "cpu")
+    library = library_of.open(tmp_path / "library", grounder)
+    library.add(tmp_path / "videos")
+    shelf = demo_module("shelf").Shelf(library)
+    site = visits.Site(
+        {"": grounder},
+        captioner=None,
+        videos=None,
+        device="cpu",
+        limits=visits.Limits(),
+        shelf=shelf,
+    )
+    visit = visits.Visit()
+    wanted = searching.Wanted(text="the kettle is whistling", by="said")
+    shown = searching.search(site, visit, wanted)
+    hit = shown.hits[0]
+    assert (hit.video.vid, hit.start, hit.end, hit.by) == ("film-1", 1.0, 2.5, "said")
+    verdicts = demo_module("learning").verdicts(visit)
+    html = demo_module("wall").wall(shown, searching.thumbnails(site, shown.hits), verdicts)
+    assert "The kettle" in html
+    assert "<is>" not in html
+    assert "data-verdict" not in html
+    with pytest.raises(ZsvgError, match="about what is seen"):
+        demo_module("learning").judge(visit, 0, "yes")
+    searching.open_hit(site, visit, 0)
+    assert visit.found.bars[0].start == 1.0
+    assert visit.answers == []
 
+
+def test_a_wall_that_another_window_has_changed_is_not_mistaken():
     number_of = demo_module("library").number_of
     hit = SimpleNamespace(video=SimpleNamespace(content="a" * 64), start=2.0)
     visit = SimpleNamespace(shown=SimpleNamespace(hits=(hit,)))

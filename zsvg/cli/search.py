@@ -73,7 +73,6 @@ def search(
     """Find moments by sentence or by example in all videos of a library.
 
     Example: zsvg search library/ "a person opens the fridge" --top 10
-    Example: zsvg search library/ --clip "my film.mp4@12.0-15.5"
 
     A tuned model that sees frames as the library's does may answer (--model).
     Moments and scores are those of zsvg ground. Lines of subtitles in which the

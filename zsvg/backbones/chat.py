@@ -262,7 +262,6 @@ class Chat:
 
     def _said(self, error: object) -> str:
         """Return what a server says of a request, on one line of bounded length."""
-        # The key first: where the line is cut, a part of it could stay.
         return shorten(self._hidden(str(error)), 300, placeholder=" ...").rstrip(".")
 
     def _hidden(self, text: str) -> str:

@@ -160,7 +160,7 @@ def test_folder_without_videos(
     }
     if command == "pseudo-label":
         # Which captioner it is does not matter to a folder without videos.
-        monkeypatch.setattr("zsvg.backbones.captioner.load_captioner", lambda *_: None)
+        monkeypatch.setattr("zsvg.backbones.endpoint.load_captioner", lambda *_: None)
         arguments[command] = [command, folder, "--backbone", backbone, "--captioner", "any"]
     assert str(folder) in refused(*arguments[command])
 

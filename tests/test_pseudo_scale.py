@@ -230,7 +230,7 @@ class TestDryRun:
     def test_it_counts_and_writes_nothing(self, videos, models, tmp_path, monkeypatch, capsys):
         out, captioners = tmp_path / "out" / "out.jsonl", []
         monkeypatch.setattr(
-            "zsvg.backbones.captioner.load_captioner", lambda *args: captioners.append(args)
+            "zsvg.backbones.endpoint.load_captioner", lambda *args: captioners.append(args)
         )
         line = arguments(videos, out)
         said = dry_run(monkeypatch, capsys, *line)

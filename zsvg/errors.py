@@ -35,6 +35,10 @@ class BackboneError(ZsvgError):
     """A backbone or captioner name is unknown, or its folder cannot be loaded."""
 
 
+class EndpointError(BackboneError):
+    """An endpoint is not there, or refuses all that it is asked: a batch ends with it."""
+
+
 class TranscriptError(ZsvgError):
     """Subtitles or speech cannot be read; the message names the file and the way out."""
 

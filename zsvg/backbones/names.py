@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from zsvg.errors import BackboneError, ModelFolderError
 
@@ -25,6 +28,9 @@ SUGGESTION = (
     "name one: `ViT-B-32/laion2b_s34b_b79k` (any open_clip ARCH/TAG; this one downloads about "
     "605 MB), `hf-hub:ORG/NAME`, `local-dir:PATH`, or `micro` (inside the package, microworld only)"
 )
+
+ENDPOINT = "openai:"
+"""Begins the name of a captioner behind an endpoint (`zsvg.backbones.endpoint`)."""
 
 CAPTIONER = "Salesforce/blip-image-captioning-base"
 """One that any may take; the hub knows it by this name."""
@@ -117,11 +123,73 @@ def check_captioner(name: str | None) -> None:
             f"no captioner is named (--captioner, $ZSVG_CAPTIONER); try {CAPTIONER} (download "
             "about 990 MB), or micro, which is embedded and understands only microworld"
         )
+    if name.startswith(ENDPOINT):  # whose address may hold a password: it is not repeated
+        raise BackboneError(
+            "a captioner behind an endpoint (openai:...) is asked by `zsvg pseudo-label` alone; "
+            f"here, name one that runs on this machine, such as {CAPTIONER}"
+        )
     if name != "micro" and not _folder_or_hub(name):
         raise BackboneError(
             f"unknown captioner {name!r}: it is neither 'micro', nor a folder, nor an ORG/NAME "
             f"of the Hugging Face Hub such as {CAPTIONER}"
         )
+
+
+def check_labeller(name: str | None) -> None:
+    """Refuse what can be neither a captioner nor one behind an endpoint; nothing is asked.
+
+    Args:
+        name: As of `zsvg.backbones.endpoint.load_labeller`.
+
+    Raises:
+        BackboneError: There is no such captioner, or no such address.
+    """
+    if endpoint_of(name) is None:
+        check_captioner(name)
+
+
+class Address(NamedTuple):
+    """Where a model answers.
+
+    Attributes:
+        model: Its name there.
+        url: Of the API, without a slash at the end.
+    """
+
+    model: str
+    url: str
+
+    @property
+    def host(self) -> str:
+        """The host, with the port where one is named."""
+        return urlsplit(self.url).netloc
+
+
+def endpoint_of(name: str | None) -> Address | None:
+    """Return where the model of "openai:MODEL@http://HOST/v1" is; None for names of another kind.
+
+    Raises:
+        BackboneError: There is no model or host in it, or more than those: a user, a query.
+    """
+    if name is None or not name.startswith(ENDPOINT):
+        return None
+    found = re.fullmatch(r"(.+?)@(https?://.+?)/*", name.removeprefix(ENDPOINT))
+    try:
+        parts = urlsplit(found[2] if found else "")
+        whole = bool(parts.hostname) and parts.port != 0  # no number: ValueError
+    except ValueError:
+        whole = False
+    if found is None or not whole or any(map(str.isspace, name)):
+        raise BackboneError(
+            "a captioner behind an endpoint is named openai:MODEL@URL, such as "
+            "openai:Qwen/Qwen3-VL-8B-Instruct@http://localhost:8000/v1"
+        )
+    if "@" in parts.netloc or parts.query or parts.fragment:  # perhaps a secret: not repeated
+        raise BackboneError(
+            f"openai:{found[1]}@...: the address is to be {parts.scheme}://HOST:PORT/PATH alone; a "
+            "key is read from $OPENAI_API_KEY"
+        )
+    return Address(found[1], found[2])
 
 
 def check_recogniser(name: str) -> None:

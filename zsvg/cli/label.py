@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -94,8 +95,19 @@ def pseudo_label(
         str | None,
         typer.Option(
             envvar="ZSVG_CAPTIONER",
-            help="Frozen captioner: micro, a hub id, or a folder.",
+            help="Frozen captioner: micro, a hub id, a folder, or openai:MODEL@URL for a server.",
             autocompletion=completion.captioners,
+        ),
+    ] = None,
+    requests: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of openai:MODEL@URL: most requests in flight; 4 by default."),
+    ] = None,
+    price: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IN/OUT",
+            help="Of openai:MODEL@URL: what a million tokens cost, such as 0.15/0.6.",
         ),
     ] = None,
     kind: Annotated[
@@ -187,7 +199,7 @@ def pseudo_label(
     Under torchrun, several processes share the videos; the result is the same. Where captions are
     at hand instead of videos: zsvg pseudo-label captions/ --backbone captions:ENCODER
     """
-    from zsvg.backbones.names import check_backbone, check_captioner
+    from zsvg.backbones.names import check_backbone, check_labeller, endpoint_of
     from zsvg.cli.by_phrases import label_by_phrases, phrases_of
     from zsvg.cli.from_captions import caption_files, label_from_captions
     from zsvg.features.processes import launched
@@ -195,6 +207,11 @@ def pseudo_label(
     from zsvg.label.tagging import load_tagger
 
     check_output(output)
+    prices = _prices(price)
+    if (requests, prices) != (None, None) and endpoint_of(captioner) is None:
+        raise ZsvgError(
+            "--requests and --price are of a captioner behind an endpoint, openai:MODEL@URL"
+        )
     words = load_tagger(tagger) if tagger is not None else None
     tracks = caption_files(videos or (), backbone)
     found: Mapping[str, Path] = {}
@@ -223,13 +240,14 @@ def pseudo_label(
     if not tracks:
         check_backbone(backbone)
         if captioner is not None and form != "features" and not dry_run:
-            check_captioner(captioner)
+            check_labeller(captioner)
     with loading(str(backbone)):
-        from zsvg.backbones.captioner import load_captioner
         from zsvg.backbones.clip import load_backbone
+        from zsvg.backbones.endpoint import Endpoint, load_labeller
         from zsvg.label.forms import check_tagger
         from zsvg.label.run import default_options
         from zsvg.label.run import pseudo_label as label
+        from zsvg.label.views import pictures
         from zsvg.video.sampling import Sampling
 
         options = default_options(
@@ -245,7 +263,7 @@ def pseudo_label(
         )
         check_tagger(options.queries, words)
         if not tracks and options.queries.speaks and not dry_run:
-            check_captioner(captioner)
+            check_labeller(captioner)
         sampling = Sampling(fps, framing, allow_truncated)  # type: ignore[arg-type]
     if tracks:
         own = None if captioner == os.environ.get("ZSVG_CAPTIONER") else captioner
@@ -278,16 +296,22 @@ def pseudo_label(
             size = forecast(
                 found, clip, captioner, **settings, sampling=sampling, on_progress=advance
             )
-        for line in size.lines():
+        for line in size.lines(prices):
             say(line)
         return
-    describe = load_captioner(captioner, device) if options.queries.speaks else None
+    describe = None
+    if options.queries.speaks:
+        folder = settings["cache"]
+        describe = load_labeller(captioner, device, cache=folder, requests=requests)
     share, who = len(processes.share(found)), ""
     if processes.count > 1:
         who = f"process {processes.index + 1} of {processes.count}"
         say(f"{who} takes {share} of {len(found)} videos")
     if processes.main and describe is not None:
         note_captioner(work, describe.name, describe.fingerprint)
+    if isinstance(describe, Endpoint):
+        asked = share * options.proposals.count * max(options.queries.samples, 1)
+        say(describe.announcement(asked, asked * pictures(options.queries.view, endpoint=True)))
     with progress(f"labelling {who}".strip(), share, hidden=not processes.main) as advance:
         report = label(
             found,
@@ -303,8 +327,20 @@ def pseudo_label(
         write_labels(report, len(found), output)
         for line in unusable:
             say(f"error: {line}")
+        if isinstance(describe, Endpoint):
+            say(describe.summary(prices))
         if work.is_dir():
             say(f"{work} lets the next run label what is new alone; it can be deleted")
     processes.end()
-    if report.failures or unusable:
+    if report.failures or report.lost or unusable:
         raise typer.Exit(1)
+
+
+def _prices(given: str | None) -> tuple[float, float] | None:
+    """Return the prices of a million tokens in and out."""
+    if given is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)", given.strip())
+    if match is None:
+        raise typer.BadParameter(f"--price {given}: say IN/OUT, such as 0.15/0.6")
+    return float(match[1]), float(match[2])

@@ -299,3 +299,6 @@ def write_labels(report: LabelReport, given: int, output: Path) -> None:
             say(f"no event became a label in: {', '.join(report.silent)}")
         for failure in report.failures.values():
             say(f"error: {failure}")
+        for vid, events in report.lost.items():
+            for event in events:
+                say(f"error: {vid}, {event}")

@@ -1,8 +1,8 @@
 """What is in a folder of cached frame features, and how to make it smaller.
 
-Only files that are ours are ever touched: features, which are named by the SHA-256 of a key and
-hold that key, and the hashes of videos beside them (`zsvg.video.hashes`). Anything else in the
-folder is counted, and left alone.
+Only files that are ours are ever touched: features, and answers of endpoints, which are named by
+the SHA-256 of a key and hold that key, and the hashes of videos beside them (`zsvg.video.hashes`).
+Anything else in the folder is counted, and left alone.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
+from zsvg.features.answers import SUFFIX, read_answer
 from zsvg.features.extract import FORMAT, file_name
 from zsvg.video import hashes
 
 _NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
+_ANSWER = re.compile(rf"[0-9a-f]{{64}}{re.escape(SUFFIX)}")
 _HASHES = re.escape(hashes.FILE)
 _TEMPORARY = re.compile(
-    rf"\.(?:[0-9a-f]{{64}}\.safetensors\.\d+-\d+\.tmp\.safetensors|{_HASHES}\.\d+-\d+\.tmp\.jsonl)"
+    r"\.(?:[0-9a-f]{64}(\.safetensors|\.json)\.\d+-\d+\.tmp\1|"
+    rf"{_HASHES}\.\d+-\d+\.tmp\.jsonl)"
 )
 _ABANDONED = 86_400.0
 """Seconds after which a temporary file belongs to no running process: one video takes less."""
 
-State = Literal["features", "hashes", "in work", "old", "damaged", "left behind"]
-_USED = ("features", "hashes", "in work")
+State = Literal["features", "answer", "hashes", "in work", "old", "damaged", "left behind"]
+_USED = ("features", "answer", "hashes", "in work")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +41,9 @@ class CachedFile:
 
     Attributes:
         path: The file.
-        state: "features" of one video; "hashes" of many; "in work", being written now; "old", of a
-            format that nothing reads any more; "damaged", also read by nothing; or "left behind" by
-            a process that was killed while writing.
+        state: "features" of one video; "answer" of an endpoint; "hashes" of many videos; "in work",
+            being written now; "old", of a format that nothing reads any more; "damaged", also read
+            by nothing; or "left behind" by a process that was killed while writing.
         size: Bytes.
         used: When it was last written or read, seconds since 1970.
         details: What the features are of: `seconds`, `frames`, `width`, and of newer files `fps`,
@@ -130,6 +133,8 @@ def _recognise(path: Path) -> CachedFile | None:
         return CachedFile(state="left behind" if abandoned else "in work", **known)
     if path.name == hashes.FILE:
         return _hashes(path, known)
+    if _ANSWER.fullmatch(path.name):
+        return None if read_answer(path) is None else CachedFile(state="answer", **known)
     if not _NAME.fullmatch(path.name):
         return None
     try:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from zsvg.backbones.base import TunableBackbone
 from zsvg.backbones.captioner import CaptionOptions
+from zsvg.backbones.endpoint import ANSWER_TOKENS, LETTERS, PICTURE_TOKENS, Endpoint, cost
+from zsvg.backbones.names import endpoint_of
 from zsvg.errors import ITEM_ERRORS, failure
 from zsvg.features.extract import cache_file
 from zsvg.label.forms import check_tagger
@@ -31,8 +33,10 @@ class Forecast:
         finished: Those that an earlier run has labelled with the same settings.
         cached: Those of the rest whose frame features are in the cache.
         frames: To encode.
-        images: To caption, at most.
+        images: To caption or to send, at most.
         samples: Captions drawn of each image; 0: one, by greedy search.
+        requests: To an endpoint, at most.
+        endpoint: Whom these would go to; None where nothing leaves this machine.
         unreadable: vid -> why it cannot be read.
     """
 
@@ -44,19 +48,41 @@ class Forecast:
     images: int
     samples: int
     unreadable: Mapping[str, str]
+    requests: int = 0
+    endpoint: Endpoint | None = None
 
-    def lines(self) -> list[str]:
-        """Return it as text."""
+    def lines(self, price: tuple[float, float] | None = None) -> list[str]:
+        """Return it as text.
+
+        Args:
+            price: Of a million tokens in and out of the endpoint, in any currency.
+        """
         left = self.videos - self.finished
         each = f", {self.samples} sampled captions of each" if self.samples else ""
         return [
             f"{self.videos} videos of {self.seconds:,.1f} s in all",
             f"{self.finished} are labelled already, {left} are left",
             f"{self.frames:,} frames to encode; features of {self.cached} videos are cached",
-            f"at most {self.images:,} images to caption{each}",
+            *(self._asked(price) or [f"at most {self.images:,} images to caption{each}"]),
             *(f"cannot be read: {reason}" for reason in self.unreadable.values()),
             "nothing was written",
         ]
+
+    def _asked(self, price: tuple[float, float] | None) -> list[str]:
+        """Return what an endpoint would be asked; answers of earlier runs are not looked for."""
+        if self.endpoint is None:
+            return []
+        tokens = self.endpoint.estimate(self.requests, self.images)
+        lines = [
+            f"at most {self.requests:,} requests with {self.images:,} images to "
+            f"{self.endpoint.chat}",
+            f"about {tokens[0]:,} tokens in ({PICTURE_TOKENS} an image, one for {LETTERS} letters) "
+            f"and {tokens[1]:,} out ({ANSWER_TOKENS} an answer)",
+        ]
+        if price is not None:
+            money, each = cost(*tokens, price), "{:g}/{:g}".format(*price)
+            lines.append(f"about {money:.4f} at {each} a million tokens in and out")
+        return lines
 
 
 def forecast(
@@ -94,11 +120,16 @@ def forecast(
     queries = options.queries
     check_tagger(queries, tagger)
     begun = any_part(work_dir)
+    endpoint = None
+    if captioner is not None and queries.speaks and endpoint_of(captioner) is not None:
+        endpoint = Endpoint(captioner)
     noted = noted_captioner(work_dir, captioner) if begun and queries.speaks else None
+    if endpoint is not None:
+        noted = endpoint.fingerprint
     known = begun and (noted is not None or not queries.speaks)
     settings = label_settings(
         options=options,
-        captions=CaptionOptions(),
+        captions=CaptionOptions() if endpoint is None else endpoint.options,
         seed=seed,
         sampling=sampling,
         backbone=backbone.fingerprint,
@@ -106,7 +137,10 @@ def forecast(
         tagger=tagger.fingerprint if tagger else None,
     )
     some_cached = any(Path(cache).expanduser().glob("*.safetensors"))
-    seconds, finished, cached, frames, images = 0.0, 0, 0, 0, 0
+    events = options.proposals.count if queries.speaks else 0
+    shown = pictures(queries.view, endpoint is not None)
+    draws = 1 if endpoint is None else max(queries.samples, 1)
+    seconds, finished, cached, frames = 0.0, 0, 0, 0
     unreadable: dict[str, str] = {}
     for done, vid in enumerate(sorted(videos), start=1):
         if on_progress is not None:
@@ -121,19 +155,22 @@ def forecast(
         if known and read_part(part_file(work_dir, settings, content)) is not None:
             finished += 1
             continue
-        images += options.proposals.count * pictures(queries.view) if queries.speaks else 0
         kept = cache_file(cache, content, backbone, sampling)
         if content and os.path.isfile(kept):  # one that may not be looked into holds nothing
             cached += 1
         else:
             frames += clip_count(duration, sampling.fps)
+    readable = len(videos) - len(unreadable)
+    requests = (readable - finished) * events * draws
     return Forecast(
-        videos=len(videos) - len(unreadable),
+        videos=readable,
         seconds=seconds,
         finished=finished,
         cached=cached,
         frames=frames,
-        images=images,
+        images=requests * shown,
         samples=queries.samples if queries.speaks else 0,
         unreadable=unreadable,
+        requests=0 if endpoint is None else requests,
+        endpoint=endpoint,
     )

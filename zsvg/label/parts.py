@@ -41,8 +41,13 @@ def other_parts(work_dir: str | Path, settings: Mapping[str, Any]) -> int:
     return 0 if any(name.startswith(_prefix(settings)) for name in names) else len(names)
 
 
-def read_part(path: Path | None) -> dict[str, Any] | None:
-    """Return a finished video's file, or None if there is none that can be read."""
+def read_part(path: Path | None, *, lost: bool = False) -> dict[str, Any] | None:
+    """Return a finished video's file, or None if there is none that can be read.
+
+    Args:
+        path: The file; None is none.
+        lost: Take a video, too, of which an endpoint did not answer all: it is not finished.
+    """
     if path is None:
         return None
     try:
@@ -56,7 +61,7 @@ def read_part(path: Path | None) -> dict[str, Any] | None:
         )
     except (KeyError, TypeError, IndexError):  # of somebody else
         return None
-    return part if whole else None
+    return part if whole and (lost or "lost" not in part) else None
 
 
 def any_part(work_dir: str | Path | None) -> bool:

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsvg.backbones.base import TunableBackbone, videos_for
-from zsvg.backbones.captioner import Captioner, CaptionOptions, load_captioner
+from zsvg.backbones.captioner import Captioner, CaptionOptions
 from zsvg.backbones.clip import as_backbone
-from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
+from zsvg.backbones.endpoint import Endpoint, load_labeller
+from zsvg.errors import ITEM_ERRORS, EndpointError, ZsvgError, failure
 from zsvg.events.proposals import ProposalOptions, propose
 from zsvg.features.ahead import ahead
 from zsvg.features.encoder import FrameFeatures
@@ -31,7 +32,7 @@ from zsvg.label.forms import check_tagger, phrase, well_said
 from zsvg.label.parts import finished_contents, gather, other_parts, part_file, read_part
 from zsvg.label.queries import PseudoQuery, QueryOptions, choose_events
 from zsvg.label.tagging import Tagger
-from zsvg.label.views import caption_events, view_times
+from zsvg.label.views import ask_events, caption_events, picture_size, view_times
 from zsvg.moments import Spans
 from zsvg.records import FROM_FRAMES, Annotation
 from zsvg.video.pictures import Framing
@@ -85,11 +86,14 @@ class LabelReport:
         failures: vid -> why it has no labels. Videos in which no event got a sentence are not
             failures; they are in `silent`.
         silent: vids that were processed and have no label.
+        lost: vid -> what an endpoint did not answer, one line for each event. The other events of
+            these videos have their labels; the next run asks about the lost ones again.
     """
 
     labels: tuple[Annotation, ...]
     failures: Mapping[str, str]
     silent: tuple[str, ...] = ()
+    lost: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def label_settings(
@@ -131,7 +135,7 @@ def label_settings(
 def pseudo_label(
     videos: Mapping[str, Path] | str | Path,
     backbone: TunableBackbone | str,
-    captioner: Captioner | str | None,
+    captioner: Captioner | Endpoint | str | None,
     *,
     options: LabelOptions | None = None,
     tagger: Tagger | None = None,
@@ -150,13 +154,16 @@ def pseudo_label(
     Args:
         videos: vid -> file, as `zsvg.video.finding.find_videos` gives it, or a folder.
         backbone: Frozen CLIP, for proposals and for the score of captions; or its name.
-        captioner: Frozen captioner, or its name. The form "features" does without, and calls none.
+        captioner: Frozen captioner or endpoint, or its name, see
+            `zsvg.backbones.endpoint.load_labeller`. The form "features" does without, and calls
+            none.
         options: What to propose and which sentences to keep.
         tagger: What tells nouns and verbs, for options that ask for them; see
             `zsvg.label.tagging`.
         seed: Of random proposals and sampled captions. Each video draws from its own stream (seed,
             content).
-        cache: Folder of frame features; None neither reads nor writes one.
+        cache: Folder of frame features, and of the answers of an endpoint that is given by name;
+            None neither reads nor writes one.
         work_dir: Folder of finished videos, one JSON file each. A later call with the same
             settings skips them. None keeps nothing.
         framing: How frames become squares: "crop", "pad" or "squash".
@@ -176,6 +183,7 @@ def pseudo_label(
         ValueError: Several processes without a `work_dir`, or no such sampling.
         ZsvgError: Another process's files are not in `work_dir`, or the options need a captioner or
             a tagger that is not given.
+        EndpointError: The endpoint is not there, or refuses all. Its answers so far are kept.
     """
     options = options or LabelOptions()
     check_tagger(options.queries, tagger)
@@ -187,7 +195,7 @@ def pseudo_label(
     files = videos_for(clip, videos)
     speaker = captioner
     if isinstance(speaker, str):
-        speaker = load_captioner(speaker, str(clip.device))
+        speaker = load_labeller(speaker, str(clip.device), cache=cache)
     sampling = Sampling(fps, framing, allow_truncated)
     processes = processes or Processes()
     if processes.count > 1 and work_dir is None:
@@ -240,6 +248,8 @@ def pseudo_label(
                     fresh = known is None
                 else:
                     part, fresh = found, False
+            except EndpointError:
+                raise  # as the next video's would be
             except ITEM_ERRORS as error:
                 failures[vid] = failure(files[vid], error)
             else:
@@ -258,7 +268,7 @@ def pseudo_label(
         finished, failures = gather(processes, Path(work_dir), finished, failures)
         for vid in finished.keys() - parts.keys():
             file = Path(work_dir) / finished[vid]
-            if (theirs := read_part(file)) is None:
+            if (theirs := read_part(file, lost=True)) is None:
                 raise ZsvgError(f"{file}: is gone; run the command again")
             parts[vid] = theirs
         processes.wait()  # all have read: a caller may now remove the folder
@@ -281,7 +291,7 @@ class _Seen:
 def _look(
     path: Path,
     backbone: TunableBackbone,
-    captioner: Captioner | None,
+    captioner: Captioner | Endpoint | None,
     options: LabelOptions,
     seed: int,
     sampling: Sampling,
@@ -293,9 +303,7 @@ def _look(
     views = None
     if captioner is not None and options.queries.speaks:
         times = view_times(events, options.queries.view)
-        # Two frames side by side then fill the captioner's square without another resize.
-        halves = options.queries.view == "strip"
-        size = captioner.image_size // 2 if halves else captioner.image_size
+        size = picture_size(captioner, options.queries.view)
         pictures = load_frames_at(path, times.ravel(), size, sampling.framing,
                                   allow_truncated=sampling.allow_truncated)  # fmt: skip
         views = pictures.reshape(*times.shape, *pictures.shape[1:])
@@ -305,33 +313,38 @@ def _look(
 def _say(
     seen: _Seen,
     backbone: TunableBackbone,
-    captioner: Captioner | None,
+    captioner: Captioner | Endpoint | None,
     tagger: Tagger | None,
     queries: QueryOptions,
 ) -> dict[str, Any]:
     """Return the labels of a video and what else is kept of it, as JSON."""
     rows = seen.frames.features
     place: dict[str, Any] = {"events": seen.events, "centres": seen.frames.centres}
+    lost: list[str] = []
     if captioner is None or seen.views is None:
         chosen = choose_events(rows, **place, options=queries)
     else:
-        raw = caption_events(
-            seen.views,
-            captioner,
-            samples=queries.samples,
-            seed=seen.seed,
-            keep=lambda caption: well_said(caption, queries),
-        )
+        draws: dict[str, Any] = {"samples": queries.samples, "seed": seen.seed}
+        draws["keep"] = lambda caption: well_said(caption, queries)
+        if isinstance(captioner, Endpoint):
+            times = view_times(seen.events, queries.view)
+            raw, unanswered = ask_events(seen.views, times, captioner, **draws)
+            for number, why in unanswered.items():
+                start, end = seen.events[number]
+                lost.append(f"{start:.1f} to {end:.1f} s: {why}")
+        else:
+            raw = caption_events(seen.views, captioner, **draws)
 
         def encode(texts: list[str]) -> NDArray[np.float32]:
             return backbone.encode_text(texts).pooled.float().cpu().numpy()
 
         chosen = phrase(raw, encode, rows, **place, options=queries, tagger=tagger)
-    return {
+    part = {
         "duration": float(seen.frames.duration),
         "events": seen.events.tolist(),
         "labels": [as_json(query, queries) for query in chosen],
     }
+    return {**part, "lost": lost} if lost else part
 
 
 def report_of(
@@ -353,6 +366,7 @@ def report_of(
         ),
         failures=dict(sorted(failures.items())),
         silent=tuple(vid for vid in sorted(parts) if not parts[vid]["labels"]),
+        lost={vid: tuple(parts[vid]["lost"]) for vid in sorted(parts) if "lost" in parts[vid]},
     )
 
 

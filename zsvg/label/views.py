@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zsvg.backbones.captioner import Captioner, strip
+from zsvg.backbones.endpoint import Endpoint
 
 View = Literal["strip", "middle", "ends"]
 # When a view looks at an event, in shares of it.
@@ -44,9 +45,16 @@ def view_times(events: ArrayLike, view: View) -> NDArray[np.float64]:
     return np.asarray(spans[:, :1] + share * (spans[:, 1:] - spans[:, :1]))
 
 
-def pictures(view: View) -> int:
-    """Return how many pictures of an event the captioner is given."""
-    return 2 if view == "ends" else 1
+def pictures(view: View, endpoint: bool = False) -> int:
+    """Return how many pictures of an event the captioner is given; an endpoint gets every frame."""
+    return len(VIEWS[view]) if endpoint else 2 if view == "ends" else 1
+
+
+def picture_size(captioner: Captioner | Endpoint, view: View) -> int:
+    """Return the side of the frames at `view_times`, pixels."""
+    # Two frames side by side then fill the captioner's square without another resize.
+    halves = view == "strip" and not isinstance(captioner, Endpoint)
+    return captioner.image_size // 2 if halves else captioner.image_size
 
 
 def caption_events(
@@ -80,10 +88,41 @@ def caption_events(
         raw = captioner.sample(images, samples, seed=seed)
     else:
         raw = [[text] for text in captioner.caption(images)]
-    said = [[text if keep(text) else "" for text in map(clean, texts)] for texts in raw]
+    said = _kept(raw, keep)
     if pictures == 2:
         said = [list(map(_then, *ends)) for ends in zip(said[::2], said[1::2], strict=True)]
     return [sorted(set(texts) - {""}) for texts in said]
+
+
+def ask_events(
+    frames: NDArray[np.uint8],
+    times: NDArray[np.float64],
+    endpoint: Endpoint,
+    *,
+    samples: int = 0,
+    seed: int = 0,
+    keep: Callable[[str], bool] = bool,
+) -> tuple[list[list[str]], dict[int, str]]:
+    """Ask an endpoint about the events of one video: all frames of an event in one question.
+
+    Args:
+        frames: (n, k, H, W, 3) uint8, the frames at `view_times`.
+        times: (n, k) those times, seconds.
+        endpoint: Whom to ask.
+        samples: As of `caption_events`, like the next ones; answers per event.
+        seed: Of the draws.
+        keep: False for cleaned answers that are as good as none.
+
+    Returns:
+        As of `caption_events`; and by its number why an event got no answer.
+    """
+    raw, lost = endpoint.describe(frames, times, samples=samples, seed=seed)
+    return [sorted(set(texts) - {""}) for texts in _kept(raw, keep)], lost
+
+
+def _kept(raw: Sequence[Sequence[str]], keep: Callable[[str], bool]) -> list[list[str]]:
+    """Clean what was said, and leave empty what is as good as nothing."""
+    return [[text if keep(text) else "" for text in map(clean, texts)] for texts in raw]
 
 
 def _then(early: str, late: str) -> str:

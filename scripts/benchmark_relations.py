@@ -38,7 +38,7 @@ from zsvg.files import write_json
 from zsvg.grounding.answers import EncodedVideo
 from zsvg.grounding.grounder import Grounder
 from zsvg.microworld.domains import look_of
-from zsvg.microworld.language import WORDINGS, noun_phrase
+from zsvg.microworld.language import WORDINGS, Wording, noun_phrase
 from zsvg.microworld.script import Scene
 from zsvg.microworld.world import plan_video
 from zsvg.moments import iou
@@ -89,21 +89,35 @@ def told(world: World) -> Iterator[Asked]:
     first = {record.vid: record.query for record in reversed(records)}
     others = dict(zip(first, [*list(first)[1:], next(iter(first))], strict=True))
     for record in records:
+        words, groups = set(record.query.split()), []
         if record.extra["kind"] == "relation":
-            timed = {"before", "after"} & set(record.query.split())
-            for group in ("relation queries", *(["relation queries, of time"] if timed else [])):
-                yield Asked(group, record.vid, record.query, tuple(record.relevant_windows),
-                            first[others[record.vid]])  # fmt: skip
+            groups = ["relation queries", *(["of time"] if words & {"before", "after"} else [])]
+        elif "while" in words:
+            groups = ["find X while it moves"]
+        for group in groups:
+            yield Asked(
+                group,
+                record.vid,
+                record.query,
+                tuple(record.relevant_windows),
+                first[others[record.vid]],
+            )
+    wording = WORDINGS[look_of(world.domain).wording]
+    wording = replace(wording, articles=wording.articles[-1:])
     for index in range(len(clips)):
         scene, labels = plan_video(world.domain, "test", world.seed, index)
-        vid = labels[0].vid
-        yield from recurring(scene, vid, WORDINGS[look_of(world.domain).wording].articles[-1],
-                             first[others[vid]], world)  # fmt: skip
+        yield from recurring(scene, wording, first[others[labels[0].vid]])
 
 
-def recurring(scene: Scene, vid: str, article: str, foreign: str, world: World) -> Iterator[Asked]:
-    """Ask for the times of things that come back, and for a thing while it is not small."""
-    wording = replace(WORDINGS[look_of(world.domain).wording], articles=(article,))
+def recurring(scene: Scene, wording: Wording, foreign: str) -> Iterator[Asked]:
+    """Ask for the times of things that come back, and for a thing where it is not small.
+
+    Args:
+        scene: The script of a video.
+        wording: How its domain speaks, with one article.
+        foreign: A sentence of another video.
+    """
+    (article,), vid = wording.articles, scene.vid
     for thing in dict.fromkeys(event.thing for event in scene.events):
         own = [event for event in scene.events if event.thing == thing]
         if len(own) < 2:

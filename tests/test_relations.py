@@ -1,10 +1,13 @@
 """Moments of related parts: combined by hand, and asked of a grounder."""
 
+import json
+import re
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
+from benchmark_relations import joined
 
 from zsvg.backbones.clip import load_backbone
 from zsvg.features.encoder import FrameFeatures
@@ -12,6 +15,8 @@ from zsvg.grounding.answers import EncodedVideo, Grounding, Moment, Part
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.parts import Parts
 from zsvg.grounding.relations import in_time, nth, related, spanning
+from zsvg.microworld.world import write_world
+from zsvg.records import Annotation
 from zsvg.scorers.options import ScorerOptions
 
 SCORER = ScorerOptions(kind="max_sum", smooth=0.0, bias=0.5)
@@ -169,3 +174,45 @@ def test_a_blind_model_reads_no_parts(asked):
     grounder, video = asked
     blind = Grounder(grounder.backbone, fps=1.0, scorer=SCORER, manifest={"query_blind": True})
     assert blind.ground(video, "a dog barks before a cat runs").parts == ()
+
+
+def test_the_command_shows_where_parts_are(run_zsvg, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    write_world(tmp_path, domain="studio", videos=1, seed=1, workers=1)
+    sentence = "the red circle before the blue square"
+    asked = ("ground", tmp_path / "videos", sentence, "the red circle", "-m", "micro",
+             "--cache", tmp_path / "cache")  # fmt: skip
+    status, out, _ = run_zsvg(*asked)
+    assert status == 0
+    assert re.search(r"the red circle [0-9.]+–[0-9.]+ s; the blue square [0-9.]+–[0-9.]+ s", out)
+    status, out, _ = run_zsvg(*asked, "--output", "-")
+    assert status == 0
+    related, plain = (json.loads(line) for line in out.splitlines())
+    assert [part["text"] for part in related["parts"]] == ["the red circle", "the blue square"]
+    assert "parts" not in plain
+
+
+def test_the_benchmark_joins_what_does_not_overlap():
+    records = [
+        Annotation(
+            qid=f"{vid}{place}", query=query, vid=vid, duration=30, relevant_windows=(window,)
+        )
+        for vid, place, query, window in (
+            ("a", 0, "he sits.", (0.0, 8.0)),
+            ("a", 1, "he reads .", (8.0, 20.0)),
+            ("a", 2, "he sings", (9.0, 20.0)),  # with the one above an IoU of 11 / 12
+            ("b", 0, "it rains.", (3.0, 4.0)),
+        )
+    ]
+    asked = [(one.group, one.sentence, *one.windows) for one in joined(records)]
+    assert asked == [
+        ("before", "he sits before he reads.", (0, 8)),
+        ("after", "he reads after he sits.", (8, 20)),
+        ("then", "he sits, then he reads.", (0, 20)),
+        ("before", "he sits before he sings.", (0, 8)),
+        ("after", "he sings after he sits.", (9, 20)),
+        ("then", "he sits, then he sings.", (0, 20)),
+        ("while", "he reads while he sings.", (8, 20)),
+        ("while", "he sings while he reads.", (9, 20)),
+    ]
+    assert {one.foreign for one in joined(records)} == {"it rains."}

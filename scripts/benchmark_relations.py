@@ -89,19 +89,11 @@ def told(world: World) -> Iterator[Asked]:
     first = {record.vid: record.query for record in reversed(records)}
     others = dict(zip(first, [*list(first)[1:], next(iter(first))], strict=True))
     for record in records:
-        words, groups = set(record.query.split()), []
         if record.extra["kind"] == "relation":
-            groups = ["relation queries", *(["of time"] if words & {"before", "after"} else [])]
-        elif "while" in words:
-            groups = ["find X while it moves"]
-        for group in groups:
-            yield Asked(
-                group,
-                record.vid,
-                record.query,
-                tuple(record.relevant_windows),
-                first[others[record.vid]],
-            )
+            timed = {"before", "after"} & set(record.query.split())
+            for group in ("relation queries", *(["before, after"] if timed else [])):
+                windows = tuple(record.relevant_windows)
+                yield Asked(group, record.vid, record.query, windows, first[others[record.vid]])
     wording = WORDINGS[look_of(world.domain).wording]
     wording = replace(wording, articles=wording.articles[-1:])
     for index in range(len(clips)):

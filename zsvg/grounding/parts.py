@@ -80,6 +80,8 @@ _STANDS_FOR = (
     _set("it him her them me us you this that these those then one another each other all")
     | _ARTICLES
 )
+# "while it spins" and "while standing" go on about the same moment, and name nobody.
+_PRONOUNS = _set("it he she they we you i")
 # "then right" goes on with the sentence, and is no moment of its own.
 _WHERE = _set(
     "left right back up down away out in off on around over to into from at forward forwards "
@@ -119,7 +121,7 @@ def parts_of(sentence: str) -> Parts:
     if fronted := _FRONTED.fullmatch(sentence):
         kind: Kind = fronted["kind"].lower()  # type: ignore[assignment]
         main, other = _bare(fronted["main"]), _bare(fronted["other"])
-        if _says(main) and _says(other):
+        if _says(main) and _says(other) and _is_another(kind, _words(other)):
             return Parts(kind=kind, main=main, other=other)
     for fixed, pattern in _INNER:
         for found in pattern.finditer(sentence):
@@ -151,8 +153,8 @@ def _joins(kind: Kind, main: list[str], other: list[str]) -> bool:
     last, first = main[-1], other[0]
     if last in _NOT_BEHIND[kind] or {last, first} & {"and", "or"}:
         return False
-    if kind == "then":
-        return first not in _WHERE
+    if not _is_another(kind, other):
+        return False
     if kind in ("before", "after", "while") and len(set(main) - _ARTICLES) < 2:
         return False  # "person after awakening"
     if kind == "after" and last in _CARES:
@@ -160,6 +162,13 @@ def _joins(kind: Kind, main: list[str], other: list[str]) -> bool:
     if kind == "before" and last in _STANDS:
         return _happens(other)
     return True
+
+
+def _is_another(kind: Kind, other: list[str]) -> bool:
+    """Return whether these words tell of a moment of their own."""
+    if kind == "then":
+        return other[0] not in _WHERE
+    return kind != "while" or not (other[0] in _PRONOUNS or other[0].endswith("ing"))
 
 
 def _happens(words: list[str]) -> bool:

@@ -74,6 +74,13 @@ DIDEMO = [
         "annotation_id": 71,
     }
 ]
+TEMPO = (
+    "video_id,conjugate,event1_description,event2_description,caption,distractor_caption,"
+    "event1_start,event1_end,event2_start,event2_end\r\n"
+    '7@N0_1.mp4,before,a duck dives,"it swims, then rests",'
+    '"a duck dives before it swims, then rests",x,0,5,5,30\r\n'
+    "7@N0_1.mp4,after,a duck dives,a boat comes,a boat comes after a duck dives,x,0,5,10,20\r\n"
+)
 PSVL = [
     {"vid": "AB12C", "duration": 20.0, "timestamp": [0.25, 0.5], "tokens": ["pour", "tea", "cup"]}
 ]
@@ -117,6 +124,7 @@ EXAMPLES: dict[str, tuple[str, str, dict[str, str]]] = {
     "frames": ("tacos", json.dumps(FRAME_MAP), {}),
     "segments": ("tacos", SEGMENTS, {"durations": json.dumps(FRAME_MAP)}),
     "didemo": ("didemo", json.dumps(DIDEMO), {}),
+    "tempo": ("tempo", TEMPO, {}),
     "qvhighlights": ("qvhighlights", json_lines(DETR), {}),
     "tvr": ("tvr", json_lines(TVR), {}),
     "tvsum": ("tvsum", json_lines(TVSUM), {}),
@@ -270,6 +278,22 @@ def test_didemo_windows_are_ordered_by_votes(converted: Convert) -> None:
     assert record.extra["num_segments"] == 6
     (exact,) = example(converted, "didemo", as_is=True).records
     assert exact.query == "the duck dives\n"
+
+
+def test_tempo_means_the_main_clause(converted: Convert) -> None:
+    before, after = example(converted, "tempo").records
+    assert before.query == "a duck dives before it swims, then rests"
+    assert (before.vid, before.qid, before.duration) == ("7@N0_1", "7@N0_1-0", 30)
+    assert before.relevant_windows == ((0, 5),)
+    assert before.extra == {
+        "conjugate": "before",
+        "event1_description": "a duck dives",
+        "event2_description": "it swims, then rests",
+        "event1": [0, 5],
+        "event2": [5, 30],
+    }
+    assert after.query == "a boat comes after a duck dives"
+    assert after.relevant_windows == ((10, 20),)
 
 
 def test_detr_lines_are_kept(converted: Convert) -> None:
@@ -660,6 +684,9 @@ def test_hopeless_files(converted: Convert, key: str) -> None:
         ("qvhighlights", '{"qid": true}', "file:1: qid true must be a whole number or a string"),
         ("qvhighlights", json_lines([DETR[0], DETR[0]]), "file:2: the identifier 3 is used before"),
         ("tvr", '{"qid": 1, "pred_relevant_windows": []}', "file:1: this is a prediction"),
+        ("tempo", TEMPO.replace("before,", "during,"), 'file:2: conjugate "during" must be one of'),
+        ("tempo", TEMPO.replace("event1_end", "end"), "file:1: the header "),
+        ("tempo", TEMPO.replace(",0,5,5", ",0,x,5"), 'file:2: event1_end "x" must be a finite'),
         ("didemo", '[{"times": [[0.5, 1]]}]', "file: row 1: times 0.5 must be a whole number"),
         (
             "activitynet",
@@ -754,6 +781,7 @@ tacos tacos/val.json 4436 27 0 0
 tacos tacos/test.json 4001 25 5 0
 didemo didemo/val_data.json.gz 4180 1065 0 0
 didemo didemo/test_data.json.gz 4021 1004 0 0
+tempo tempo/tempotl_didemo_test.csv 987 387 0 0
 qvhighlights qvhighlights/highlight_train_release.jsonl.gz 7218 7100 0 0
 qvhighlights qvhighlights/highlight_val_release.jsonl 1550 1519 0 0
 qvhighlights qvhighlights/highlight_test_release.jsonl 1542 1529 0 0

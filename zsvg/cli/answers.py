@@ -141,7 +141,7 @@ def give_answers(
 
 def _table(query: str, best: Sequence[Shown]) -> Table:
     """Return the table of a query's moments, each with a link to its video."""
-    from zsvg.grounding.ranking import words_of
+    from zsvg.grounding.ranking import parts_told, words_of
     from zsvg.grounding.writers import hms
     from zsvg.report.links import file_url, near
     from zsvg.report.svg import shorten
@@ -156,6 +156,10 @@ def _table(query: str, best: Sequence[Shown]) -> Table:
     if any(said):
         header.append("said")
         rows = [(*row, shorten(words, _WORDS)) for row, words in zip(rows, said, strict=True)]
+    lit = [parts_told(answer) for answer, _ in best]
+    if any(lit):
+        header.append("parts")
+        rows = [(*row, told) for row, told in zip(rows, lit, strict=True)]
     return Table(header=tuple(header), rows=rows, title=query, links=links)
 
 

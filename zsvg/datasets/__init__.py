@@ -21,6 +21,7 @@ from zsvg.datasets.lists import didemo, psvl
 from zsvg.datasets.reading import read_text
 from zsvg.datasets.rules import Converted, Row, settle
 from zsvg.datasets.tacos import tacos
+from zsvg.datasets.tempo import tempo
 from zsvg.datasets.text_forms import charades_sta, spl, viga
 from zsvg.datasets.video_maps import nextgqa, video_map
 from zsvg.datasets.video_reloc import video_reloc
@@ -40,6 +41,7 @@ _FORMS: dict[str, tuple[Callable[..., Iterator[Row]], str]] = {
     "tfvtg": (video_map, "JSON, VID -> duration, timestamps, sentences"),
     "tacos": (tacos, "2D-TAN's JSON in frames, or TALL's text (which needs durations)"),
     "didemo": (didemo, "JSON list with `times` in 5-second segments"),
+    "tempo": (tempo, "CSV with two events, their windows, and a caption that joins them"),
     "qvhighlights": (detr, "JSON lines of Moment-DETR, and lighthouse's files in that form"),
     "tvr": (detr, "JSON lines with desc_id, desc, vid_name, ts"),
     "tvsum": (tvsum, "lighthouse's JSON lines; durations in 2-second clips"),

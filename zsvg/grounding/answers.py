@@ -22,6 +22,21 @@ class Moment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a sentence that relates moments in time, see `zsvg.grounding.parts`.
+
+    Attributes:
+        text: Its words.
+        start: Of its best moment beside the other part, in seconds.
+        end: In seconds.
+    """
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncodedVideo:
     """A video that is ready for questions; cheap to keep, safe to share between threads.
 
@@ -62,6 +77,8 @@ class Grounding:
         absent: It fits so badly that the moment may not be in the video; the model folder says how
             often that is said of moments that are (`zsvg.grounding.presence_threshold`). Always
             False without training.
+        parts: Where the parts of the sentence are, the one that is looked for first; none of a
+            sentence that is read as a whole.
     """
 
     query: str
@@ -72,12 +89,23 @@ class Grounding:
     fit: float = 0.0
     presence: float | None = None
     absent: bool = False
+    parts: tuple[Part, ...] = ()
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What a written answer tells besides its moments: "presence", and "absent" if it is."""
-        told = {} if self.presence is None else {"presence": self.presence}
-        return told | ({"absent": True} if self.absent else {})
+        """What a written answer tells besides its moments, where there is anything to tell.
+
+        "presence", "absent" and "parts", each with its "text", "start" and "end".
+        """
+        told: dict[str, Any] = {} if self.presence is None else {"presence": self.presence}
+        if self.absent:
+            told["absent"] = True
+        if self.parts:
+            told["parts"] = [
+                {"text": part.text, "start": round(part.start, 3), "end": round(part.end, 3)}
+                for part in self.parts
+            ]
+        return told
 
     def prediction(self, qid: str | int, vid: str, **more: Any) -> Prediction:
         """Return it as a record of the video of that name; `more` are further keys of it."""

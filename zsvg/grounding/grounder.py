@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from dataclasses import replace
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ from zsvg.features.extract import extract
 from zsvg.grounding.alignment import Alignment
 from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
 from zsvg.grounding.model_card import describe_features
+from zsvg.grounding.parts import Parts, parts_of
 from zsvg.grounding.ranking import USUAL, fit
+from zsvg.grounding.relations import Read, in_time
 from zsvg.grounding.share import mixed
 from zsvg.heads.long_videos import answer_video
 from zsvg.moments import Spans
@@ -55,6 +58,8 @@ class Grounder:
         templates: Hand-written texts around `{query}`, whose mean embedding is the query's
             (prompt ensembling, as in CLIP's paper); empty: `template` in front of it alone.
         manifest: The model folder's `zsvg.json`; empty without one.
+        reads_time: Whether sentences that relate moments ("X before Y") are read into parts, see
+            `zsvg.grounding.parts`; else every sentence is one moment.
         domain: Which of `domains` the videos are of, for a model that was tuned on several; None,
             and other names, stand for the mean of all.
     """
@@ -78,6 +83,7 @@ class Grounder:
         self.alignment = alignment
         self.template = backbone.template if template is None else template
         self.templates: tuple[str, ...] = ()
+        self.reads_time = True
         self.fps = backbone.fps if fps is None else fps
         self.framing: Framing = framing
         self.scorer = scorer
@@ -259,6 +265,15 @@ class Grounder:
                 f"{video.vid} was encoded by another model ({video.encoder[:12]}, this one is "
                 f"{self.encoder[:12]}); encode it with this model"
             )
+        whole = self._ground(video, query, top_k, domain)
+        if (parts := self.parts(query)).kind == "whole":
+            return whole
+        curves = {part: self._ground(video, part, 1, domain).curve for part in parts.texts}
+        read = self.read_sentence(video, query, curves)
+        return replace(whole, moments=read.moments[:top_k], curve=read.curve, parts=read.parts)
+
+    def _ground(self, video: EncodedVideo, query: str, top_k: int, domain: str | None) -> Grounding:
+        """Find the moments of a sentence as a whole."""
         text = self.encode_query(self.asked(query), video, domain)
         curve = self.backbone.relevance(video.frames.features, text.pooled[0].cpu().numpy())
         fits, presence = self._fit(video.frames, text, curve), None
@@ -287,6 +302,11 @@ class Grounder:
     def asked(self, query: str) -> str:
         """Return what the model reads instead of a sentence: it, unless the model is blind."""
         return BLIND_QUERY if self.manifest.get("query_blind") else query
+
+    def parts(self, query: str) -> Parts:
+        """Return what the model reads a sentence as, see `reads_time`."""
+        asked = self.asked(query)
+        return parts_of(asked) if self.reads_time else Parts(kind="whole", main=asked)
 
     def scorer_for(self, rate: float) -> ScorerOptions | Tfvtg:
         """Return how moments are cut out of curves of so many clips per second, without a head."""
@@ -326,10 +346,22 @@ class Grounder:
         frames = video.frames
         return answer_video(self.head, frames.features, frames.edges, text).relevance
 
+    def read_sentence(
+        self, video: EncodedVideo, query: str, curves: Mapping[str, NDArray[np.float32]]
+    ) -> Read:
+        """Return all moments of a sentence.
+
+        Args:
+            video: The encoded video.
+            query: The sentence.
+            curves: Each of the `texts` of its `parts` -> (T,) relevance of each clip to it.
+        """
+        return in_time(self.parts(query), curves, partial(self.read, video))
+
     def read(
-        self, video: EncodedVideo, curve: NDArray[np.float32], top_k: int
+        self, video: EncodedVideo, curve: NDArray[np.float32], top_k: int | None = None
     ) -> tuple[Moment, ...]:
-        """Return at most `top_k` moments of a curve (T,) over a video, best first."""
+        """Return at most `top_k` moments of a curve (T,) over a video, best first; None: all."""
         frames = video.frames
         options = self.scorer_for(frames.fps)
         spans, scores = find_moments(curve, frames.edges, options, frames.features)
@@ -346,7 +378,7 @@ class Grounder:
         return self._encode_frozen(USUAL)
 
 
-def _moments(spans: Spans, scores: NDArray[np.float64], top_k: int) -> tuple[Moment, ...]:
+def _moments(spans: Spans, scores: NDArray[np.float64], top_k: int | None) -> tuple[Moment, ...]:
     return tuple(
         Moment(start=float(start), end=float(end), score=float(score))
         for (start, end), score in zip(spans[:top_k], scores[:top_k], strict=True)

@@ -100,3 +100,11 @@ def words_of(answer: Prediction, window: Window) -> str:
     said = answer.extra.get("said")
     windows = answer.pred_relevant_windows or ()
     return str(said[windows.index(window)]) if said else ""
+
+
+def parts_told(answer: Prediction) -> str:
+    """Return where the parts of an answer's sentence are, "" of one that was read as a whole."""
+    return "; ".join(
+        f"{part['text']} {part['start']:.1f}–{part['end']:.1f} s"
+        for part in answer.extra.get("parts", ())
+    )

@@ -200,12 +200,14 @@ def _tried(
                 continue
             domain = record.extra.get("domain")
             domain = domain if domain in tuned.domains else None
-            learned = tuned.learned(video, record.query, domain)
+            texts = tuned.parts(record.query).texts
+            learned = {text: tuned.learned(video, text, domain) for text in texts}
             for place, amount in enumerate(amounts):
-                similar = tuned.similarity(video, record.query, amount)
+                similar = {text: tuned.similarity(video, text, amount) for text in texts}
                 for column, share in enumerate(SHARES):
-                    moments = tuned.read(video, mixed(similar, learned, share), 1)
-                    overlaps[row, place, column] = _overlap(moments, record)
+                    curves = {text: mixed(similar[text], learned[text], share) for text in texts}
+                    read = tuned.read_sentence(video, record.query, curves)
+                    overlaps[row, place, column] = _overlap(read.moments[:1], record)
     return overlaps
 
 

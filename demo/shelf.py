@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,8 +85,8 @@ class Shelf:
     def folders(self) -> dict[str, Path]:
         """Return the folders of the videos by name: those that were indexed, and those in them."""
         videos = self.videos().values()
-        found = self._roots({Path(video.root) for video in videos})
-        names = {root: name for name, root in found.items()}
+        names = self._names({Path(video.root) for video in videos})
+        found = {name: root for root, name in names.items()}
         for video in videos:
             top, _, rest = video.path.partition("/")
             if rest and len(found) < MOST_FOLDERS:
@@ -93,16 +94,17 @@ class Shelf:
                 found.setdefault(f"{names[root]}/{top}", root / top)
         return dict(sorted(found.items()))
 
-    def _roots(self, roots: set[Path]) -> dict[str, Path]:
-        """Return folders by name; those that were indexed from the page by their place there."""
-        inside = {
-            root: "/".join((name, *root.relative_to(folder).parts))
-            for name, folder in self.index.items()
-            for root in roots
-            if root.is_relative_to(folder)
-        }
-        own = _named(sorted(roots - inside.keys()))
-        return {**{name: root for root, name in inside.items()}, **own}
+    def _names(self, roots: set[Path]) -> dict[Path, str]:
+        """Return folder -> name; those that were indexed from the page by their place there."""
+        names = {folder: name for name, folder in self.index.items()}
+        for root in sorted(roots - names.keys()):
+            places = [
+                "/".join((name, *root.relative_to(folder).parts))
+                for name, folder in self.index.items()
+                if root.is_relative_to(folder)
+            ]
+            names[root] = _name(root, names.values(), places)
+        return {root: names[root] for root in roots}
 
     def folder(self, name: str) -> Path | None:
         """Return a folder by its name, None for "".
@@ -176,9 +178,13 @@ class Shelf:
 def _named(folders: Iterable[Path]) -> dict[str, Path]:
     """Return folders by short names that tell them apart, and tell little else."""
     found: dict[str, Path] = {}
-    for folder in folders:
-        longer = (folder.name or "/", "/".join(folder.parts[-2:]))
-        name = next((n for n in longer if n not in found), f"{folder.name} ({len(found) + 1})")
-        if folder not in found.values():
-            found[name] = folder
+    for folder in dict.fromkeys(folders):
+        found[_name(folder, found)] = folder
     return found
+
+
+def _name(folder: Path, taken: Collection[str], better: Sequence[str] = ()) -> str:
+    """Return a name of a folder that no other has."""
+    names = (*better, folder.name or "/", "/".join(folder.parts[-2:]))
+    numbered = (f"{folder.name} ({number})" for number in count(2))
+    return next(name for name in chain(names, numbered) if name not in taken)

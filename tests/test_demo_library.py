@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,6 +148,35 @@ def test_a_page_without_index_only_reads(tmp_path_factory: pytest.TempPathFactor
         said = page.refusal("/library_index", "more", "")
         assert "this page indexes no such folder" in said
         assert "Index a folder" not in json.dumps(page.client.config)
+
+
+def shelf_with(*files: Path, index: Sequence[Path] = ()) -> Any:
+    """Return a shelf of a library that has these files, each with its folder for a root."""
+    from zsvg.library.tables import Video
+
+    videos = [
+        Video(
+            vid=file.stem,
+            root=str(file.parent),
+            path=file.name,
+            content=file.name.ljust(64, "0"),
+            state="",
+            size=1,
+            modified=0.0,
+            duration=8.0,
+        )
+        for file in files
+    ]
+    library = SimpleNamespace(videos=lambda: videos, folder=Path("/shelves/library"))
+    return demo_module("shelf").Shelf(library, index)
+
+
+def test_folders_with_one_last_name_have_names_of_their_own(tmp_path: Path):
+    folders = {place: tmp_path / place / "videos" for place in "abc"}
+    files = [folder / f"{place}.mp4" for place, folder in folders.items()]
+    shelf = shelf_with(*files, index=[folders["b"]])
+    named = {"videos": "b", "a/videos": "a", "c/videos": "c"}
+    assert shelf.folders() == {name: folders[place] for name, place in named.items()}
 
 
 def test_what_is_said_is_shown_with_its_words_and_not_judged_by_its_pictures(tmp_path: Path):

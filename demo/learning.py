@@ -66,7 +66,7 @@ def judge(visit: Visit, number: int, verdict: str) -> None:
     before.videos[hit.video.vid] = hit.video.file
     before.change(sorted(entries, key=lambda entry: (entry.label.vid, entry.window[0])))
     if visit.desk is not None:
-        save(visit.desk / LIBRARY, before)
+        save(visit.desk / LIBRARY, before, visit.hidden)
 
 
 def verdicts(visit: Visit) -> list[str]:

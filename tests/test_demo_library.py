@@ -18,6 +18,7 @@ import zsvg
 from tests.conftest import run_python
 from tests.demo_pages import Page, library_page, microworld_video
 from zsvg.errors import ZsvgError
+from zsvg.files import sha256_json
 from zsvg.resources import demo_module
 
 SENTENCE = "a red circle spins"
@@ -159,7 +160,7 @@ def shelf_with(*files: Path, index: Sequence[Path] = ()) -> Any:
             vid=file.stem,
             root=str(file.parent),
             path=file.name,
-            content=file.name.ljust(64, "0"),
+            content=sha256_json(str(file)),
             state="",
             size=1,
             modified=0.0,
@@ -177,6 +178,34 @@ def test_folders_with_one_last_name_have_names_of_their_own(tmp_path: Path):
     shelf = shelf_with(*files, index=[folders["b"]])
     named = {"videos": "b", "a/videos": "a", "c/videos": "c"}
     assert shelf.folders() == {name: folders[place] for name, place in named.items()}
+
+
+def test_verdicts_on_what_another_library_shows_are_kept(tmp_path: Path):
+    visits, learning, searching = map(demo_module, ("visit", "learning", "searching"))
+    files = {place: tmp_path / place / "film.mp4" for place in "ab"}
+    desk = tmp_path / "desk"
+
+    def page(place: str) -> tuple[Any, Any]:
+        shelf = shelf_with(files[place])
+        visit = visits.Visit(desk=desk)
+        visits.restore(visit)
+        visits.hide(visit, shelf.covers)
+        (video,) = shelf.videos().values()
+        hit = SimpleNamespace(video=video, start=1.0, end=2.0, by="seen")
+        visit.shown = searching.Shown(wanted=searching.Wanted(text=SENTENCE), hits=(hit,))
+        return visit, learning.verdicts(visit)
+
+    for place, said in (("a", "yes"), ("b", "no")):
+        visit, before = page(place)
+        assert before == [""]
+        learning.judge(visit, 0, said)
+    for place, said, counted in (("a", "yes", (1, 0)), ("b", "no", (0, 1))):
+        visit, before = page(place)
+        assert (before, learning.counts(visit)) == ([said], counted)
+        assert visit.benches["library"].videos == {"film": files[place]}
+    kept = (desk / "library" / "work.jsonl").read_text(encoding="utf-8")
+    assert len(kept.splitlines()) == 2
+    assert len((desk / "library" / "labels.jsonl").read_text(encoding="utf-8").splitlines()) == 1
 
 
 def test_what_is_said_is_shown_with_its_words_and_not_judged_by_its_pictures(tmp_path: Path):

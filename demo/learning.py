@@ -15,7 +15,7 @@ from zsvg.records import FROM_FRAMES, Annotation
 from .bench import Bench, Entry, Verdict
 from .jobs import Job, check_over
 from .labelling import LIBRARY
-from .searching import SAID, hit_of, shelf_of, shown_of, use_learned
+from .searching import SAID, Shown, hit_of, shelf_of, use_learned
 from .tuning import run
 from .visit import Site, Visit
 from .work import save
@@ -34,21 +34,22 @@ step is chosen. They have no sentences: their frames stand in for them. Without 
 moments would be all that the model knows."""
 
 
-def judge(visit: Visit, number: int, verdict: str) -> None:
-    """Take what a visitor says of a moment on the wall, or take it back.
+def judge(visit: Visit, shown: Shown, number: int, verdict: str) -> None:
+    """Take what a visitor says of a moment on a wall, or take it back.
 
     "Yes" is a label: the sentence describes the moment. "No" is a rejected one, which `begin` takes
     as a hard negative.
 
     Args:
         visit: Whose verdict.
+        shown: The wall; its sentence is what the moment is judged by.
         number: Of the moment, from 0.
         verdict: "yes", "no", or "" for neither.
 
     Raises:
         ZsvgError: There is no such moment, or no sentence that it could be judged by.
     """
-    hit, query = hit_of(visit, number), shown_of(visit).wanted.text
+    hit, query = hit_of(shown, number), shown.wanted.text
     if verdict not in ("yes", "no", ""):
         raise ZsvgError(f"{verdict!r}: say yes or no")
     if not query or hit.by == SAID:
@@ -69,12 +70,12 @@ def judge(visit: Visit, number: int, verdict: str) -> None:
         save(visit.desk / LIBRARY, before, visit.hidden)
 
 
-def verdicts(visit: Visit) -> list[str]:
-    """Return what was said of each moment on the wall: "yes", "no" or "".
+def verdicts(visit: Visit, shown: Shown) -> list[str]:
+    """Return what was said of each moment on a wall: "yes", "no" or "".
 
     Another model gives a moment other ends; it is the same while they share `SAME` of both.
     """
-    shown, bench = shown_of(visit), visit.benches.get(LIBRARY)
+    bench = visit.benches.get(LIBRARY)
     said = bench.entries if bench else []
     labels = [_label(hit, shown.wanted.text) for hit in shown.hits]
     found = [next((e for e in said if _same(e.label, label)), None) for label in labels]

@@ -26,11 +26,8 @@ async function film(card) {
 }
 
 // Another window of this browser may have searched for something else meanwhile.
-const moment = (card) => ({
-  number: Number(card.dataset.number),
-  content: card.dataset.content,
-  start: Number(card.dataset.start),
-});
+const wall = () => ({ wall: element.querySelector(".zw")?.dataset.wall });
+const moment = (card) => ({ ...wall(), number: Number(card.dataset.number) });
 
 function stop() {
   clearTimeout(resting);
@@ -98,7 +95,7 @@ function judge(card, said) {
 }
 
 element.addEventListener("click", (event) => {
-  if (event.target.closest("[data-more]")) return trigger("more", {});
+  if (event.target.closest("[data-more]")) return trigger("more", wall());
   const card = event.target.closest(".zw-card");
   if (!card) return;
   reach(card);

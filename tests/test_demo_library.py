@@ -193,12 +193,12 @@ def test_verdicts_on_what_another_library_shows_are_kept(tmp_path: Path):
         (video,) = shelf.videos().values()
         hit = SimpleNamespace(video=video, start=1.0, end=2.0, by="seen")
         visit.shown = searching.Shown(wanted=searching.Wanted(text=SENTENCE), hits=(hit,))
-        return visit, learning.verdicts(visit)
+        return visit, learning.verdicts(visit, visit.shown)
 
     for place, said in (("a", "yes"), ("b", "no")):
         visit, before = page(place)
         assert before == [""]
-        learning.judge(visit, 0, said)
+        learning.judge(visit, visit.shown, 0, said)
     for place, said, counted in (("a", "yes", (1, 0)), ("b", "no", (0, 1))):
         visit, before = page(place)
         assert (before, learning.counts(visit)) == ([said], counted)
@@ -232,30 +232,46 @@ def test_what_is_said_is_shown_with_its_words_and_not_judged_by_its_pictures(tmp
     shown = searching.search(site, visit, wanted)
     hit = shown.hits[0]
     assert (hit.video.vid, hit.start, hit.end, hit.by) == ("film-1", 1.0, 2.5, "said")
-    verdicts = demo_module("learning").verdicts(visit)
+    verdicts = demo_module("learning").verdicts(visit, shown)
     html = demo_module("wall").wall(shown, searching.thumbnails(site, shown.hits), verdicts)
     assert "The kettle" in html
     assert "<is>" not in html
     assert "data-verdict" not in html
     with pytest.raises(ZsvgError, match="about what is seen"):
-        demo_module("learning").judge(visit, 0, "yes")
-    searching.open_hit(site, visit, 0)
+        demo_module("learning").judge(visit, shown, 0, "yes")
+    searching.open_hit(site, visit, shown, 0)
     assert visit.found.bars[0].start == 1.0
     assert visit.answers == []
 
 
-def test_a_wall_that_another_window_has_changed_is_not_mistaken():
-    number_of = demo_module("library").number_of
-    hit = SimpleNamespace(video=SimpleNamespace(content="a" * 64), start=2.0)
-    visit = SimpleNamespace(shown=SimpleNamespace(hits=(hit,)))
+def test_a_wall_that_another_window_has_changed_is_not_mistaken(tmp_path: Path):
+    library, searching, visits = map(demo_module, ("library", "searching", "visit"))
+    learning = demo_module("learning")
+    (video,) = shelf_with(tmp_path / "film.mp4").videos().values()
+    hit = SimpleNamespace(video=video, start=2.0, end=3.0, by="seen")
+    old, new = (
+        searching.Shown(wanted=searching.Wanted(text=text), hits=(hit,))
+        for text in (SENTENCE, "a blue square")
+    )
+    visit = visits.Visit()
 
-    def pressed(number: int, content: str, start: float) -> Any:
-        return SimpleNamespace(number=number, content=content * 64, start=start)
+    def pressed(wall: Any, **more: Any) -> Any:
+        return SimpleNamespace(wall=wall.token, **more)
 
-    assert number_of(pressed(0, "a", 2.0), visit) == 0
-    for other in (pressed(0, "b", 2.0), pressed(0, "a", 5.5), pressed(1, "a", 2.0)):
-        with pytest.raises(ZsvgError, match="search again"):
-            number_of(other, visit)
+    visit.shown = old
+    moment = library.moment_of(pressed(old, number=0), visit)
+    assert moment == (old, 0)
+    visit.shown = new  # of the same moment, by another sentence
+    learning.judge(visit, *moment, "yes")
+    assert [label.query for label in visit.benches["library"].labels()] == [SENTENCE]
+    for other in (pressed(old, number=0), SimpleNamespace(number=0)):
+        with pytest.raises(ZsvgError, match="another window; search again"):
+            library.moment_of(other, visit)
+    with pytest.raises(ZsvgError, match="another window; search again"):
+        library.wall_of(pressed(old), visit)
+    for number in (None, "0", 10**400, -1):
+        with pytest.raises(ZsvgError, match="no such moment"):
+            learning.judge(visit, *library.moment_of(pressed(new, number=number), visit), "no")
 
 
 def test_the_command_says_what_it_lacks(tmp_path: Path):

@@ -234,7 +234,7 @@ def played(site: Site, asked: Any) -> str:
     try:
         content, start, end = asked
         film = shelf_of(site).played(str(content), float(start), float(end))
-    except (ZsvgError, ValueError, TypeError):
+    except (ZsvgError, ValueError, TypeError, OverflowError):
         return ""
     return b64encode(film).decode()
 

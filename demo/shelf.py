@@ -23,7 +23,8 @@ MOST_FOLDERS = 300  # that the list of folders names
 PLAYED = 8.0  # seconds of a moment that are played on the wall
 PLAYED_SIDE = 320  # pixels of the longer side
 _AT_ONCE = 2  # moments that are cut out for the wall
-_PATIENCE = 10.0  # seconds that one waits for its turn
+_PATIENCE = 0.5  # seconds that one waits for its turn: meanwhile it holds a thread of the page
+_KEPT = 32  # films of moments
 
 
 class Shelf:
@@ -49,6 +50,8 @@ class Shelf:
         self.roots = sorted({*map(Path, begun), *map(Path, map(os.path.abspath, index))})
         self.roots += [path for path in self.index.values() if path not in self.roots]
         self._turns = threading.Semaphore(_AT_ONCE)
+        self._films: dict[tuple[str, float, float], bytes] = {}  # the last one asked for is last
+        self._films_lock = threading.Lock()
         self._listed: list[Video] = []
         self._by_content: dict[str, Video] = {}
 
@@ -156,23 +159,38 @@ class Shelf:
     def played(self, content: str, start: float, end: float) -> bytes:
         """Return the first seconds of a moment as a small mp4, b"" where there are none to see.
 
+        It is b"" too where others are being cut out; the browser asks again.
+
         Raises:
             ZsvgError: There is no such video.
         """
         video = self.video(content)
         if not 0 <= start < end <= video.duration + 1:  # not true of what is no number
             return b""
+        key = (content, start, end)
+        if film := self._film(key):
+            return film
         if not self._turns.acquire(timeout=_PATIENCE):
             return b""
         try:
             with tempfile.TemporaryDirectory(prefix="zsvg-moment-") as folder:
                 file = Path(folder) / "moment.mp4"
                 cut(video.file, start, min(end, start + PLAYED), file, longest=PLAYED_SIDE)
-                return file.read_bytes()
+                return self._film(key, file.read_bytes())
         except ITEM_ERRORS:  # its picture stays
             return b""
         finally:
             self._turns.release()
+
+    def _film(self, key: tuple[str, float, float], film: bytes = b"") -> bytes:
+        """Return a film that is kept, or keep it; b"" where there is none."""
+        with self._films_lock:
+            film = self._films.pop(key, b"") or film
+            if film:
+                self._films[key] = film
+            if len(self._films) > _KEPT:
+                del self._films[next(iter(self._films))]
+        return film
 
 
 def _named(folders: Iterable[Path]) -> dict[str, Path]:

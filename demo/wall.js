@@ -6,7 +6,10 @@ const films = new Map(); // what was played once is not asked for again
 const KEPT = 40;
 const WAIT = 180; // milliseconds that a pointer rests before its moment plays
 let playing = null;
+const AGAIN = 1000; // milliseconds until a film is asked for again: others may be cut out
+const TRIES = 4;
 let resting = 0;
+let turn = 0; // of playing; another one ends it
 
 async function film(card) {
   const { content, start, end } = card.dataset;
@@ -31,6 +34,7 @@ const moment = (card) => ({ ...wall(), number: Number(card.dataset.number) });
 
 function stop() {
   clearTimeout(resting);
+  turn += 1;
   if (!playing) return;
   playing.querySelector("video")?.remove();
   playing.classList.remove("playing", "waiting");
@@ -41,11 +45,16 @@ function stop() {
 async function play(card) {
   if (playing === card) return;
   stop();
+  const mine = turn;
   playing = card;
   card.classList.add("waiting");
   card.querySelector("[data-play]").setAttribute("aria-pressed", "true");
-  const address = await film(card).catch(() => null);
-  if (playing !== card) return; // the pointer has gone on
+  let address = await film(card).catch(() => null);
+  for (let tries = 1; !address && tries < TRIES && turn === mine; tries += 1) {
+    await new Promise((done) => setTimeout(done, AGAIN));
+    if (turn === mine) address = await film(card).catch(() => null);
+  }
+  if (turn !== mine) return; // the pointer has gone on
   card.classList.remove("waiting");
   if (!address) return stop();
   const player = document.createElement("video");

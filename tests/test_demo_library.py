@@ -100,6 +100,7 @@ def test_a_film_is_played_of_what_the_page_shows_alone(served: Page):
         (first["content"], 5, 1),
         (first["content"], "nan", 1),
         (first["content"], 0, 1e12),
+        (first["content"], 0, 10**400),
         (first["content"],),
         (None, None, None),
     ):
@@ -178,6 +179,28 @@ def test_folders_with_one_last_name_have_names_of_their_own(tmp_path: Path):
     shelf = shelf_with(*files, index=[folders["b"]])
     named = {"videos": "b", "a/videos": "a", "c/videos": "c"}
     assert shelf.folders() == {name: folders[place] for name, place in named.items()}
+
+
+def test_a_film_that_was_cut_out_is_kept_and_another_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    module = demo_module("shelf")
+    monkeypatch.setattr(module, "_PATIENCE", 0)
+    shelf = shelf_with(tmp_path / "film.mp4")
+    (content,) = shelf.videos()
+    answers, cuts = [], []
+
+    def cut(video: Path, start: float, end: float, file: Path, *, longest: int) -> None:
+        cuts.append(start)
+        if start < 1:  # another one is asked for meanwhile
+            answers.append(shelf.played(content, start + 0.5, 8))
+        file.write_bytes(b"film")
+
+    monkeypatch.setattr(module, "cut", cut)
+    assert shelf.played(content, 0, 8) == b"film"
+    assert (cuts, answers) == ([0, 0.5], [b"", b"film"])  # the innermost one is refused
+    assert shelf.played(content, 0.5, 8) == b"film"
+    assert cuts == [0, 0.5]
 
 
 def test_verdicts_on_what_another_library_shows_are_kept(tmp_path: Path):

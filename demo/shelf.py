@@ -49,6 +49,9 @@ class Shelf:
         begun = {video.root for video in library.videos()}
         self.roots = sorted({*map(Path, begun), *map(Path, map(os.path.abspath, index))})
         self.roots += [path for path in self.index.values() if path not in self.roots]
+        self._index = [(Path(os.path.abspath(place)), place.resolve()) for place in index]
+        self._index += [(place, place) for place in self.index.values()]
+        self._real: dict[Path, Path] = {}  # where files really are, until the library changes
         self._turns = threading.Semaphore(_AT_ONCE)
         self._films: dict[tuple[str, float, float], bytes] = {}  # the last one asked for is last
         self._films_lock = threading.Lock()
@@ -60,14 +63,28 @@ class Shelf:
         return self.covers(video.file)
 
     def covers(self, file: Path) -> bool:
-        """Whether a file is below one of the folders."""
-        return any(file.is_relative_to(root) for root in self.roots)
+        """Whether a file is below one of the folders.
+
+        Below those of `index` no link may lead out of it: other programs add what they like.
+        """
+        if not any(file.is_relative_to(root) for root in self.roots):
+            return False
+        allowed = [real for place, real in self._index if file.is_relative_to(place)]
+        if not allowed:
+            return True
+        if file not in self._real:
+            try:
+                self._real[file] = file.resolve()
+            except (OSError, RuntimeError):  # links in a circle
+                self._real[file] = Path()
+        return any(self._real[file].is_relative_to(real) for real in allowed)
 
     def videos(self) -> dict[str, Video]:
         """Return content -> the first video with it, of all that can be searched and shown."""
         listed = self.library.videos()  # the same list, until the library changes
         if listed is not self._listed:
             found: dict[str, Video] = {}
+            self._real = {}
             for video in listed:
                 if video.usable and self.shows(video):
                     found.setdefault(video.content, video)
@@ -81,7 +98,9 @@ class Shelf:
             ZsvgError: None is shown here that has it.
         """
         found = self.videos().get(content)
-        if found is None:
+        if found is not None:
+            self._real.pop(found.file, None)  # it may be a link by now
+        if found is None or not self.shows(found):
             raise ZsvgError("there is no such video in this library")
         return found
 

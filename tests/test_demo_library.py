@@ -181,6 +181,46 @@ def test_folders_with_one_last_name_have_names_of_their_own(tmp_path: Path):
     assert shelf.folders() == {name: folders[place] for name, place in named.items()}
 
 
+def test_what_links_lead_to_out_of_a_folder_is_not_shown(tmp_path: Path):
+    allowed, secret, own = (tmp_path / name for name in ("allowed", "secret", "own"))
+    for folder in (allowed, secret, own):
+        folder.mkdir()
+    films = [allowed / "here.mp4", allowed / "near.mp4", allowed / "out.mp4", own / "link.mp4"]
+    for film in (films[0], secret / "film.mp4"):
+        film.touch()
+    films[1].symlink_to(films[0])
+    films[2].symlink_to(secret / "film.mp4")
+    films[3].symlink_to(secret / "film.mp4")  # of a folder that the library itself was made of
+    shelf = shelf_with(*films, index=[allowed])
+    assert {video.vid for video in shelf.videos().values()} == {"here", "near", "link"}
+    (near,) = (video for video in shelf.videos().values() if video.vid == "near")
+    assert shelf.video(near.content) is near
+    films[1].unlink()
+    films[1].symlink_to(secret / "film.mp4")
+    with pytest.raises(ZsvgError, match="no such video"):
+        shelf.video(near.content)
+
+
+def test_subtitles_that_are_links_out_of_a_folder_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    library_of = pytest.importorskip("zsvg.library.library").Library
+    place, secret = tmp_path / "videos", tmp_path / "secret.srt"
+    for number, name in enumerate(("own", "link")):
+        microworld_video(place / f"{name}.mp4", number, 4)
+    lines = "1\n00:00:01,000 --> 00:00:02,500\nThe kettle is whistling.\n"
+    (place / "own.srt").write_text(lines, encoding="utf-8")
+    secret.write_text(lines, encoding="utf-8")
+    (place / "link.srt").symlink_to(secret)
+    library_of.open(tmp_path / "library", zsvg.load("micro", "cpu"))
+    work = {"place": str(place), "root": str(place), "device": "cpu"}
+    work |= {"library": str(tmp_path / "library"), "cache": str(tmp_path / "cache")}
+    demo_module("worker").index(work, lambda **event: None)
+    library = library_of.open(tmp_path / "library", device="cpu")
+    found = library.hits("the kettle is whistling", by="said")
+    assert [hit.video.vid for hit in found] == ["own"]
+
+
 def test_a_film_that_was_cut_out_is_kept_and_another_waits_for_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -115,6 +115,7 @@ class Library:
         allow_truncated: bool = False,
         rehash: bool = False,
         prune: bool = False,
+        subtitles: Callable[[Path], bool] | None = None,
         recogniser: Recogniser | None = None,
         on_progress: Callable[[int], None] | None = None,
         on_heard: Callable[[int], None] | None = None,
@@ -128,6 +129,7 @@ class Library:
             allow_truncated: Keep the readable part of damaged files.
             rehash: Read the content of all files.
             prune: Forget what is not there any more, instead of marking it.
+            subtitles: Whether a file of them beside a video may be read; None: each may.
             recogniser: Of `zsvg.transcripts.load_recogniser`: listens to videos without subtitles.
             on_progress: Called with the number of videos that are done.
             on_heard: The same of videos in which it was looked after what is said.
@@ -173,7 +175,7 @@ class Library:
             if report.changed:
                 self.tables.optimise()
             # Last: listening takes hours, and the videos are searched meanwhile.
-            report.heard = self._hear(before, found, recogniser, on_heard)
+            report.heard = self._hear(before, found, subtitles, recogniser, on_heard)
         return report
 
     @property
@@ -349,6 +351,7 @@ class Library:
         self,
         manifest: Manifest,
         found: Sequence[Source],
+        subtitles: Callable[[Path], bool] | None,
         recogniser: Recogniser | None,
         on_progress: Callable[[int], None] | None,
     ) -> dict[str, Heard]:
@@ -364,6 +367,7 @@ class Library:
             [video for video in self.videos() if video.usable and video.key in films],
             self.grounder.backbone,
             before=before,
+            subtitles=subtitles,
             recogniser=recogniser,
             on_progress=on_progress,
         )

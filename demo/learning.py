@@ -102,20 +102,25 @@ def begin(site: Site, visit: Visit) -> None:
     """
     check_over(visit.tuning)
     shelf, bench = shelf_of(site), visit.benches.get(LIBRARY)
-    contents = {video.vid: video.content for video in shelf.videos().values()}
-    judged = [e for e in (bench.entries if bench else ()) if e.label.vid in contents]
+    contents = {v.vid: v.content for v in shelf.library.videos() if v.usable and shelf.shows(v)}
+
+    def content(label: Annotation) -> str:
+        return _content(label) or contents.get(label.vid, "")
+
+    entries = bench.entries if bench else ()
+    judged = [entry for entry in entries if content(entry.label) in shelf.videos()]
     yes = [e.label for e in judged if e.verdict in ("accepted", "fixed")]
     no = [e.label for e in judged if e.verdict == "rejected"]
     if not yes:
         raise ZsvgError("say yes to a moment first: no alone does not tell what is meant")
-    others, held = _events(site, {entry.label.vid for entry in judged})
+    others, held = _events(site, {content(entry.label) for entry in judged})
     videos: dict[str, Any] = {a.vid: {"content": contents[a.vid]} for a in (*others, *held)}
     labels = []
     for label in yes:
         wrong = [other for other in no if other.query == label.query]
-        behind = [(contents[other.vid], *other.relevant_windows[0]) for other in wrong]
+        behind = [(content(other), *other.relevant_windows[0]) for other in wrong]
         labels.append(replace(label, vid=f"{label.vid}+{label.qid}"))
-        videos[labels[-1].vid] = {"content": contents[label.vid], "behind": behind}
+        videos[labels[-1].vid] = {"content": content(label), "behind": behind}
     visit.tuning = run(
         site,
         visit,
@@ -155,11 +160,19 @@ def _label(hit: Hit, query: str) -> Annotation:
         vid=hit.video.vid,
         duration=hit.video.duration,
         relevant_windows=((start, end),),
+        extra={"content": hit.video.content},  # which copies share
     )
 
 
+def _content(label: Annotation) -> str:
+    """Return the content of a label's video; "" of one that was added in the Label tab."""
+    return str(label.extra.get("content", ""))
+
+
 def _same(label: Annotation, other: Annotation) -> bool:
-    if (label.vid, label.query) != (other.vid, other.query):
+    contents = _content(label), _content(other)
+    video = contents[0] == contents[1] if all(contents) else label.vid == other.vid
+    if not video or label.query != other.query:
         return False
     return float(iou(label.relevant_windows, other.relevant_windows).max()) >= SAME
 
@@ -169,7 +182,7 @@ def _events(site: Site, judged: set[str]) -> tuple[list[Annotation], list[Annota
     shelf = shelf_of(site)
     videos = list(shelf.videos().values())
     random.Random(0).shuffle(videos)
-    videos.sort(key=lambda video: video.vid in judged)  # these last
+    videos.sort(key=lambda video: video.content in judged)  # these last
     chosen = videos[: OTHERS + HELD_OUT]
     events = shelf.library.tables.events_of([video.content for video in chosen])
     labels = [

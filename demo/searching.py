@@ -173,6 +173,8 @@ def open_hit(site: Site, visit: Visit, shown: Shown, number: int) -> Hit:
     """
     shelf, hit, wanted = shelf_of(site), hit_of(shown, number), shown.wanted
     video = shelf.video(hit.video.content)
+    if shelf.shows(hit.video) and hit.video.file.is_file():
+        video = hit.video  # not a copy of it
     if not video.file.is_file():
         raise ZsvgError(f"{called(video)} is not there any more")
     clip = open_clip(video.file, site.limits, called(video))
@@ -274,16 +276,16 @@ def _hits(
     shelf: Shelf, library: Library, wanted: Wanted, top: int, most: int | None = None
 ) -> list[Hit]:
     query = wanted.text if wanted.like is None else library.like(*wanted.like)
-    found = library.hits(
+    return library.hits(
         query,
         top=top,
         by=wanted.by,
         folder=shelf.folder(wanted.folder),
         since=time.time() - _DAY * wanted.days if wanted.days else None,
         min_length=wanted.length,
+        among=shelf.shows,  # not sorted out of the answer: hidden ones would take places there
         most=most,
     )
-    return [hit for hit in found if shelf.shows(hit.video)]
 
 
 def _place(hit: Hit, places: list[tuple[str, Hit]]) -> int:

@@ -152,8 +152,11 @@ def test_a_page_without_index_only_reads(tmp_path_factory: pytest.TempPathFactor
         assert "Index a folder" not in json.dumps(page.client.config)
 
 
-def shelf_with(*files: Path, index: Sequence[Path] = ()) -> Any:
-    """Return a shelf of a library that has these files, each with its folder for a root."""
+def shelf_with(*files: Path, index: Sequence[Path] = (), content: str = "") -> Any:
+    """Return a shelf of a library that has these files, each with its folder for a root.
+
+    They are copies where a content is given.
+    """
     from zsvg.library.tables import Video
 
     videos = [
@@ -161,7 +164,7 @@ def shelf_with(*files: Path, index: Sequence[Path] = ()) -> Any:
             vid=file.stem,
             root=str(file.parent),
             path=file.name,
-            content=sha256_json(str(file)),
+            content=content or sha256_json(str(file)),
             state="",
             size=1,
             modified=0.0,
@@ -169,7 +172,9 @@ def shelf_with(*files: Path, index: Sequence[Path] = ()) -> Any:
         )
         for file in files
     ]
-    library = SimpleNamespace(videos=lambda: videos, folder=Path("/shelves/library"))
+    tables = SimpleNamespace(events_of=lambda contents: {})
+    folder = Path("/shelves/library")
+    library = SimpleNamespace(videos=lambda: videos, folder=folder, tables=tables)
     return demo_module("shelf").Shelf(library, index)
 
 
@@ -269,6 +274,26 @@ def test_verdicts_on_what_another_library_shows_are_kept(tmp_path: Path):
     kept = (desk / "library" / "work.jsonl").read_text(encoding="utf-8")
     assert len(kept.splitlines()) == 2
     assert len((desk / "library" / "labels.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+
+
+def test_what_is_said_of_a_copy_is_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    learning, searching, visits = map(demo_module, ("learning", "searching", "visit"))
+    shelf = shelf_with(tmp_path / "film.mp4", tmp_path / "copy.mp4", content="a" * 64)
+    film, copy = (
+        searching.Shown(
+            wanted=searching.Wanted(text=SENTENCE),
+            hits=(SimpleNamespace(video=video, start=1.0, end=3.0, by="seen"),),
+        )
+        for video in shelf.library.videos()
+    )
+    visit, given = visits.Visit(), {}
+    learning.judge(visit, copy, 0, "yes")
+    assert learning.verdicts(visit, film) == ["yes"]
+    monkeypatch.setattr(learning, "run", lambda *_, **more: given.update(more))
+    learning.begin(SimpleNamespace(shelf=shelf), visit)
+    assert list(given["videos"].values()) == [{"content": "a" * 64, "behind": []}]
+    learning.judge(visit, film, 0, "no")
+    assert learning.counts(visit) == (0, 1)
 
 
 def test_what_is_said_is_shown_with_its_words_and_not_judged_by_its_pictures(tmp_path: Path):

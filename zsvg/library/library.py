@@ -210,6 +210,7 @@ class Library:
         folder: str | Path | None = None,
         since: float | None = None,
         min_length: float = 0.0,
+        among: Callable[[Video], bool] | None = None,
         **options: Any,
     ) -> list[Hit]:
         """Return the best moments of all videos for a sentence, or for an example.
@@ -227,6 +228,7 @@ class Library:
             folder: As of `answers`, like the next ones.
             since: Seconds since 1970.
             min_length: Seconds.
+            among: Whether a video is looked at.
             options: As of `answers`, too: `exact`, `most`.
 
         Returns:
@@ -238,7 +240,7 @@ class Library:
         """
         if by == "said" and isinstance(query, Example):
             raise ZsvgError(f"{query.name}: an example is seen, not said; search it without --by")
-        wanted = self._wanted(folder, since, min_length)
+        wanted = self._wanted(folder, since, min_length, among)
         options |= {"top_k": _TRIED * per_video}
         found: list[Hit] = []
         if by != "said":
@@ -272,6 +274,7 @@ class Library:
         folder: str | Path | None = None,
         since: float | None = None,
         min_length: float = 0.0,
+        among: Callable[[Video], bool] | None = None,
         exact: bool = False,
         most: int | None = None,
         top_k: int = 15,
@@ -284,17 +287,22 @@ class Library:
             folder: Only videos below it.
             since: Only videos that were changed then or later, seconds since 1970.
             min_length: Only videos of so many seconds or more.
+            among: Only videos of which it is true; None: all.
             exact: Compare all rows of frames, also where there is an index.
             most: How many videos are read whole; None: a tenth of them, or 50
                 (`zsvg.library.candidates`).
             top_k: Most moments of each.
             group: Name near duplicates with the better one instead of by themselves.
         """
-        wanted = self._wanted(folder, since, min_length)
+        wanted = self._wanted(folder, since, min_length, among)
         return self._answers(query, wanted, exact=exact, most=most, top_k=top_k, group=group)
 
     def _wanted(
-        self, folder: str | Path | None, since: float | None, min_length: float
+        self,
+        folder: str | Path | None,
+        since: float | None,
+        min_length: float,
+        among: Callable[[Video], bool] | None,
     ) -> list[Video]:
         return [
             video
@@ -303,6 +311,7 @@ class Library:
             and (folder is None or _is_below(video, folder))
             and (since is None or video.modified >= since)
             and video.duration >= min_length
+            and (among is None or among(video))
         ]
 
     def _answers(

@@ -141,15 +141,15 @@ def library_tab(
         return put(more(site, visit, wall_of(event, visit)), visit)
 
     def take_verdict(event: gr.EventData, visit: Visit) -> tuple[Any, ...]:
-        """Take a verdict; after one that is refused, the wall shows again what was said."""
-        moments: Any = gr.skip()
-        try:
-            judge(visit, *moment_of(event, visit), str(said_by(event, "verdict")))
-        except ZsvgError as error:
-            gr.Warning(site.without_folders(str(error)), title="Not done")
-            if visit.shown is not None:
-                _, moments, _ = put(visit.shown, visit)
-        return *panel(visit), moments, visit
+        judge(visit, *moment_of(event, visit), str(said_by(event, "verdict")))
+        return *panel(visit), visit
+
+    def again(visit: Visit) -> Any:
+        """Return the wall with what was said of it: a browser shows a verdict before it counts."""
+        if visit.shown is None:
+            return gr.skip()
+        _, moments, _ = put(visit.shown, visit)
+        return moments
 
     def open_moment(event: gr.EventData, visit: Visit) -> tuple[Any, ...]:
         open_hit(site, visit, *moment_of(event, visit))
@@ -237,7 +237,8 @@ def library_tab(
     place.more(polite(further), visit, results, **heavy)
     # Presses may be faster than the answers: each counts, one after another.
     each = {**hidden, "trigger_mode": "multiple", "concurrency_id": "judge", "concurrency_limit": 1}
-    place.judge(polite(take_verdict), visit, [*learning, place, visit], **each)
+    pressed = place.judge(polite(take_verdict), visit, [*learning, visit], **each)
+    pressed.failure(polite(again), visit, place, **hidden)
     place.open(polite(open_moment), visit, [tabs, arriving, visit], **heavy)
     start.click(polite(start_run), visit, [*learning, clock, visit], **hidden)
     halt.click(polite(stop_run), visit, learning, **hidden)

@@ -150,9 +150,10 @@ element.addEventListener("keydown", (event) => {
     m: () => trigger("like", moment(card)),
   };
   if (open) acts[" "] = () => toggle(card); // Enter opens, as a button does
-  const act = acts[event.key];
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const act = acts[key];
   if (!act) return;
-  act();
+  if (!event.repeat || key.startsWith("Arrow")) act(); // a key held down says one thing
   event.preventDefault();
   event.stopPropagation();
 });

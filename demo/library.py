@@ -171,7 +171,8 @@ def library_tab(
         return *panel(visit), gr.Timer(active=True), visit
 
     def stop_run(visit: Visit) -> tuple[Any, ...]:
-        jobs.stop(visit.tuning)
+        if is_ours(visit.tuning):  # not one of the Tune tab
+            jobs.stop(visit.tuning)
         return panel(visit)
 
     def state(visit: Visit) -> tuple[Any, ...]:

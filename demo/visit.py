@@ -268,10 +268,14 @@ class Site:
         """Return the first line of a message without the server's folders."""
         line = (text.splitlines() or [""])[0]
         inner = r"[/\\](?:[^/\\:\s]+[/\\])*"
-        roots = self.shelf.roots if self.shelf else ()
+        roots: tuple[Path, ...] = ()
+        if self.shelf:
+            library = self.shelf.library.folder
+            roots = (*self.shelf.roots, library, library.absolute(), library.resolve())
         for folder in (*roots, self.videos, self.folder, Path.cwd(), Path.home()):
             if folder is not None and len(folder.parts) > 1:
                 line = re.sub(re.escape(str(folder)) + inner, "", line)
+                line = folder.name.join(re.split(rf"{re.escape(str(folder))}(?!\w)", line))
         # What is left of other absolute paths is their last part.
         return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^\s/\\:'\"]+)*[/\\](?=[^\s/\\])", "", line)
 

@@ -276,6 +276,17 @@ def test_verdicts_on_what_another_library_shows_are_kept(tmp_path: Path):
     assert len((desk / "library" / "labels.jsonl").read_text(encoding="utf-8").splitlines()) == 1
 
 
+@pytest.mark.parametrize("folder", ["/srv/my films/library", "films of me/library"])
+def test_messages_name_no_folder_of_the_library(folder: str):
+    visits, shelf = demo_module("visit"), shelf_with()
+    shelf.library.folder = Path(folder)
+    site = visits.Site(
+        {}, captioner=None, videos=None, device=None, limits=visits.Limits(), shelf=shelf
+    )
+    assert site.without_folders(f"{folder}: nothing is said") == "library: nothing is said"
+    assert site.without_folders(f"{folder}/a/rows.lance is torn") == "rows.lance is torn"
+
+
 def test_what_is_said_of_a_copy_is_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     learning, searching, visits = map(demo_module, ("learning", "searching", "visit"))
     shelf = shelf_with(tmp_path / "film.mp4", tmp_path / "copy.mp4", content="a" * 64)

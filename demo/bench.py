@@ -26,11 +26,13 @@ class Entry:
         label: Its present form; without a sentence it is a draft, which goes nowhere yet.
         written: The pseudo label; None: the visitor added it.
         verdict: The visitor's verdict.
+        file: Of its video, where the page does not show that one; None: the bench has it.
     """
 
     label: Annotation
     written: Annotation | None
     verdict: Verdict = "open"
+    file: Path | None = None
 
     @property
     def window(self) -> tuple[float, float]:
@@ -220,8 +222,7 @@ class Bench:
 
     def labels(self, *, true_only: bool = False) -> list[Annotation]:
         """Return the labels that are not rejected, or only those that somebody has looked at."""
-        wanted = ("accepted", "fixed") if true_only else ("open", "accepted", "fixed")
-        return [e.label for e in self.entries if e.verdict in wanted and e.label.query]
+        return labels_of(self.entries, true_only=true_only)
 
     def to_json(self) -> list[dict[str, object]]:
         """Return the labels of the shown video as the endpoints do."""
@@ -287,6 +288,12 @@ class Bench:
         while (qid := f"{self.vid}-added-{number}") in known:
             number += 1
         return qid
+
+
+def labels_of(entries: Iterable[Entry], *, true_only: bool = False) -> list[Annotation]:
+    """Return the labels that are not rejected, or only those that somebody has looked at."""
+    wanted = ("accepted", "fixed") if true_only else ("open", "accepted", "fixed")
+    return [e.label for e in entries if e.verdict in wanted and e.label.query]
 
 
 def verdict_on(label: Annotation, written: Annotation | None) -> Verdict:

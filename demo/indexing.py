@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import secrets
 
 from .jobs import Job, check_over
 from .searching import shelf_of
@@ -24,10 +24,11 @@ def begin(site: Site, visit: Visit, name: str, below: str) -> None:
     check_over(visit.indexing)
     shelf = shelf_of(site)
     place = shelf.place(name, below)
+    folder = site.home(visit) / f"index-{secrets.token_hex(8)}"  # made when the run begins
     visit.indexing = Job(
         {
             "task": "index",
-            "folder": tempfile.mkdtemp(prefix="index-", dir=site.home(visit)),
+            "folder": str(folder),
             "library": str(shelf.library.folder.resolve()),
             "place": str(place),
             "root": str(shelf.index[name]),

@@ -101,7 +101,8 @@ def finish(site: Site, visit: Visit) -> bool:
 def keep_work(site: Site, visit: Visit) -> None:
     """Save the labels of the present source, and what is open."""
     if visit.desk is not None and visit.bench is not None:
-        save(visit.desk / visit.source, visit.bench)
+        hidden = visit.hidden if visit.source == LIBRARY else ()
+        save(visit.desk / visit.source, visit.bench, hidden)
         note_state(visit)
 
 

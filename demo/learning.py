@@ -15,7 +15,7 @@ from zsvg.records import FROM_FRAMES, Annotation
 from .bench import Bench, Entry, Verdict
 from .jobs import Job, check_over
 from .labelling import LIBRARY
-from .searching import SAID, hit_of, shelf_of, shown_of, use_learned
+from .searching import SAID, Shown, hit_of, shelf_of, use_learned
 from .tuning import run
 from .visit import Site, Visit
 from .work import save
@@ -34,21 +34,22 @@ step is chosen. They have no sentences: their frames stand in for them. Without 
 moments would be all that the model knows."""
 
 
-def judge(visit: Visit, number: int, verdict: str) -> None:
-    """Take what a visitor says of a moment on the wall, or take it back.
+def judge(visit: Visit, shown: Shown, number: int, verdict: str) -> None:
+    """Take what a visitor says of a moment on a wall, or take it back.
 
     "Yes" is a label: the sentence describes the moment. "No" is a rejected one, which `begin` takes
     as a hard negative.
 
     Args:
         visit: Whose verdict.
+        shown: The wall; its sentence is what the moment is judged by.
         number: Of the moment, from 0.
         verdict: "yes", "no", or "" for neither.
 
     Raises:
         ZsvgError: There is no such moment, or no sentence that it could be judged by.
     """
-    hit, query = hit_of(visit, number), shown_of(visit).wanted.text
+    hit, query = hit_of(shown, number), shown.wanted.text
     if verdict not in ("yes", "no", ""):
         raise ZsvgError(f"{verdict!r}: say yes or no")
     if not query or hit.by == SAID:
@@ -66,15 +67,15 @@ def judge(visit: Visit, number: int, verdict: str) -> None:
     before.videos[hit.video.vid] = hit.video.file
     before.change(sorted(entries, key=lambda entry: (entry.label.vid, entry.window[0])))
     if visit.desk is not None:
-        save(visit.desk / LIBRARY, before)
+        save(visit.desk / LIBRARY, before, visit.hidden)
 
 
-def verdicts(visit: Visit) -> list[str]:
-    """Return what was said of each moment on the wall: "yes", "no" or "".
+def verdicts(visit: Visit, shown: Shown) -> list[str]:
+    """Return what was said of each moment on a wall: "yes", "no" or "".
 
     Another model gives a moment other ends; it is the same while they share `SAME` of both.
     """
-    shown, bench = shown_of(visit), visit.benches.get(LIBRARY)
+    bench = visit.benches.get(LIBRARY)
     said = bench.entries if bench else []
     labels = [_label(hit, shown.wanted.text) for hit in shown.hits]
     found = [next((e for e in said if _same(e.label, label)), None) for label in labels]
@@ -101,20 +102,25 @@ def begin(site: Site, visit: Visit) -> None:
     """
     check_over(visit.tuning)
     shelf, bench = shelf_of(site), visit.benches.get(LIBRARY)
-    contents = {video.vid: video.content for video in shelf.videos().values()}
-    judged = [e for e in (bench.entries if bench else ()) if e.label.vid in contents]
+    contents = {v.vid: v.content for v in shelf.library.videos() if v.usable and shelf.shows(v)}
+
+    def content(label: Annotation) -> str:
+        return _content(label) or contents.get(label.vid, "")
+
+    entries = bench.entries if bench else ()
+    judged = [entry for entry in entries if content(entry.label) in shelf.videos()]
     yes = [e.label for e in judged if e.verdict in ("accepted", "fixed")]
     no = [e.label for e in judged if e.verdict == "rejected"]
     if not yes:
         raise ZsvgError("say yes to a moment first: no alone does not tell what is meant")
-    others, held = _events(site, {entry.label.vid for entry in judged})
+    others, held = _events(site, {content(entry.label) for entry in judged})
     videos: dict[str, Any] = {a.vid: {"content": contents[a.vid]} for a in (*others, *held)}
     labels = []
     for label in yes:
         wrong = [other for other in no if other.query == label.query]
-        behind = [(contents[other.vid], *other.relevant_windows[0]) for other in wrong]
+        behind = [(content(other), *other.relevant_windows[0]) for other in wrong]
         labels.append(replace(label, vid=f"{label.vid}+{label.qid}"))
-        videos[labels[-1].vid] = {"content": contents[label.vid], "behind": behind}
+        videos[labels[-1].vid] = {"content": content(label), "behind": behind}
     visit.tuning = run(
         site,
         visit,
@@ -154,11 +160,19 @@ def _label(hit: Hit, query: str) -> Annotation:
         vid=hit.video.vid,
         duration=hit.video.duration,
         relevant_windows=((start, end),),
+        extra={"content": hit.video.content},  # which copies share
     )
 
 
+def _content(label: Annotation) -> str:
+    """Return the content of a label's video; "" of one that was added in the Label tab."""
+    return str(label.extra.get("content", ""))
+
+
 def _same(label: Annotation, other: Annotation) -> bool:
-    if (label.vid, label.query) != (other.vid, other.query):
+    contents = _content(label), _content(other)
+    video = contents[0] == contents[1] if all(contents) else label.vid == other.vid
+    if not video or label.query != other.query:
         return False
     return float(iou(label.relevant_windows, other.relevant_windows).max()) >= SAME
 
@@ -168,7 +182,7 @@ def _events(site: Site, judged: set[str]) -> tuple[list[Annotation], list[Annota
     shelf = shelf_of(site)
     videos = list(shelf.videos().values())
     random.Random(0).shuffle(videos)
-    videos.sort(key=lambda video: video.vid in judged)  # these last
+    videos.sort(key=lambda video: video.content in judged)  # these last
     chosen = videos[: OTHERS + HELD_OUT]
     events = shelf.library.tables.events_of([video.content for video in chosen])
     labels = [

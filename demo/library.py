@@ -22,7 +22,6 @@ from .searching import (
     SEEN,
     Shown,
     Wanted,
-    hit_of,
     like,
     more,
     open_hit,
@@ -118,7 +117,7 @@ def library_tab(
     def put(shown: Shown, visit: Visit) -> tuple[Any, ...]:
         """Return moments as the wall, and what is said of them."""
         pictures = thumbnails(site, shown.hits)
-        return told([summary(shown)]), wall(shown, pictures, verdicts(visit)), visit
+        return told([summary(shown)]), wall(shown, pictures, verdicts(visit, shown)), visit
 
     def find(text: str, *given: Any) -> tuple[Any, ...]:
         *filters, visit = given
@@ -136,17 +135,24 @@ def library_tab(
         return put(search(site, visit, asked), visit)
 
     def alike(event: gr.EventData, visit: Visit) -> tuple[Any, ...]:
-        return put(like(site, visit, number_of(event, visit)), visit)
+        return put(like(site, visit, *moment_of(event, visit)), visit)
 
-    def further(visit: Visit) -> tuple[Any, ...]:
-        return put(more(site, visit), visit)
+    def further(event: gr.EventData, visit: Visit) -> tuple[Any, ...]:
+        return put(more(site, visit, wall_of(event, visit)), visit)
 
     def take_verdict(event: gr.EventData, visit: Visit) -> tuple[Any, ...]:
-        judge(visit, number_of(event, visit), str(event.verdict))
+        judge(visit, *moment_of(event, visit), str(said_by(event, "verdict")))
         return *panel(visit), visit
 
+    def again(visit: Visit) -> Any:
+        """Return the wall with what was said of it: a browser shows a verdict before it counts."""
+        if visit.shown is None:
+            return gr.skip()
+        _, moments, _ = put(visit.shown, visit)
+        return moments
+
     def open_moment(event: gr.EventData, visit: Visit) -> tuple[Any, ...]:
-        open_hit(site, visit, number_of(event, visit))
+        open_hit(site, visit, *moment_of(event, visit))
         return gr.Tabs(selected="ground"), str(time.monotonic_ns()), visit
 
     def panel(visit: Visit) -> tuple[Any, ...]:
@@ -165,7 +171,8 @@ def library_tab(
         return *panel(visit), gr.Timer(active=True), visit
 
     def stop_run(visit: Visit) -> tuple[Any, ...]:
-        jobs.stop(visit.tuning)
+        if is_ours(visit.tuning):  # not one of the Tune tab
+            jobs.stop(visit.tuning)
         return panel(visit)
 
     def state(visit: Visit) -> tuple[Any, ...]:
@@ -231,7 +238,8 @@ def library_tab(
     place.more(polite(further), visit, results, **heavy)
     # Presses may be faster than the answers: each counts, one after another.
     each = {**hidden, "trigger_mode": "multiple", "concurrency_id": "judge", "concurrency_limit": 1}
-    place.judge(polite(take_verdict), visit, [*learning, visit], **each)
+    pressed = place.judge(polite(take_verdict), visit, [*learning, visit], **each)
+    pressed.failure(polite(again), visit, place, **hidden)
     place.open(polite(open_moment), visit, [tabs, arriving, visit], **heavy)
     start.click(polite(start_run), visit, [*learning, clock, visit], **hidden)
     halt.click(polite(stop_run), visit, learning, **hidden)
@@ -243,17 +251,36 @@ def library_tab(
         halt_index.click(polite(stop_index), visit, indexing, **hidden)
 
 
-def number_of(event: gr.EventData, visit: Visit) -> int:
-    """Return the number of the moment that a browser means.
+def said_by(event: gr.EventData, name: str) -> Any:
+    """Return one thing that a browser says; None where it does not."""
+    try:
+        return getattr(event, name)
+    except (AttributeError, TypeError):  # the second where it says no names at all
+        return None
+
+
+def wall_of(event: gr.EventData, visit: Visit) -> Shown:
+    """Return the wall that a browser has.
 
     Raises:
-        ZsvgError: Another one has it by now, as another window of the browser has searched.
+        ZsvgError: There is another one by now, as another window of the browser has searched.
     """
-    number = int(event.number)
-    hit = hit_of(visit, number)
-    if hit.video.content != event.content or abs(hit.start - float(event.start)) > 0.001:
+    shown = shown_of(visit)
+    if said_by(event, "wall") != shown.token:
         raise ZsvgError("the wall has changed in another window; search again")
-    return number
+    return shown
+
+
+def moment_of(event: gr.EventData, visit: Visit) -> tuple[Shown, int]:
+    """Return the wall that a browser has, and the number of the moment on it that it means.
+
+    Raises:
+        ZsvgError: As of `wall_of`, or there is no such moment.
+    """
+    shown, number = wall_of(event, visit), said_by(event, "number")
+    if not isinstance(number, int):
+        raise ZsvgError("there is no such moment; search again")
+    return shown, number
 
 
 def wanted(text: str, folder: str, days: float, length: float, by: By) -> Wanted:

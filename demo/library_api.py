@@ -40,18 +40,20 @@ def library_endpoints(site: Site, visit: gr.State) -> None:
 
     def library_like(moment: float, visit: Visit) -> list[Any]:
         """Search for moments that look like one of the last answer, by its number from 0."""
-        return searching.to_json(searching.like(site, visit, int(moment)))
+        return searching.to_json(
+            searching.like(site, visit, searching.shown_of(visit), int(moment))
+        )
 
     def library_open(moment: float, visit: Visit) -> Mapping[str, Any]:
         """Make the video of a moment the session's video; returns what is known about it."""
-        searching.open_hit(site, visit, int(moment))
+        searching.open_hit(site, visit, searching.shown_of(visit), int(moment))
         if visit.clip is None:  # taken away meanwhile, in the same session
             return {}
         return describe(visit.clip)
 
     def library_judge(moment: float, verdict: str, visit: Visit) -> Mapping[str, int]:
         """Say yes or no to a moment, or nothing; returns how many have which verdict."""
-        learning.judge(visit, int(moment), verdict)
+        learning.judge(visit, searching.shown_of(visit), int(moment), verdict)
         yes, no = learning.counts(visit)
         return {"yes": yes, "no": no}
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from base64 import b64encode
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +67,14 @@ class Shown:
         hits: The best comes first.
         before: Where each stood by the page's own model, from 1, 0 beyond; None: it ranks them.
         more: Whether there may be others.
+        token: Tells this wall from every other one.
     """
 
     wanted: Wanted
     hits: tuple[Hit, ...] = ()
     before: tuple[int, ...] | None = None
     more: bool = False
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 def shelf_of(site: Site) -> Shelf:
@@ -121,23 +124,18 @@ def search(site: Site, visit: Visit, wanted: Wanted, top: int | None = None) -> 
     return visit.shown
 
 
-def more(site: Site, visit: Visit) -> Shown:
-    """Look for more of the same.
-
-    Raises:
-        ZsvgError: Nothing was looked for.
-    """
-    shown = shown_of(visit)
+def more(site: Site, visit: Visit, shown: Shown) -> Shown:
+    """Look for more of what is on a wall."""
     return search(site, visit, shown.wanted, len(shown.hits) + PAGE)
 
 
-def like(site: Site, visit: Visit, number: int) -> Shown:
-    """Look for moments that look like one on the wall.
+def like(site: Site, visit: Visit, shown: Shown, number: int) -> Shown:
+    """Look for moments that look like one on a wall.
 
     Raises:
         ZsvgError: There is no such moment.
     """
-    hit, wanted = hit_of(visit, number), shown_of(visit).wanted
+    hit, wanted = hit_of(shown, number), shown.wanted
     name = f"{called(hit.video)}, {clock(hit.start)} to {clock(hit.end)}"
     place = (hit.video.content, hit.start, hit.end)
     return search(site, visit, replace(wanted, text="", like=place, name=name, by=BOTH))
@@ -154,19 +152,18 @@ def shown_of(visit: Visit) -> Shown:
     return visit.shown
 
 
-def hit_of(visit: Visit, number: int) -> Hit:
-    """Return a moment on the wall by its number, from 0.
+def hit_of(shown: Shown, number: int) -> Hit:
+    """Return a moment on a wall by its number, from 0.
 
     Raises:
         ZsvgError: There is no such moment.
     """
-    hits = shown_of(visit).hits
-    if not 0 <= number < len(hits):
+    if not 0 <= number < len(shown.hits):
         raise ZsvgError("there is no such moment; search again")
-    return hits[number]
+    return shown.hits[number]
 
 
-def open_hit(site: Site, visit: Visit, number: int) -> Hit:
+def open_hit(site: Site, visit: Visit, shown: Shown, number: int) -> Hit:
     """Make the video of a moment the visitor's video in Ground, and ask it the same there.
 
     Its features are those of the library: nothing is encoded.
@@ -174,8 +171,10 @@ def open_hit(site: Site, visit: Visit, number: int) -> Hit:
     Raises:
         ZsvgError: The video is not there any more, or the page does not take it.
     """
-    shelf, hit, wanted = shelf_of(site), hit_of(visit, number), shown_of(visit).wanted
+    shelf, hit, wanted = shelf_of(site), hit_of(shown, number), shown.wanted
     video = shelf.video(hit.video.content)
+    if shelf.shows(hit.video) and hit.video.file.is_file():
+        video = hit.video  # not a copy of it
     if not video.file.is_file():
         raise ZsvgError(f"{called(video)} is not there any more")
     clip = open_clip(video.file, site.limits, called(video))
@@ -237,7 +236,7 @@ def played(site: Site, asked: Any) -> str:
     try:
         content, start, end = asked
         film = shelf_of(site).played(str(content), float(start), float(end))
-    except (ZsvgError, ValueError, TypeError):
+    except (ZsvgError, ValueError, TypeError, OverflowError):
         return ""
     return b64encode(film).decode()
 
@@ -277,16 +276,16 @@ def _hits(
     shelf: Shelf, library: Library, wanted: Wanted, top: int, most: int | None = None
 ) -> list[Hit]:
     query = wanted.text if wanted.like is None else library.like(*wanted.like)
-    found = library.hits(
+    return library.hits(
         query,
         top=top,
         by=wanted.by,
         folder=shelf.folder(wanted.folder),
         since=time.time() - _DAY * wanted.days if wanted.days else None,
         min_length=wanted.length,
+        among=shelf.shows,  # not sorted out of the answer: hidden ones would take places there
         most=most,
     )
-    return [hit for hit in found if shelf.shows(hit.video)]
 
 
 def _place(hit: Hit, places: list[tuple[str, Hit]]) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ MOST_FOLDERS = 300  # that the list of folders names
 PLAYED = 8.0  # seconds of a moment that are played on the wall
 PLAYED_SIDE = 320  # pixels of the longer side
 _AT_ONCE = 2  # moments that are cut out for the wall
-_PATIENCE = 10.0  # seconds that one waits for its turn
+_PATIENCE = 0.5  # seconds that one waits for its turn: meanwhile it holds a thread of the page
+_KEPT = 32  # films of moments
 
 
 class Shelf:
@@ -47,7 +49,12 @@ class Shelf:
         begun = {video.root for video in library.videos()}
         self.roots = sorted({*map(Path, begun), *map(Path, map(os.path.abspath, index))})
         self.roots += [path for path in self.index.values() if path not in self.roots]
+        self._index = [(Path(os.path.abspath(place)), place.resolve()) for place in index]
+        self._index += [(place, place) for place in self.index.values()]
+        self._real: dict[Path, Path] = {}  # where files really are, until the library changes
         self._turns = threading.Semaphore(_AT_ONCE)
+        self._films: dict[tuple[str, float, float], bytes] = {}  # the last one asked for is last
+        self._films_lock = threading.Lock()
         self._listed: list[Video] = []
         self._by_content: dict[str, Video] = {}
 
@@ -56,14 +63,28 @@ class Shelf:
         return self.covers(video.file)
 
     def covers(self, file: Path) -> bool:
-        """Whether a file is below one of the folders."""
-        return any(file.is_relative_to(root) for root in self.roots)
+        """Whether a file is below one of the folders.
+
+        Below those of `index` no link may lead out of it: other programs add what they like.
+        """
+        if not any(file.is_relative_to(root) for root in self.roots):
+            return False
+        allowed = [real for place, real in self._index if file.is_relative_to(place)]
+        if not allowed:
+            return True
+        if file not in self._real:
+            try:
+                self._real[file] = file.resolve()
+            except (OSError, RuntimeError):  # links in a circle
+                self._real[file] = Path()
+        return any(self._real[file].is_relative_to(real) for real in allowed)
 
     def videos(self) -> dict[str, Video]:
         """Return content -> the first video with it, of all that can be searched and shown."""
         listed = self.library.videos()  # the same list, until the library changes
         if listed is not self._listed:
             found: dict[str, Video] = {}
+            self._real = {}
             for video in listed:
                 if video.usable and self.shows(video):
                     found.setdefault(video.content, video)
@@ -77,15 +98,17 @@ class Shelf:
             ZsvgError: None is shown here that has it.
         """
         found = self.videos().get(content)
-        if found is None:
+        if found is not None:
+            self._real.pop(found.file, None)  # it may be a link by now
+        if found is None or not self.shows(found):
             raise ZsvgError("there is no such video in this library")
         return found
 
     def folders(self) -> dict[str, Path]:
         """Return the folders of the videos by name: those that were indexed, and those in them."""
         videos = self.videos().values()
-        found = self._roots({Path(video.root) for video in videos})
-        names = {root: name for name, root in found.items()}
+        names = self._names({Path(video.root) for video in videos})
+        found = {name: root for root, name in names.items()}
         for video in videos:
             top, _, rest = video.path.partition("/")
             if rest and len(found) < MOST_FOLDERS:
@@ -93,16 +116,17 @@ class Shelf:
                 found.setdefault(f"{names[root]}/{top}", root / top)
         return dict(sorted(found.items()))
 
-    def _roots(self, roots: set[Path]) -> dict[str, Path]:
-        """Return folders by name; those that were indexed from the page by their place there."""
-        inside = {
-            root: "/".join((name, *root.relative_to(folder).parts))
-            for name, folder in self.index.items()
-            for root in roots
-            if root.is_relative_to(folder)
-        }
-        own = _named(sorted(roots - inside.keys()))
-        return {**{name: root for root, name in inside.items()}, **own}
+    def _names(self, roots: set[Path]) -> dict[Path, str]:
+        """Return folder -> name; those that were indexed from the page by their place there."""
+        names = {folder: name for name, folder in self.index.items()}
+        for root in sorted(roots - names.keys()):
+            places = [
+                "/".join((name, *root.relative_to(folder).parts))
+                for name, folder in self.index.items()
+                if root.is_relative_to(folder)
+            ]
+            names[root] = _name(root, names.values(), places)
+        return {root: names[root] for root in roots}
 
     def folder(self, name: str) -> Path | None:
         """Return a folder by its name, None for "".
@@ -154,31 +178,50 @@ class Shelf:
     def played(self, content: str, start: float, end: float) -> bytes:
         """Return the first seconds of a moment as a small mp4, b"" where there are none to see.
 
+        It is b"" too where others are being cut out; the browser asks again.
+
         Raises:
             ZsvgError: There is no such video.
         """
         video = self.video(content)
         if not 0 <= start < end <= video.duration + 1:  # not true of what is no number
             return b""
+        key = (content, start, end)
+        if film := self._film(key):
+            return film
         if not self._turns.acquire(timeout=_PATIENCE):
             return b""
         try:
             with tempfile.TemporaryDirectory(prefix="zsvg-moment-") as folder:
                 file = Path(folder) / "moment.mp4"
                 cut(video.file, start, min(end, start + PLAYED), file, longest=PLAYED_SIDE)
-                return file.read_bytes()
+                return self._film(key, file.read_bytes())
         except ITEM_ERRORS:  # its picture stays
             return b""
         finally:
             self._turns.release()
 
+    def _film(self, key: tuple[str, float, float], film: bytes = b"") -> bytes:
+        """Return a film that is kept, or keep it; b"" where there is none."""
+        with self._films_lock:
+            film = self._films.pop(key, b"") or film
+            if film:
+                self._films[key] = film
+            if len(self._films) > _KEPT:
+                del self._films[next(iter(self._films))]
+        return film
+
 
 def _named(folders: Iterable[Path]) -> dict[str, Path]:
     """Return folders by short names that tell them apart, and tell little else."""
     found: dict[str, Path] = {}
-    for folder in folders:
-        longer = (folder.name or "/", "/".join(folder.parts[-2:]))
-        name = next((n for n in longer if n not in found), f"{folder.name} ({len(found) + 1})")
-        if folder not in found.values():
-            found[name] = folder
+    for folder in dict.fromkeys(folders):
+        found[_name(folder, found)] = folder
     return found
+
+
+def _name(folder: Path, taken: Collection[str], better: Sequence[str] = ()) -> str:
+    """Return a name of a folder that no other has."""
+    names = (*better, folder.name or "/", "/".join(folder.parts[-2:]))
+    numbered = (f"{folder.name} ({number})" for number in count(2))
+    return next(name for name in chain(names, numbered) if name not in taken)

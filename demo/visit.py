@@ -9,7 +9,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from zsvg.features.encoder import FrameFeatures
     from zsvg.library.library import Library
 
-    from .bench import Bench
+    from .bench import Bench, Entry
     from .previews import Clip
     from .searching import Shown
     from .shelf import Shelf
@@ -85,6 +85,7 @@ class Visit:
         answers: The predictions of the last queries.
         source: Where the videos of the Label tab come from.
         benches: Its labels, by source.
+        hidden: What was judged of videos that the page's library does not show.
         clips: The videos of those that were shown, by file.
         frames: Their features, None where there are none yet.
         labelling: The run that writes them.
@@ -107,6 +108,7 @@ class Visit:
     answers: list[Any] = field(default_factory=list)
     source: str = ""
     benches: dict[str, Bench] = field(default_factory=dict)
+    hidden: list[Entry] = field(default_factory=list)
     clips: dict[Path, Clip] = field(default_factory=dict)
     frames: dict[Path, FrameFeatures | None] = field(default_factory=dict)
     labelling: Job | None = None
@@ -199,9 +201,7 @@ class Site:
         visit = Visit(desk=desk)
         visit.desk = desk or self.home(visit) / "desk"
         restore(visit)
-        judged = visit.benches.get("library")
-        if judged and not (self.shelf and all(map(self.shelf.covers, judged.videos.values()))):
-            del visit.benches["library"]  # what this page does not show any more
+        hide(visit, self.shelf.covers if self.shelf else lambda _: False)
         return visit
 
     def known(self, given: Any) -> Any:
@@ -268,10 +268,14 @@ class Site:
         """Return the first line of a message without the server's folders."""
         line = (text.splitlines() or [""])[0]
         inner = r"[/\\](?:[^/\\:\s]+[/\\])*"
-        roots = self.shelf.roots if self.shelf else ()
+        roots: tuple[Path, ...] = ()
+        if self.shelf:
+            library = self.shelf.library.folder
+            roots = (*self.shelf.roots, library, library.absolute(), library.resolve())
         for folder in (*roots, self.videos, self.folder, Path.cwd(), Path.home()):
             if folder is not None and len(folder.parts) > 1:
                 line = re.sub(re.escape(str(folder)) + inner, "", line)
+                line = folder.name.join(re.split(rf"{re.escape(str(folder))}(?!\w)", line))
         # What is left of other absolute paths is their last part.
         return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^\s/\\:'\"]+)*[/\\](?=[^\s/\\])", "", line)
 
@@ -288,6 +292,26 @@ def restore(visit: Visit) -> None:
             visit.benches[folder.name] = bench
     state = read_json(visit.desk / STATE) or {}
     visit.source, visit.open = state.get("source", ""), state.get("ground", "")
+
+
+def hide(visit: Visit, covers: Callable[[Path], bool]) -> None:
+    """Set aside what was judged of videos that the page's library does not show: it is kept."""
+    from .bench import Bench
+
+    judged = visit.benches.pop("library", None)
+    if judged is None:
+        return
+    videos = {vid: file for vid, file in judged.videos.items() if covers(file)}
+    entries = []
+    for entry in judged.entries:
+        file = entry.file or judged.videos[entry.label.vid]
+        if covers(file):
+            entries.append(replace(entry, file=None))
+            videos[entry.label.vid] = file
+        else:
+            visit.hidden.append(replace(entry, file=file))
+    if videos:
+        visit.benches["library"] = Bench(videos, entries, judged.vid)
 
 
 def note_state(visit: Visit) -> None:

@@ -6,7 +6,10 @@ const films = new Map(); // what was played once is not asked for again
 const KEPT = 40;
 const WAIT = 180; // milliseconds that a pointer rests before its moment plays
 let playing = null;
+const AGAIN = 1000; // milliseconds until a film is asked for again: others may be cut out
+const TRIES = 4;
 let resting = 0;
+let turn = 0; // of playing; another one ends it
 
 async function film(card) {
   const { content, start, end } = card.dataset;
@@ -26,14 +29,12 @@ async function film(card) {
 }
 
 // Another window of this browser may have searched for something else meanwhile.
-const moment = (card) => ({
-  number: Number(card.dataset.number),
-  content: card.dataset.content,
-  start: Number(card.dataset.start),
-});
+const wall = () => ({ wall: element.querySelector(".zw")?.dataset.wall });
+const moment = (card) => ({ ...wall(), number: Number(card.dataset.number) });
 
 function stop() {
   clearTimeout(resting);
+  turn += 1;
   if (!playing) return;
   playing.querySelector("video")?.remove();
   playing.classList.remove("playing", "waiting");
@@ -44,11 +45,16 @@ function stop() {
 async function play(card) {
   if (playing === card) return;
   stop();
+  const mine = turn;
   playing = card;
   card.classList.add("waiting");
   card.querySelector("[data-play]").setAttribute("aria-pressed", "true");
-  const address = await film(card).catch(() => null);
-  if (playing !== card) return; // the pointer has gone on
+  let address = await film(card).catch(() => null);
+  for (let tries = 1; !address && tries < TRIES && turn === mine; tries += 1) {
+    await new Promise((done) => setTimeout(done, AGAIN));
+    if (turn === mine) address = await film(card).catch(() => null);
+  }
+  if (turn !== mine) return; // the pointer has gone on
   card.classList.remove("waiting");
   if (!address) return stop();
   const player = document.createElement("video");
@@ -98,7 +104,7 @@ function judge(card, said) {
 }
 
 element.addEventListener("click", (event) => {
-  if (event.target.closest("[data-more]")) return trigger("more", {});
+  if (event.target.closest("[data-more]")) return trigger("more", wall());
   const card = event.target.closest(".zw-card");
   if (!card) return;
   reach(card);
@@ -144,9 +150,10 @@ element.addEventListener("keydown", (event) => {
     m: () => trigger("like", moment(card)),
   };
   if (open) acts[" "] = () => toggle(card); // Enter opens, as a button does
-  const act = acts[event.key];
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const act = acts[key];
   if (!act) return;
-  act();
+  if (!event.repeat || key.startsWith("Arrow")) act(); // a key held down says one thing
   event.preventDefault();
   event.stopPropagation();
 });

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -59,7 +60,11 @@ def wall(shown: Shown, pictures: Sequence[str], verdicts: Sequence[str]) -> str:
         return (
             '<p class="quiet zw-none">Nothing is found: search otherwise, or by fewer filters.</p>'
         )
-    return f'<ol class="zw" aria-label="Moments, the best first">{"".join(cards)}</ol>{more}'
+    # `drawn` differs each time, so that a browser draws anew what it has changed by itself.
+    return (
+        f'<ol class="zw" aria-label="Moments, the best first" data-wall="{shown.token}" '
+        f'data-drawn="{secrets.token_hex(4)}">{"".join(cards)}</ol>{more}'
+    )
 
 
 def _card(number: int, hit: Hit, picture: str, judged: str | None, before: int | None) -> str:

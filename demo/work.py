@@ -22,16 +22,22 @@ from zsvg.files import write_json
 from zsvg.records import Annotation, check_trainable, read_annotations, write_annotations
 from zsvg.training.labels import is_pseudo
 
-from .bench import VERDICTS, Bench, Entry, verdict_on
+from .bench import VERDICTS, Bench, Entry, labels_of, verdict_on
 
 
-def save(folder: Path, bench: Bench) -> None:
-    """Write the labels of one source."""
-    written = [entry.written for entry in bench.entries if entry.written is not None]
+def save(folder: Path, bench: Bench, hidden: Sequence[Entry] = ()) -> None:
+    """Write the labels of one source.
+
+    Args:
+        folder: Of the source.
+        bench: The labels.
+        hidden: More of them, of videos that the page does not show.
+    """
+    entries = [*bench.entries, *hidden]
+    written = [entry.written for entry in entries if entry.written is not None]
     write_annotations(folder / "written.jsonl", written)
-    work = [_with(entry.label, verdict=entry.verdict) for entry in bench.entries]
-    write_annotations(folder / "work.jsonl", work)
-    write_annotations(folder / "labels.jsonl", bench.labels())
+    write_annotations(folder / "work.jsonl", map(_row, entries))
+    write_annotations(folder / "labels.jsonl", labels_of(entries))
     videos = {vid: str(path) for vid, path in bench.videos.items()}
     write_json(folder / "videos.json", {"shown": bench.vid, "videos": videos})
 
@@ -54,8 +60,14 @@ def load(folder: Path) -> Bench | None:
                 f"{folder / 'work.jsonl'}: label {label.qid} has verdict {verdict!r}; it is one of "
                 f"{', '.join(VERDICTS)}"
             )
+        file = label.extra.get("file")
         entries.append(
-            Entry(label=_without(label), written=written.get(label.qid), verdict=verdict)
+            Entry(
+                label=_without(label),
+                written=written.get(label.qid),
+                verdict=verdict,
+                file=Path(file) if file else None,
+            )
         )
     videos = {vid: Path(path) for vid, path in about["videos"].items()}
     return Bench(videos, entries, about["shown"])
@@ -129,10 +141,11 @@ def _apart(labels: Sequence[Annotation]) -> list[Annotation]:
     ]
 
 
-def _with(label: Annotation, **more: Any) -> Annotation:
-    return replace(label, extra={**label.extra, **more})
+def _row(entry: Entry) -> Annotation:
+    file = {"file": str(entry.file)} if entry.file else {}
+    return replace(entry.label, extra={**entry.label.extra, "verdict": entry.verdict, **file})
 
 
 def _without(label: Annotation) -> Annotation:
-    extra = {key: value for key, value in label.extra.items() if key != "verdict"}
+    extra = {key: value for key, value in label.extra.items() if key not in ("verdict", "file")}
     return replace(label, extra=extra)

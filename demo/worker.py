@@ -118,13 +118,21 @@ def index(work: dict[str, Any], tell: Tell) -> None:
         library = Library.open(work["library"], device=work["device"])
     tell(doing="looking for videos", done=0, total=0)
     found = library.grounder.find(work["place"])
-    # A link may lead out of the folder that the command line allowed.
-    inside = {vid: p for vid, p in found.items() if p.resolve().is_relative_to(work["root"])}
+
+    def allowed(file: Path) -> bool:
+        """Whether no link leads out of the folder that the command line allowed."""
+        try:
+            return file.resolve().is_relative_to(work["root"])
+        except (OSError, RuntimeError):  # links in a circle
+            return False
+
+    inside = {vid: file for vid, file in found.items() if allowed(file)}
     report = library.add(
         inside,
         roots=[work["place"]],
         cache=work["cache"],
         allow_truncated=True,
+        subtitles=allowed,
         on_progress=lambda done: tell(doing="indexing", done=done, total=len(inside)),
     )
     new = len(report.added) + len(report.moved) + len(report.copies)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,7 @@ import zsvg
 from tests.conftest import run_python
 from tests.demo_pages import Page, library_page, microworld_video
 from zsvg.errors import ZsvgError
+from zsvg.files import sha256_json
 from zsvg.resources import demo_module
 
 SENTENCE = "a red circle spins"
@@ -99,6 +100,7 @@ def test_a_film_is_played_of_what_the_page_shows_alone(served: Page):
         (first["content"], 5, 1),
         (first["content"], "nan", 1),
         (first["content"], 0, 1e12),
+        (first["content"], 0, 10**400),
         (first["content"],),
         (None, None, None),
     ):
@@ -150,6 +152,161 @@ def test_a_page_without_index_only_reads(tmp_path_factory: pytest.TempPathFactor
         assert "Index a folder" not in json.dumps(page.client.config)
 
 
+def shelf_with(*files: Path, index: Sequence[Path] = (), content: str = "") -> Any:
+    """Return a shelf of a library that has these files, each with its folder for a root.
+
+    They are copies where a content is given.
+    """
+    from zsvg.library.tables import Video
+
+    videos = [
+        Video(
+            vid=file.stem,
+            root=str(file.parent),
+            path=file.name,
+            content=content or sha256_json(str(file)),
+            state="",
+            size=1,
+            modified=0.0,
+            duration=8.0,
+        )
+        for file in files
+    ]
+    tables = SimpleNamespace(events_of=lambda contents: {})
+    folder = Path("/shelves/library")
+    library = SimpleNamespace(videos=lambda: videos, folder=folder, tables=tables)
+    return demo_module("shelf").Shelf(library, index)
+
+
+def test_folders_with_one_last_name_have_names_of_their_own(tmp_path: Path):
+    folders = {place: tmp_path / place / "videos" for place in "abc"}
+    files = [folder / f"{place}.mp4" for place, folder in folders.items()]
+    shelf = shelf_with(*files, index=[folders["b"]])
+    named = {"videos": "b", "a/videos": "a", "c/videos": "c"}
+    assert shelf.folders() == {name: folders[place] for name, place in named.items()}
+
+
+def test_what_links_lead_to_out_of_a_folder_is_not_shown(tmp_path: Path):
+    allowed, secret, own = (tmp_path / name for name in ("allowed", "secret", "own"))
+    for folder in (allowed, secret, own):
+        folder.mkdir()
+    films = [allowed / "here.mp4", allowed / "near.mp4", allowed / "out.mp4", own / "link.mp4"]
+    for film in (films[0], secret / "film.mp4"):
+        film.touch()
+    films[1].symlink_to(films[0])
+    films[2].symlink_to(secret / "film.mp4")
+    films[3].symlink_to(secret / "film.mp4")  # of a folder that the library itself was made of
+    shelf = shelf_with(*films, index=[allowed])
+    assert {video.vid for video in shelf.videos().values()} == {"here", "near", "link"}
+    (near,) = (video for video in shelf.videos().values() if video.vid == "near")
+    assert shelf.video(near.content) is near
+    films[1].unlink()
+    films[1].symlink_to(secret / "film.mp4")
+    with pytest.raises(ZsvgError, match="no such video"):
+        shelf.video(near.content)
+
+
+def test_subtitles_that_are_links_out_of_a_folder_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    library_of = pytest.importorskip("zsvg.library.library").Library
+    place, secret = tmp_path / "videos", tmp_path / "secret.srt"
+    for number, name in enumerate(("own", "link")):
+        microworld_video(place / f"{name}.mp4", number, 4)
+    lines = "1\n00:00:01,000 --> 00:00:02,500\nThe kettle is whistling.\n"
+    (place / "own.srt").write_text(lines, encoding="utf-8")
+    secret.write_text(lines, encoding="utf-8")
+    (place / "link.srt").symlink_to(secret)
+    library_of.open(tmp_path / "library", zsvg.load("micro", "cpu"))
+    work = {"place": str(place), "root": str(place), "device": "cpu"}
+    work |= {"library": str(tmp_path / "library"), "cache": str(tmp_path / "cache")}
+    demo_module("worker").index(work, lambda **event: None)
+    library = library_of.open(tmp_path / "library", device="cpu")
+    found = library.hits("the kettle is whistling", by="said")
+    assert [hit.video.vid for hit in found] == ["own"]
+
+
+def test_a_film_that_was_cut_out_is_kept_and_another_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    module = demo_module("shelf")
+    monkeypatch.setattr(module, "_PATIENCE", 0)
+    shelf = shelf_with(tmp_path / "film.mp4")
+    (content,) = shelf.videos()
+    answers, cuts = [], []
+
+    def cut(video: Path, start: float, end: float, file: Path, *, longest: int) -> None:
+        cuts.append(start)
+        if start < 1:  # another one is asked for meanwhile
+            answers.append(shelf.played(content, start + 0.5, 8))
+        file.write_bytes(b"film")
+
+    monkeypatch.setattr(module, "cut", cut)
+    assert shelf.played(content, 0, 8) == b"film"
+    assert (cuts, answers) == ([0, 0.5], [b"", b"film"])  # the innermost one is refused
+    assert shelf.played(content, 0.5, 8) == b"film"
+    assert cuts == [0, 0.5]
+
+
+def test_verdicts_on_what_another_library_shows_are_kept(tmp_path: Path):
+    visits, learning, searching = map(demo_module, ("visit", "learning", "searching"))
+    files = {place: tmp_path / place / "film.mp4" for place in "ab"}
+    desk = tmp_path / "desk"
+
+    def page(place: str) -> tuple[Any, Any]:
+        shelf = shelf_with(files[place])
+        visit = visits.Visit(desk=desk)
+        visits.restore(visit)
+        visits.hide(visit, shelf.covers)
+        (video,) = shelf.videos().values()
+        hit = SimpleNamespace(video=video, start=1.0, end=2.0, by="seen")
+        visit.shown = searching.Shown(wanted=searching.Wanted(text=SENTENCE), hits=(hit,))
+        return visit, learning.verdicts(visit, visit.shown)
+
+    for place, said in (("a", "yes"), ("b", "no")):
+        visit, before = page(place)
+        assert before == [""]
+        learning.judge(visit, visit.shown, 0, said)
+    for place, said, counted in (("a", "yes", (1, 0)), ("b", "no", (0, 1))):
+        visit, before = page(place)
+        assert (before, learning.counts(visit)) == ([said], counted)
+        assert visit.benches["library"].videos == {"film": files[place]}
+    kept = (desk / "library" / "work.jsonl").read_text(encoding="utf-8")
+    assert len(kept.splitlines()) == 2
+    assert len((desk / "library" / "labels.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+
+
+@pytest.mark.parametrize("folder", ["/srv/my films/library", "films of me/library"])
+def test_messages_name_no_folder_of_the_library(folder: str):
+    visits, shelf = demo_module("visit"), shelf_with()
+    shelf.library.folder = Path(folder)
+    site = visits.Site(
+        {}, captioner=None, videos=None, device=None, limits=visits.Limits(), shelf=shelf
+    )
+    assert site.without_folders(f"{folder}: nothing is said") == "library: nothing is said"
+    assert site.without_folders(f"{folder}/a/rows.lance is torn") == "rows.lance is torn"
+
+
+def test_what_is_said_of_a_copy_is_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    learning, searching, visits = map(demo_module, ("learning", "searching", "visit"))
+    shelf = shelf_with(tmp_path / "film.mp4", tmp_path / "copy.mp4", content="a" * 64)
+    film, copy = (
+        searching.Shown(
+            wanted=searching.Wanted(text=SENTENCE),
+            hits=(SimpleNamespace(video=video, start=1.0, end=3.0, by="seen"),),
+        )
+        for video in shelf.library.videos()
+    )
+    visit, given = visits.Visit(), {}
+    learning.judge(visit, copy, 0, "yes")
+    assert learning.verdicts(visit, film) == ["yes"]
+    monkeypatch.setattr(learning, "run", lambda *_, **more: given.update(more))
+    learning.begin(SimpleNamespace(shelf=shelf), visit)
+    assert list(given["videos"].values()) == [{"content": "a" * 64, "behind": []}]
+    learning.judge(visit, film, 0, "no")
+    assert learning.counts(visit) == (0, 1)
+
+
 def test_what_is_said_is_shown_with_its_words_and_not_judged_by_its_pictures(tmp_path: Path):
     library_of = pytest.importorskip("zsvg.library.library").Library
     searching, visits = demo_module("searching"), demo_module("visit")
@@ -174,30 +331,46 @@ def test_what_is_said_is_shown_with_its_words_and_not_judged_by_its_pictures(tmp
     shown = searching.search(site, visit, wanted)
     hit = shown.hits[0]
     assert (hit.video.vid, hit.start, hit.end, hit.by) == ("film-1", 1.0, 2.5, "said")
-    verdicts = demo_module("learning").verdicts(visit)
+    verdicts = demo_module("learning").verdicts(visit, shown)
     html = demo_module("wall").wall(shown, searching.thumbnails(site, shown.hits), verdicts)
     assert "The kettle" in html
     assert "<is>" not in html
     assert "data-verdict" not in html
     with pytest.raises(ZsvgError, match="about what is seen"):
-        demo_module("learning").judge(visit, 0, "yes")
-    searching.open_hit(site, visit, 0)
+        demo_module("learning").judge(visit, shown, 0, "yes")
+    searching.open_hit(site, visit, shown, 0)
     assert visit.found.bars[0].start == 1.0
     assert visit.answers == []
 
 
-def test_a_wall_that_another_window_has_changed_is_not_mistaken():
-    number_of = demo_module("library").number_of
-    hit = SimpleNamespace(video=SimpleNamespace(content="a" * 64), start=2.0)
-    visit = SimpleNamespace(shown=SimpleNamespace(hits=(hit,)))
+def test_a_wall_that_another_window_has_changed_is_not_mistaken(tmp_path: Path):
+    library, searching, visits = map(demo_module, ("library", "searching", "visit"))
+    learning = demo_module("learning")
+    (video,) = shelf_with(tmp_path / "film.mp4").videos().values()
+    hit = SimpleNamespace(video=video, start=2.0, end=3.0, by="seen")
+    old, new = (
+        searching.Shown(wanted=searching.Wanted(text=text), hits=(hit,))
+        for text in (SENTENCE, "a blue square")
+    )
+    visit = visits.Visit()
 
-    def pressed(number: int, content: str, start: float) -> Any:
-        return SimpleNamespace(number=number, content=content * 64, start=start)
+    def pressed(wall: Any, **more: Any) -> Any:
+        return SimpleNamespace(wall=wall.token, **more)
 
-    assert number_of(pressed(0, "a", 2.0), visit) == 0
-    for other in (pressed(0, "b", 2.0), pressed(0, "a", 5.5), pressed(1, "a", 2.0)):
-        with pytest.raises(ZsvgError, match="search again"):
-            number_of(other, visit)
+    visit.shown = old
+    moment = library.moment_of(pressed(old, number=0), visit)
+    assert moment == (old, 0)
+    visit.shown = new  # of the same moment, by another sentence
+    learning.judge(visit, *moment, "yes")
+    assert [label.query for label in visit.benches["library"].labels()] == [SENTENCE]
+    for other in (pressed(old, number=0), SimpleNamespace(number=0)):
+        with pytest.raises(ZsvgError, match="another window; search again"):
+            library.moment_of(other, visit)
+    with pytest.raises(ZsvgError, match="another window; search again"):
+        library.wall_of(pressed(old), visit)
+    for number in (None, "0", 10**400, -1):
+        with pytest.raises(ZsvgError, match="no such moment"):
+            learning.judge(visit, *library.moment_of(pressed(new, number=number), visit), "no")
 
 
 def test_the_command_says_what_it_lacks(tmp_path: Path):

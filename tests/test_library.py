@@ -364,6 +364,9 @@ def test_filters_and_most_per_video(made: Path, videos: Path, sentences, run_zsv
     assert longest.vid in {r.vid for r in found}
     assert all(v.duration >= longest.duration for v in library.videos() if v.vid in found)
     assert library.search(sentences[0], since=time.time() + HOUR) == []
+    best, second = (hit.video.vid for hit in library.hits(sentences[0], top=2, per_video=1))
+    (found,) = library.hits(sentences[0], top=1, most=1, among=lambda video: video.vid != best)
+    assert found.video.vid == second
     for most in (1, 2):
         records = library.search(sentences[0], per_video=most)
         assert max(len(r.pred_relevant_windows or ()) for r in records) <= most

@@ -48,6 +48,7 @@ def bring_up_to_date(
     backbone: Backbone,
     *,
     before: Said | None = None,
+    subtitles: Callable[[Path], bool] | None = None,
     recogniser: Recogniser | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Heard]:
@@ -61,6 +62,7 @@ def bring_up_to_date(
         videos: All that can be searched.
         backbone: Encodes lines.
         before: What was said in them according to another space: it is not read again.
+        subtitles: Whether a file of them beside a video may be read; None: each may.
         recogniser: Listens where there are no subtitles; None: nothing does.
         on_progress: Called with the number of videos that are done.
 
@@ -71,7 +73,7 @@ def bring_up_to_date(
     there = {heard.source: heard for heard in said.whole(known.values())}
     old = {heard.source: heard for heard in before.heard()} if before is not None else {}
     films, work = list(videos), _Work(said, backbone)
-    beside, report = _beside(films), {}
+    beside, report = _beside(films, subtitles), {}
     for done, video in enumerate(films, 1):
         files = beside.get(video.file, [])
         source = source_of(video, files)
@@ -161,8 +163,10 @@ class _Work:
         self._heard, self._lines = [], {}
 
 
-def _beside(videos: Iterable[Video]) -> dict[Path, list[Path]]:
-    """Return the subtitles beside videos; none where a folder cannot be listed any more."""
+def _beside(
+    videos: Iterable[Video], wanted: Callable[[Path], bool] | None
+) -> dict[Path, list[Path]]:
+    """Return the wanted subtitles beside videos; none where a folder cannot be listed any more."""
     folders: dict[Path, list[Path]] = {}
     for video in videos:
         folders.setdefault(video.file.parent, []).append(video.file)
@@ -170,4 +174,6 @@ def _beside(videos: Iterable[Video]) -> dict[Path, list[Path]]:
     for files in folders.values():
         with suppress(OSError):
             found |= sidecars_of(files)
-    return found
+    if wanted is None:
+        return found
+    return {video: list(filter(wanted, files)) for video, files in found.items()}

@@ -115,6 +115,7 @@ class Library:
         allow_truncated: bool = False,
         rehash: bool = False,
         prune: bool = False,
+        subtitles: Callable[[Path], bool] | None = None,
         recogniser: Recogniser | None = None,
         on_progress: Callable[[int], None] | None = None,
         on_heard: Callable[[int], None] | None = None,
@@ -128,6 +129,7 @@ class Library:
             allow_truncated: Keep the readable part of damaged files.
             rehash: Read the content of all files.
             prune: Forget what is not there any more, instead of marking it.
+            subtitles: Whether a file of them beside a video may be read; None: each may.
             recogniser: Of `zsvg.transcripts.load_recogniser`: listens to videos without subtitles.
             on_progress: Called with the number of videos that are done.
             on_heard: The same of videos in which it was looked after what is said.
@@ -173,7 +175,7 @@ class Library:
             if report.changed:
                 self.tables.optimise()
             # Last: listening takes hours, and the videos are searched meanwhile.
-            report.heard = self._hear(before, found, recogniser, on_heard)
+            report.heard = self._hear(before, found, subtitles, recogniser, on_heard)
         return report
 
     @property
@@ -208,6 +210,7 @@ class Library:
         folder: str | Path | None = None,
         since: float | None = None,
         min_length: float = 0.0,
+        among: Callable[[Video], bool] | None = None,
         **options: Any,
     ) -> list[Hit]:
         """Return the best moments of all videos for a sentence, or for an example.
@@ -225,6 +228,7 @@ class Library:
             folder: As of `answers`, like the next ones.
             since: Seconds since 1970.
             min_length: Seconds.
+            among: Whether a video is looked at.
             options: As of `answers`, too: `exact`, `most`.
 
         Returns:
@@ -236,7 +240,7 @@ class Library:
         """
         if by == "said" and isinstance(query, Example):
             raise ZsvgError(f"{query.name}: an example is seen, not said; search it without --by")
-        wanted = self._wanted(folder, since, min_length)
+        wanted = self._wanted(folder, since, min_length, among)
         options |= {"top_k": _TRIED * per_video}
         found: list[Hit] = []
         if by != "said":
@@ -270,6 +274,7 @@ class Library:
         folder: str | Path | None = None,
         since: float | None = None,
         min_length: float = 0.0,
+        among: Callable[[Video], bool] | None = None,
         exact: bool = False,
         most: int | None = None,
         top_k: int = 15,
@@ -282,17 +287,22 @@ class Library:
             folder: Only videos below it.
             since: Only videos that were changed then or later, seconds since 1970.
             min_length: Only videos of so many seconds or more.
+            among: Only videos of which it is true; None: all.
             exact: Compare all rows of frames, also where there is an index.
             most: How many videos are read whole; None: a tenth of them, or 50
                 (`zsvg.library.candidates`).
             top_k: Most moments of each.
             group: Name near duplicates with the better one instead of by themselves.
         """
-        wanted = self._wanted(folder, since, min_length)
+        wanted = self._wanted(folder, since, min_length, among)
         return self._answers(query, wanted, exact=exact, most=most, top_k=top_k, group=group)
 
     def _wanted(
-        self, folder: str | Path | None, since: float | None, min_length: float
+        self,
+        folder: str | Path | None,
+        since: float | None,
+        min_length: float,
+        among: Callable[[Video], bool] | None,
     ) -> list[Video]:
         return [
             video
@@ -301,6 +311,7 @@ class Library:
             and (folder is None or _is_below(video, folder))
             and (since is None or video.modified >= since)
             and video.duration >= min_length
+            and (among is None or among(video))
         ]
 
     def _answers(
@@ -349,6 +360,7 @@ class Library:
         self,
         manifest: Manifest,
         found: Sequence[Source],
+        subtitles: Callable[[Path], bool] | None,
         recogniser: Recogniser | None,
         on_progress: Callable[[int], None] | None,
     ) -> dict[str, Heard]:
@@ -364,6 +376,7 @@ class Library:
             [video for video in self.videos() if video.usable and video.key in films],
             self.grounder.backbone,
             before=before,
+            subtitles=subtitles,
             recogniser=recogniser,
             on_progress=on_progress,
         )

@@ -182,13 +182,13 @@ def test_fifty_at_once_are_answered_or_told_to_wait(port: int):
 
 def test_more_than_can_wait_are_told_so(library: Path, monkeypatch: pytest.MonkeyPatch):
     opened, gate = Library.open(library), threading.Event()
-    real: Callable[..., Any] = opened.search
+    real: Callable[..., Any] = opened.hits
 
     def slow(*arguments: Any, **options: Any) -> Any:
         assert gate.wait(HANG)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(opened, "search", slow)
+    monkeypatch.setattr(opened, "hits", slow)
     monkeypatch.setattr(server, "WAITING", 4)
     app = server.build_app(opened)
     with TestClient(app, base_url="http://localhost") as client, ThreadPoolExecutor(6) as pool:

@@ -107,7 +107,7 @@ def test_cards_play_their_moments_too(tab: Tab, served: Page, tmp_path: Path):
     card = page.locator(".zc-card").first
     card.wait_for()
     video = VIDEO.format("ground")
-    page.wait_for_function(f"{video}.readyState >= 2")
+    page.wait_for_function(f"{video}?.readyState >= 2")
     end = float(card.get_attribute("data-end"))
     card.click()
     page.wait_for_function(f"!{video}.paused")

@@ -89,7 +89,7 @@ def shade(tab: Tab, seconds: float) -> float:
     """Return how light the player's picture is once it stands at a time."""
     tab.arrives(seconds)
     video = VIDEO.format("ground")
-    tab.page.wait_for_function(f"!{video}.seeking && {video}.readyState >= 2")
+    tab.page.wait_for_function(f"{video}?.seeking === false && {video}.readyState >= 2")
     return float(np.mean(tab.page.evaluate(COLOUR, ["ground-player", 0.5])))
 
 

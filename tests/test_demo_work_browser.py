@@ -74,7 +74,7 @@ def test_labels_and_the_video_are_there_after_a_reload(
     page.wait_for_selector(".zc-card")
     assert page.locator(".zc-card").all_inner_texts() == cards
     assert page.get_by_label("One sentence per line").input_value() == "a red star spins"
-    page.wait_for_function("document.querySelector('#ground-player video').readyState > 0")
+    page.wait_for_function("document.querySelector('#ground-player video')?.readyState > 0")
     tab.to("Label")
     tab.says("1 fixed, 1 rejected")
     assert "chalk-2" in tab.video()

@@ -143,13 +143,21 @@ class Chat:
             timeout=self._timeout,
             http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         ) as client:
+            over = False
 
             async def one(name: str) -> tuple[str, str | NoAnswer]:
+                nonlocal over
                 async with gate:
+                    if over:  # those that wait ask no server that was given up
+                        raise asyncio.CancelledError
                     try:
                         text = await self._ask(client, questions[name])
                     except NoAnswer as why:
+                        over = self._lost_in_a_row + 1 >= MOST_LOST
                         return name, self._lose(why)
+                    except EndpointError:
+                        over = True
+                        raise
                 self._lost_in_a_row = 0
                 self.told["asked"] += 1
                 keep(name, text)

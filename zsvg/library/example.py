@@ -108,12 +108,18 @@ def stored_example(frames: FrameFeatures, start: float, end: float) -> Example:
             f"{start:g}-{end:g} is no part of the video, which has {frames.duration:.1f} s; give "
             "VIDEO@START-END in seconds"
         )
-    inside = (frames.centres >= start) & (frames.centres < end)
-    if not inside.any():  # shorter than a clip
-        inside[np.abs(frames.centres - (start + end) / 2).argmin()] = True
+    inside = clips_between(frames, start, end)
     return Example(
         name=name, rows=frames.features[inside], centred=centred(frames.features)[inside]
     )
+
+
+def clips_between(frames: FrameFeatures, start: float, end: float) -> NDArray[np.bool_]:
+    """Return which clips (T,) have their middle in a part of a video, the nearest if none has."""
+    inside: NDArray[np.bool_] = (frames.centres >= start) & (frames.centres < end)
+    if not inside.any():  # shorter than a clip
+        inside[np.abs(frames.centres - (start + end) / 2).argmin()] = True
+    return inside
 
 
 def read_clip(text: str, grounder: Grounder) -> Example:

@@ -10,6 +10,7 @@ import numpy as np
 
 from zsvg.errors import VideoError
 from zsvg.features.encoder import FrameFeatures
+from zsvg.library.example import clips_between
 from zsvg.library.rows import unpacked
 from zsvg.library.tables import Tables
 
@@ -83,10 +84,7 @@ def joined(
     """
     pieces = [frames.features]
     for other, start, end in parts:
-        inside = (other.centres >= start) & (other.centres < end)
-        if not inside.any():  # shorter than a clip
-            inside[np.abs(other.centres - (start + end) / 2).argmin()] = True
-        pieces.append(other.features[inside])
+        pieces.append(other.features[clips_between(other, start, end)])
     if len(pieces) == 1:
         return frames
     rows = np.concatenate(pieces)

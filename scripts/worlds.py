@@ -26,10 +26,12 @@ from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.prediction import predict
+from zsvg.label.by_matching import label_by_matching
+from zsvg.label.matching import Phrases
 from zsvg.label.run import default_options, pseudo_label
 from zsvg.label.tagging import load_tagger
 from zsvg.microworld.domains import DEVELOPMENT
-from zsvg.microworld.world import write_world
+from zsvg.microworld.world import truth, write_world
 from zsvg.records import Annotation, read_annotations, write_annotations
 from zsvg.training.options import TuneOptions
 from zsvg.training.outcome import TuneOutcome
@@ -46,6 +48,8 @@ FORMS: Mapping[str, Mapping[str, Any]] = {
     "features": {"form": "features"},
 }
 VIDEOS, TEST_VIDEOS = 180, 50
+UNSEEN = 1000
+"""What is added to a seed for videos that are in no grid."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,22 @@ def remember(captioner: Captioner, file: Path) -> None:
 
 
 def labels_of(world: World, kind: str, form: str) -> list[Annotation]:
-    """Return the pseudo labels of one kind and form, made once."""
+    """Return the pseudo labels of one kind and form, made once.
+
+    "retrieved" sentences are those of as many other videos of the domain, which nobody has seen.
+    """
     file = world.folder / f"{kind} {form}.jsonl"
+    if form == "retrieved" and not file.exists():
+        unseen = truth(world.domain, "train", world.seed + UNSEEN, VIDEOS)
+        sentences = list(dict.fromkeys(label.query for label in unseen))
+        report = label_by_matching(
+            world.videos("train"),
+            world.backbone,
+            Phrases(sentences=sentences),
+            seed=world.seed,
+            cache=world.folder / "features",
+        )
+        write_annotations(file, report.labels)
     if not file.exists():
         captioner = load_captioner("micro")
         remember(captioner, world.folder / f"{kind}.captions.json")

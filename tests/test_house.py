@@ -1,6 +1,7 @@
 """The house: rooms that say what is in them, of modules that can be read at one sitting."""
 
 import ast
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,12 @@ def test_contributors_find_every_room():
     table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Rules")[0]
     rooms = {folder.name for folder in PACKAGE.iterdir() if (folder / "__init__.py").is_file()}
     assert {room for room in rooms if f"`{room}/`" not in table} == set()
+
+
+def test_nothing_else_lies_in_the_yard():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    folders = {line.split("/")[0] for line in listed.stdout.splitlines() if "/" in line}
+    houses = {"zsvg", "prompts", "scripts", "demo", "tests", "docs", "assets"}
+    assert {name for name in folders if not name.startswith(".")} == houses

@@ -23,6 +23,7 @@ from zsvg.library.rows import packed, runs
 from zsvg.library.said import Heard
 from zsvg.library.sources import Source
 from zsvg.library.tables import Tables, Video
+from zsvg.places.urls import Url, place_of
 from zsvg.video.containers import open_container
 from zsvg.video.sampling import load_frames_at
 
@@ -148,7 +149,8 @@ def _is_gone(video: Video, roots: Iterable[str]) -> bool:
     It is not where nobody looked, or in a folder that could not be read.
     """
     below = any(video.file.is_relative_to(root) for root in roots)
-    return below and not os.path.lexists(video.file)
+    file = video.file
+    return below and not (file.exists() if isinstance(file, Url) else os.path.lexists(file))
 
 
 class _Work:
@@ -197,7 +199,7 @@ class _Work:
 
 def _name(source: Source, names: dict[str, str]) -> str:
     """Return a name that no video of another folder has, and take note of it."""
-    longer = (source.vid, f"{Path(source.root).name}/{source.path}", source.key)
+    longer = (source.vid, f"{place_of(source.root).name}/{source.path}", source.key)
     return next(name for name in longer if names.setdefault(name, source.key) == source.key)
 
 

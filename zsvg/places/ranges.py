@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -97,7 +98,7 @@ class RangeFile(io.RawIOBase):
                 raise ConnectionError(f"{len(data)} of {wanted} bytes came")
         except Exception as error:
             self._forget_connection()
-            if isinstance(error, ValueError) and "range requests" in str(error):
+            if isinstance(error, ValueError) and re.search("range requests|streaming", str(error)):
                 raise RemoteError(
                     f"{self.name}: its server gives no parts of files (range requests); download "
                     "it and give the file"

@@ -91,7 +91,7 @@ def local(given: str | os.PathLike[str] | Url, what: str = "this") -> Path:
         ZsvgError: It is a URL.
     """
     if isinstance(found := place_of(given), Url):
-        raise ZsvgError(f"{found}: {what} must lie on a disk; give a path, copy it there first")
+        raise ZsvgError(f"{found}: {what} must lie on a disk; copy it there, and give its path")
     return found
 
 
@@ -239,6 +239,11 @@ class Url:
     def is_dir(self) -> bool:
         """Whether something is below it; of web servers nobody can tell."""
         return self.exists() and self._info["type"] == "directory"
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is a page of the web, such as those that list folders."""
+        return self._web and self._info.get("mimetype") == "text/html"
 
     def stat(self) -> Stat:
         """Return its size and when it was changed; 0 where nobody knows."""

@@ -63,6 +63,8 @@ def find_videos(*places: str | Path, suffixes: Sequence[str] = VIDEO_SUFFIXES) -
             below = _objects if isinstance(given, Url) else _below
             files = list(below(given, unusable, suffixes))
             base = given
+        elif isinstance(given, Url) and given.exists() and given.is_page:
+            raise VideoError(f"{given}: a page; web servers list no folders, so name each video")
         elif given.is_file():
             files, base = [given], given.parent
         else:

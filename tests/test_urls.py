@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -439,9 +440,17 @@ def test_credentials_are_written_nowhere(bucket: str, tmp_path: Path, run_zsvg: 
 
 
 def test_what_is_no_secret_stays():
-    for text in ("what? https://host/a.mp4 and more", "is it 3/4? yes", "s3://kitchen/a.mp4: gone"):
+    for text in ("what? https://host/a.mp4 and", "is it 3/4? yes", "s3://kitchen/a?.mp4: gone"):
         assert without_secrets(text) == text
-    assert without_secrets("'https://a:b@h/x.mp4?sig=1': no") == "'https://h/x.mp4': no"
+    assert without_secrets("'https://a:b@c@h/x.mp4?sig=1': no") == "'https://h/x.mp4': no"
+    assert str(place_of("sftp://a:b@c@host/x@y.mp4")) == "sftp://host/x@y.mp4"
+    assert str(place_of("https://a@host/x.mp4?sig=(1)#2")) == "https://host/x.mp4"
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(RemoteError, match=r"^gs://kitchen/a\.mp4: .*gcsfs.*zsvg\[remote\]"):
+        find_videos("gs://kitchen/a.mp4")
 
 
 def test_a_url_in_a_file_of_others_is_not_fetched(web: Any, films: Path, tmp_path: Path):

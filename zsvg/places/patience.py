@@ -19,8 +19,8 @@ WAITS = (0.5, 2.0, 8.0)
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
-_USER = re.compile(r"(?<=://)[^/\s@'\"]*@")
-_QUERY = re.compile(r"(?<=://)([^\s?'\"]*)\?[^\s'\")>]*")
+_USER = re.compile(r"(?<=://)[^/\s]*@")
+_QUERY = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\">]*", re.IGNORECASE)
 _FINAL = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError, ValueError)
 
 

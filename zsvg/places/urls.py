@@ -141,13 +141,16 @@ class Url:
     listed: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        _met[str(self)] = self
+        shown = str(self)
+        if self.address != shown or _met.get(shown, self).address == shown:
+            _met[shown] = self  # with what it was signed with, if it ever was
 
     def __repr__(self) -> str:
         return f"Url({str(self)!r})"
 
     def __str__(self) -> str:
-        return without_secrets(self.address) if self._web else _userless(self.address)
+        shown = re.split("[?#]", self.address)[0] if self._web else self.address
+        return re.sub(r"://[^/]*@", "://", shown, count=1)
 
     @property
     def scheme(self) -> str:
@@ -189,7 +192,8 @@ class Url:
         return Url(f"{self.parent.address}/{name}")
 
     def __truediv__(self, below: str) -> Url:
-        return Url(f"{self.address}/{below}")
+        known = _met.get(f"{self}/{below}")
+        return Url(known.address if known else f"{self.address}/{below}")
 
     def relative_to(self, other: Url) -> PurePosixPath:
         """Return the way from a folder to it.
@@ -315,14 +319,18 @@ class Url:
                 yield url
 
     def check_writable(self) -> None:
-        """Refuse what takes no files, such as a web server.
+        """Refuse what takes no files, such as a web server, or a service without credentials.
 
         Raises:
             ZsvgError: It is one.
         """
         if self._web:
             raise ZsvgError(f"{self}: nothing is written to web servers; give a path or s3://")
-        _ = self._there
+        try:
+            self.fresh().exists()
+        except RemoteError as error:
+            if not isinstance(error.__cause__, PermissionError):  # who may write may not look
+                raise
 
     def write(self, file: Path) -> None:
         """Put a file of this machine there, whole or not at all."""
@@ -334,10 +342,6 @@ class Url:
         """Copy it into a file of this machine."""
         with self.open() as source, open(file, "wb") as sink:
             shutil.copyfileobj(source, sink, BLOCK)
-
-
-def _userless(address: str) -> str:
-    return re.sub(r"://[^/]*@", "://", address, count=1)
 
 
 def _seconds(changed: Any) -> float:

@@ -223,6 +223,7 @@ def test_a_folder_of_objects_is_named_like_a_folder(bucket: str, films: Path):
     assert list(found) == list(same) == ["cam/second", "first film"]
     assert str(found["cam/second"]) == f"{bucket}/cam/second.mkv"
     assert list(find_videos(f"{bucket}/*.mp4")) == ["first film"]
+    assert list(find_videos(f"{bucket}/c*/")) == ["second"]
     assert list(find_videos(f"{bucket}/first film.mp4")) == ["first film"]
     both = find_videos(bucket, films)
     assert len(both) == 4
@@ -294,6 +295,19 @@ def test_hashes_are_remembered_by_url_etag_and_size(store: Store, tmp_path: Path
     ranges._blocks.clear()
     video_hash(url, tmp_path)
     assert store.read() == ["remembered/a.mp4"]
+
+
+def test_an_object_that_changes_on_the_way_is_no_mixture(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ranges, "BLOCK", 4)
+    url = place_of(store.put("changing/a.mp4", b"aaaabbbb"))
+    with url.open() as file:
+        assert file.raw.read(4) == b"aaaa"
+        store.put("changing/a.mp4", b"ccccdddd")
+        with pytest.raises(RemoteError, match=r"a\.mp4: changed since it was looked at"):
+            file.raw.read(4)
+    assert find_videos(str(url))["a"].read_bytes() == b"ccccdddd"
 
 
 def test_only_the_parts_that_are_needed_are_fetched(
@@ -407,6 +421,7 @@ def test_secrets_are_shown_and_written_nowhere(
     web.files["/a.mp4"] = (films / "first film.mp4").read_bytes()
     web.token, web.user = "X-Sig=SESAME&x=1", "amelie:OPENUP"
     address = web.url.replace("://", "://amelie:OPENUP@") + "/a.mp4?X-Sig=SESAME&x=1"
+    assert (place_of(address).parent / "a.mp4").address == address  # as libraries ask for it
     for form in ("jsonl", "html", "otio"):
         status, shown, error = run_zsvg(
             "ground", address, "a red bar", "--model", "micro", "-vv", "--cut", tmp_path / "clips",

@@ -266,6 +266,12 @@ class Url:
         marks = (self._info[key] for key in _VERSIONS if self._info.get(key))
         return status.st_size, str(next(marks, status.st_mtime or ""))
 
+    def _differs(self, other: Url) -> bool:
+        """Whether another look shows another content; listings may tell less than a look."""
+        both = ((self._info.get(key), other._info.get(key)) for key in _VERSIONS)
+        changed = any(a and b and a != b for a, b in both)
+        return changed or self.stat().st_size != other.stat().st_size
+
     def fresh(self) -> Url:
         """Return the same, to be asked anew."""
         return Url(self.address)
@@ -278,6 +284,8 @@ class Url:
         size = self.stat().st_size
 
         def connect() -> Any:
+            if self._differs(self.fresh()):
+                raise RemoteError(f"{self}: changed since it was looked at; run the command again")
             return fs.open(path, "rb", block_size=BLOCK, cache_type="none")
 
         return BufferedReader(RangeFile(str(self), (self, self.state), size, connect))

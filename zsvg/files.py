@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from zsvg.errors import RecordError, ZsvgError
+from zsvg.places.urls import Url, place_of
 from zsvg.strict_json import escaped
 
 STANDARD = "-"
@@ -36,13 +37,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     A reader therefore sees the old file or the whole new one, never a part of it. A link stays one:
     the file that it leads to is replaced. A pipe or a device cannot be replaced, so it gets the
-    bytes when they are complete. The permissions of a file that was there are kept.
+    bytes when they are complete, as a URL does. The permissions of a file that was there are kept.
 
     Raises:
-        ZsvgError: `path` is a folder, or a link into a folder that is not there.
+        ZsvgError: `path` is a folder, or a link into a folder that is not there, or a URL that
+            cannot be written.
         OSError: It cannot be written; the error names `path`.
     """
-    path = Path(path)
+    path = place_of(path)
     check_target(path)
     with _pour(path) if is_stream(path) else _replace(path) as temporary:
         try:
@@ -61,7 +63,9 @@ def check_target(path: str | Path) -> None:
     Raises:
         ZsvgError: It is one.
     """
-    if str(path) != STANDARD and Path(path).is_dir():
+    if isinstance(path := place_of(path), Url):
+        path.check_writable()
+    elif str(path) != STANDARD and path.is_dir():
         raise ZsvgError(f"{path}: is a folder; name a file to write")
 
 
@@ -72,7 +76,7 @@ def check_output(path: str | Path) -> None:
         ZsvgError: It is a folder, or that in which it would be made cannot be written.
     """
     check_target(path)
-    if is_stream(path):
+    if is_stream(path := place_of(path)):
         return
     folder = Path(os.path.realpath(path)).parent
     while not folder.exists() and folder != folder.parent:
@@ -86,6 +90,9 @@ def _pour(stream: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="zsvg-") as folder:
         whole = Path(folder) / f"whole{stream.suffix}"
         yield whole
+        if isinstance(stream, Url):
+            stream.write(whole)
+            return
         with open(whole, "rb") as source, _open_stream(stream) as sink:
             shutil.copyfileobj(source, sink)
 
@@ -126,8 +133,10 @@ def is_temporary(name: str) -> str | None:
 
 
 def is_stream(path: str | Path) -> bool:
-    """Whether a path is standard output, a pipe or a device: what can be written, not replaced."""
-    if str(path) == STANDARD or _descriptor(Path(path)) is not None:
+    """Whether a path is stdout, a pipe, a device or a URL: what can be written, not replaced."""
+    if isinstance(path := place_of(path), Url):
+        return True
+    if str(path) == STANDARD or _descriptor(path) is not None:
         return True
     try:
         mode = os.stat(path).st_mode
@@ -250,7 +259,8 @@ def read_pieces(path: str | Path, most: int = MOST_BYTES) -> Iterator[bytes]:
         FileNotFoundError: there is no such file.
         RecordError: it is larger, or gzipped and damaged, or gzipped twice.
     """
-    with nullcontext(sys.stdin.buffer) if str(path) == STANDARD else open(path, "rb") as handle:
+    given = nullcontext(sys.stdin.buffer) if str(path) == STANDARD else place_of(path).open("rb")
+    with given as handle:
         packed = iter(lambda: handle.read(_PIECE), b"")
         first = next(packed, b"")
         pieces = chain([first], packed)
@@ -319,7 +329,7 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 def sha256_file(path: str | Path) -> str:
     """Return the hexadecimal SHA-256 of a file's content, read in bounded memory."""
-    with open(path, "rb") as handle:
+    with place_of(path).open("rb") as handle:
         digest = hashlib.sha256()
         while block := handle.read(1 << 20):
             digest.update(block)

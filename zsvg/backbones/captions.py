@@ -22,6 +22,7 @@ from zsvg.backbones.names import CAPTION_FILES, PREFIX
 from zsvg.errors import BackboneError, RecordError, reason
 from zsvg.features.encoder import FrameFeatures
 from zsvg.files import sha256_json, sha256_tensors
+from zsvg.places.urls import place_of
 
 if TYPE_CHECKING:
     from zsvg.backbones.captioner import Captioner
@@ -100,7 +101,7 @@ class CaptionBackbone:
         Raises:
             RecordError: As of `read_captions`.
         """
-        if Path(path).suffix not in self.reads:
+        if place_of(path).suffix not in self.reads:
             return None
         return encode_captions(self, read_captions(path, seconds=self.seconds))
 
@@ -263,7 +264,7 @@ def read_captions(path: str | Path, *, seconds: float = CLIP_SECONDS) -> Caption
         FileNotFoundError: There is no such file.
         RecordError: A line is not such an object, or a clip is described twice.
     """
-    source = Path(path)
+    source = place_of(path)
     found: dict[int, str] = {}
     for number, line in enumerate(source.read_bytes().split(b"\n"), start=1):
         if not line.strip():

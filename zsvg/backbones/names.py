@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from zsvg.errors import BackboneError, ModelFolderError
+from zsvg.places.urls import local
 
 MANIFEST = "zsvg.json"
 """The file by which a folder is one of a tuned model."""
@@ -49,7 +50,7 @@ def tuned_folder(name: str | Path | None) -> Path | None:
     """
     if name is None or name == "micro":  # which no Path equals
         return None
-    folder = Path(name)
+    folder = local(name, "a model")
     if (folder / MANIFEST).is_file():
         return folder
     if folder.is_dir():
@@ -94,13 +95,14 @@ def check_backbone(name: str | None, architectures: Sequence[str] | None = None)
     if name in ("micro", STORED) or (schema == "hf-hub" and rest):
         return
     if schema == "local-dir":
-        folder = Path(rest).expanduser()
+        folder = local(rest, "a backbone").expanduser()
         if not rest or not (folder / "open_clip_config.json").is_file():
             raise BackboneError(
                 f"backbone {name!r}: no open_clip_config.json in {folder}; give a folder written "
                 "by open_clip"
             )
         return
+    local(name, "a backbone")
     architecture, slash, _ = name.partition("/")
     known = _shipped() if architectures is None else architectures
     if not slash or (known and architecture not in known):
@@ -212,7 +214,7 @@ def _folder_or_hub(name: str) -> bool:
     """Whether a name is that of a folder, or may be an ORG/NAME of the hub."""
     bare = name.removeprefix("local-dir:")
     hub = name.count("/") == 1 and not name.startswith(("local-dir:", "/", ".", "~"))
-    return hub or bool(bare and Path(bare).expanduser().is_dir())
+    return hub or bool(bare and local(bare, "a model").expanduser().is_dir())
 
 
 def _shipped() -> list[str]:

@@ -12,6 +12,7 @@ from zsvg.cli.results import Destination, Table
 from zsvg.cli.terminal import progress, say
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.files import file_stem
+from zsvg.places.urls import met
 
 if TYPE_CHECKING:
     from zsvg.grounding.answers import Grounding
@@ -111,7 +112,7 @@ def give_answers(
         seen.append((one.query, best, one.curves))
         tables.append(_table(one.query, best))
         clips += [
-            (f"{one.number:02d}-{rank}-{file_stem(a.vid)}.mp4", Path(a.extra["path"]), start, end)
+            (f"{one.number:02d}-{rank}-{file_stem(a.vid)}.mp4", met(a.extra["path"]), start, end)
             for rank, (a, (start, end, _)) in enumerate(best, 1)
         ]
 

@@ -20,6 +20,7 @@ from zsvg.cli import demos, evaluate, label, library, maintenance, search, tune
 from zsvg.cli.compare import compare
 from zsvg.cli.ground import ground
 from zsvg.cli.options import Verbose
+from zsvg.cli.places import as_places, as_text
 from zsvg.cli.prompts import prompts
 from zsvg.cli.terminal import logs, say
 from zsvg.cli.usage import Commands, WithSentences
@@ -68,6 +69,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:
     """Return a function as a command: with --verbose, and with status 130 when interrupted."""
+    signature = inspect.signature(function, eval_str=True)
+    own, paths = as_text(signature.parameters.values())
 
     @wraps(function)
     def command(*, verbose: int, **options: Any) -> None:
@@ -75,12 +78,11 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         try:
             with nullcontext() if function is demos.demo else watching():  # its page says so
-                function(**options)
+                function(**as_places(options, paths))
         except KeyboardInterrupt:
             say("stopped; the same command continues")
             raise typer.Exit(130) from None
 
-    own = inspect.signature(function, eval_str=True).parameters.values()
     more = inspect.Parameter(
         "verbose", inspect.Parameter.KEYWORD_ONLY, default=0, annotation=Verbose
     )

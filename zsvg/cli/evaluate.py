@@ -12,6 +12,7 @@ import typer
 from zsvg.cli import completion
 from zsvg.cli import options as opts
 from zsvg.cli.options import cache_folder, finish, footage, name_unusable, one_stdin
+from zsvg.cli.places import REMOTE
 from zsvg.cli.results import (
     AsFigures,
     AsMoments,
@@ -57,24 +58,28 @@ def convert(
             autocompletion=completion.datasets,
         ),
     ],
-    file: Annotated[Path | None, typer.Argument(help="The file, .gz or not; `-` is stdin.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="The file, .gz or not; `-` is stdin."), REMOTE
+    ] = None,
     output: MomentsOutput = None,
     form: AsMoments = None,
     durations: Annotated[
-        Path | None, typer.Option(help="Lengths of the videos, where the form has none.")
+        Path | None, typer.Option(help="Lengths of the videos, where the form has none."), REMOTE
     ] = None,
     questions: Annotated[
-        Path | None, typer.Option(help="NExT-GQA's table of questions (.csv).")
+        Path | None, typer.Option(help="NExT-GQA's table of questions (.csv)."), REMOTE
     ] = None,
     lengths: Annotated[
-        Path | None, typer.Option(help="Frames of the videos of video-reloc (length.json).")
+        Path | None, typer.Option(help="Frames of the videos of video-reloc (length.json)."), REMOTE
     ] = None,
     as_is: Annotated[bool, typer.Option("--as-is", help="Repair and drop nothing.")] = False,
     prefix: Annotated[
         str, typer.Option(help="In front of every qid, so that files can be joined.")
     ] = "",
     report: Annotated[
-        Path | None, typer.Option(help="Write every row that was changed as JSON; `-` is stdout.")
+        Path | None,
+        typer.Option(help="Write every row that was changed as JSON; `-` is stdout."),
+        REMOTE,
     ] = None,
 ) -> None:
     """Turn an annotation file of a published dataset into records, and say what was changed.
@@ -113,7 +118,7 @@ def convert(
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Predictions (JSONL); `-` is stdin.")],
+    predictions: Annotated[Path, typer.Argument(help="Predictions (JSONL); `-` is stdin."), REMOTE],
     annotations: opts.Truth,
     protocol: Annotated[
         str,
@@ -180,7 +185,7 @@ def baseline(
         tuple[float, float], typer.Option(help="Start and end as fractions of the video.")
     ] = (0.25, 0.75),
     fit: Annotated[
-        Path | None, typer.Option(help="Labels to choose the best window on, instead.")
+        Path | None, typer.Option(help="Labels to choose the best window on, instead."), REMOTE
     ] = None,
     parts: Annotated[int, typer.Option(help="Equal parts of a uniform answer.")] = 3,
     seed: opts.Seed = 0,
@@ -250,9 +255,11 @@ def inspect(
         list[str] | None, typer.Option(help="Folder of the videos, to show pictures of them.")
     ] = None,
     truth: Annotated[
-        Path | None, typer.Option(help="Annotations (JSONL) to compare the labels with.")
+        Path | None, typer.Option(help="Annotations (JSONL) to compare the labels with."), REMOTE
     ] = None,
-    output: opts.Output = Path("inspect.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write."), REMOTE] = Path(
+        "inspect.html"
+    ),
     most: Annotated[int, typer.Option(min=0, help="Most videos to draw, chosen at random.")] = 30,
     seed: opts.Seed = 0,
 ) -> None:

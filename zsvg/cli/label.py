@@ -14,6 +14,7 @@ import typer
 from zsvg.cli import completion
 from zsvg.cli import options as opts
 from zsvg.cli.options import cache_folder, finish, footage, write_labels
+from zsvg.cli.places import REMOTE
 from zsvg.cli.results import AsNumbers, Table, show_result
 from zsvg.cli.terminal import loading, progress, say
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
@@ -88,7 +89,9 @@ def features(
 def pseudo_label(
     videos: opts.VideosOrNone = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where to write the labels; `-` is stdout.")
+        Path,
+        typer.Option("--output", "-o", help="Where to write the labels; `-` is stdout."),
+        REMOTE,
     ] = PSEUDO,
     backbone: opts.Backbone = None,
     captioner: Annotated[

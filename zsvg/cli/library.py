@@ -13,16 +13,18 @@ import typer
 from zsvg.cli import completion
 from zsvg.cli import options as opts
 from zsvg.cli.options import finish, footage
+from zsvg.cli.places import REMOTE
 from zsvg.cli.results import AsFigures, Table, show_result
 from zsvg.cli.terminal import loading, progress, say
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
+from zsvg.places.urls import is_url, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from zsvg.library.indexing import Report
 
-Folder = Annotated[Path, typer.Argument(metavar="LIBRARY", help="Folder of the library.")]
+Folder = Annotated[Path, typer.Argument(metavar="LIBRARY", help="Folder of the library."), REMOTE]
 Model = Annotated[
     str | None,
     typer.Option(
@@ -43,7 +45,9 @@ libraries = typer.Typer(
 def index(
     videos: opts.VideosOrNone = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the library; a new one is made.")
+        Path,
+        typer.Option("--output", "-o", help="Folder of the library; a new one is made."),
+        REMOTE,
     ] = Path("library"),
     model: Model = None,
     features: opts.Features = None,
@@ -94,6 +98,11 @@ def index(
         videos = list(manifest.roots) if manifest else []
         if there and not videos:
             raise ZsvgError(f"{output}: its features have no folder; give --features again")
+    if watch and (remote := [v for v in videos or () if is_url(v)]):
+        raise ZsvgError(
+            f"--watch follows folders on a disk, and nothing tells of changes at "
+            f"{place_of(remote[0])}; run zsvg index again, from cron"
+        )
     if watch and features is not None:
         raise ZsvgError("--watch follows videos; index features again where they change")
     if speech is not None:

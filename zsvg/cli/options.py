@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zsvg.cli import completion
+from zsvg.cli.places import REMOTE
 from zsvg.cli.terminal import say, show_logs
 from zsvg.errors import ZsvgError
 from zsvg.files import STANDARD
+from zsvg.places.urls import is_url
 from zsvg.video.finding import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ WindowSeconds = Annotated[
 Durations = Annotated[
     Path | None,
     typer.Option(help="Lengths of the videos of --features, where no annotation tells them."),
+    REMOTE,
 ]
 TextFeatures = Annotated[
     Path | None,
@@ -123,8 +126,8 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps (default: the b
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Overrides the recipe's steps.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
-Truth = Annotated[Path, typer.Argument(help="Annotations (JSONL); `-` is stdin.")]
-Pseudo = Annotated[Path, typer.Argument(help="Pseudo labels (JSONL); `-` is stdin.")]
+Truth = Annotated[Path, typer.Argument(help="Annotations (JSONL); `-` is stdin."), REMOTE]
+Pseudo = Annotated[Path, typer.Argument(help="Pseudo labels (JSONL); `-` is stdin."), REMOTE]
 
 
 def _show_logs(verbosity: int) -> int:
@@ -254,7 +257,7 @@ def split_sentences(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _is_there(text: str) -> bool:
-    return os.path.lexists(text) or (glob.has_magic(text) and bool(glob.glob(text)))
+    return is_url(text) or os.path.lexists(text) or (glob.has_magic(text) and bool(glob.glob(text)))
 
 
 def name_unusable(found: Mapping[str, Path]) -> None:

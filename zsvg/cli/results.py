@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from zsvg.cli.places import REMOTE
 from zsvg.cli.terminal import say, table
 from zsvg.errors import ITEM_ERRORS, failure
 from zsvg.files import STANDARD, check_output, json_text, write_json, write_text
@@ -24,6 +25,7 @@ from zsvg.grounding.writers import (
     windows,
     write_moments,
 )
+from zsvg.places.urls import Url
 
 AsMoments = Annotated[
     Literal["table", "jsonl", "json", "csv", "srt", "vtt", "otio", "edl", "fcpxml"] | None,
@@ -45,6 +47,7 @@ MomentsOutput = Annotated[
         help="Write .jsonl, .json, .csv, .srt, .vtt, or for editors .otio, .edl, .fcpxml; `-` is "
         "stdout, as JSONL.",
     ),
+    REMOTE,
 ]
 AnswersOutput = Annotated[
     Path | None,
@@ -54,10 +57,12 @@ AnswersOutput = Annotated[
         help="Write .jsonl, .json, .csv, .srt, .vtt, for editors .otio, .edl, .fcpxml, or .html, a "
         "page to look at the moments; `-` is stdout, as JSONL.",
     ),
+    REMOTE,
 ]
 NumbersOutput = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Write the numbers as JSON; `-` is stdout."),
+    REMOTE,
 ]
 
 
@@ -105,7 +110,8 @@ def give_numbers(form: str, value: Any, output: Path | None, *tables: Table) -> 
 def leave(output: Path | None) -> None:
     """Say that an output is not replaced: everything failed, and what is there is worth more."""
     if output is not None and str(output) != STANDARD:
-        there = "left as it was" if os.path.lexists(output) else "not written"
+        lies = output.exists() if isinstance(output, Url) else os.path.lexists(output)
+        there = "left as it was" if lies else "not written"
         say(f"everything failed: {output} is {there}")
 
 

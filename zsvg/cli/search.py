@@ -14,6 +14,7 @@ from zsvg.cli import options as opts
 from zsvg.cli.answers import Asked, asked_of, check_cut, give_answers
 from zsvg.cli.library import Folder, Model
 from zsvg.cli.options import load_grounder
+from zsvg.cli.places import REMOTE
 from zsvg.cli.results import AnswersOutput, AsMoments, destination
 from zsvg.cli.terminal import loading, say
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
@@ -44,7 +45,7 @@ def search(
     top: Annotated[int, typer.Option(min=1, help="Most moments per sentence.")] = 20,
     per_video: Annotated[int, typer.Option(min=1, help="Most moments of one video.")] = 3,
     folder: Annotated[
-        Path | None, typer.Option(help="Only videos in this folder, or below it.")
+        Path | None, typer.Option(help="Only videos in this folder, or below it."), REMOTE
     ] = None,
     since: Annotated[
         datetime | None,

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zsvg.errors import visible
+from zsvg.places.patience import without_secrets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +39,7 @@ def say(text: str) -> None:
     """Print a message on stderr, as one line; results alone go to stdout."""
     from rich.markup import escape
 
-    console().print(escape(visible(text)))
+    console().print(escape(visible(without_secrets(text))))
 
 
 def table(
@@ -77,10 +78,11 @@ class _OneLine(logging.Formatter):
     """Formats a message as one line; a traceback keeps its own."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return visible(super().formatMessage(record))
+        return visible(without_secrets(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:
-        return "\n".join(map(visible, super().formatException(ei).split("\n")))
+        text = without_secrets(super().formatException(ei))
+        return "\n".join(map(visible, text.split("\n")))
 
 
 class _Lines(logging.Handler):
@@ -96,7 +98,7 @@ class _Form(_OneLine):
     def format(self, record: logging.LogRecord) -> str:
         if record.levelno < logging.WARNING:
             return super().format(record)
-        return visible(f"{record.levelname.lower()}: {record.getMessage()}")
+        return visible(without_secrets(f"{record.levelname.lower()}: {record.getMessage()}"))
 
 
 @contextmanager
@@ -108,7 +110,7 @@ def loading(name: str) -> Iterator[None]:
     """
     # Of processes that torchrun started, one speaks; rich would come later than this line.
     if sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
-        sys.stderr.write(f"loading {visible(name)} ...\n")
+        sys.stderr.write(f"loading {visible(without_secrets(name))} ...\n")
         sys.stderr.flush()
     collecting = gc.isenabled()
     gc.disable()

@@ -19,6 +19,7 @@ from zsvg.cli.options import (
     name_unusable,
     one_stdin,
 )
+from zsvg.cli.places import REMOTE
 from zsvg.cli.results import AsMoments, MomentsOutput, destination
 from zsvg.cli.terminal import loading, progress, say
 from zsvg.errors import ZsvgError
@@ -26,7 +27,7 @@ from zsvg.errors import ZsvgError
 
 def tune(
     labels: Annotated[
-        Path, typer.Argument(help="Pseudo labels or annotations (JSONL); `-` is stdin.")
+        Path, typer.Argument(help="Pseudo labels or annotations (JSONL); `-` is stdin."), REMOTE
     ],
     videos: opts.VideoFolders = None,
     output: opts.Output = Path("model"),
@@ -44,14 +45,16 @@ def tune(
         ),
     ] = None,
     validation: Annotated[
-        Path | None, typer.Option(help="Annotations to select by (default: held-out labels).")
+        Path | None,
+        typer.Option(help="Annotations to select by (default: held-out labels)."),
+        REMOTE,
     ] = None,
     shots: Annotated[
         int | None,
         typer.Option(help="Labels of K videos only, drawn by --seed; of --also where it is given."),
     ] = None,
     also: Annotated[
-        Path | None, typer.Option(help="More labels: true ones beside pseudo labels.")
+        Path | None, typer.Option(help="More labels: true ones beside pseudo labels."), REMOTE
     ] = None,
     also_weight: Annotated[
         float | None,
@@ -200,7 +203,9 @@ def tune(
 
 
 def predict(
-    annotations: Annotated[Path, typer.Argument(help="Queries to answer (JSONL); `-` is stdin.")],
+    annotations: Annotated[
+        Path, typer.Argument(help="Queries to answer (JSONL); `-` is stdin."), REMOTE
+    ],
     model: opts.Model,
     videos: opts.VideoFolders = None,
     output: MomentsOutput = None,

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from zsvg.errors import visible
+from zsvg.places.patience import without_secrets
 
 _DASH = (
     'a sentence that begins with "-" stands after "--", which ends the options: '
@@ -67,5 +68,5 @@ def _readable() -> Iterator[None]:
         yield
     except Exception as error:
         if hasattr(error, "format_message"):  # of wrong usage, see above
-            error.message = visible(error.message)  # type: ignore[attr-defined]
+            error.message = visible(without_secrets(error.message))  # type: ignore[attr-defined]
         raise

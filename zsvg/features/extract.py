@@ -24,6 +24,7 @@ from zsvg.features.ahead import ahead
 from zsvg.features.encoder import FrameEncoder, FrameFeatures
 from zsvg.features.strangers import note
 from zsvg.files import atomic_path, sha256_json
+from zsvg.places.urls import place_of
 from zsvg.video.clock import Timeline, remember, timeline
 from zsvg.video.decoding import VideoInfo
 from zsvg.video.hashes import video_hash
@@ -124,8 +125,9 @@ def extract(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if (ready := backbone.ready(path)) is not None:
         return ready
+    path = place_of(path)
     sampler = FrameSampler(path, backbone.image_size, sampling)
-    if not Path(path).is_file():
+    if not path.is_file():
         raise VideoError(f"{path}: no such file; give the path of one video")
     content = video_hash(path, cache)
     key = _key(content, backbone, sampling, batch_size)
@@ -156,7 +158,7 @@ def extract(
     half, times, meta = stored
     note(path, backbone.name, meta.get("size"))  # files of version 0.1 know no size
     return FrameFeatures(
-        vid=Path(path).stem,
+        vid=path.stem,
         features=unit_rows(half),
         times=times,
         duration=float(meta["duration"]),

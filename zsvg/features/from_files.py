@@ -23,6 +23,7 @@ from safetensors import safe_open
 
 from zsvg.errors import RecordError, VideoError, ZsvgError, reason
 from zsvg.features.encoder import FrameFeatures
+from zsvg.places.urls import local, place_of
 from zsvg.records import video_key
 from zsvg.video.finding import Videos, find_videos
 
@@ -69,16 +70,16 @@ class FeatureFiles(Mapping[str, Path]):
 
     @cached_property
     def _files(self) -> Videos:
-        place = Path(self.place)
-        if place.is_dir() or place.suffix.lower() == ".npy":
-            return find_videos(place, suffixes=SUFFIXES)
-        if not place.is_file():
-            raise VideoError(f"{place}: no such file or folder; give a folder of features")
-        with _opened(place) as arrays:
+        given = local(self.place, "features")
+        if given.is_dir() or given.suffix.lower() == ".npy":
+            return find_videos(given, suffixes=SUFFIXES)
+        if not given.is_file():
+            raise VideoError(f"{given}: no such file or folder; give a folder of features")
+        with _opened(given) as arrays:
             # A name may be a path, or hold what a path would lose.
-            found = {name: place / f"{quote(name, safe='')}{_INSIDE}" for name in arrays}
+            found = {name: given / f"{quote(name, safe='')}{_INSIDE}" for name in arrays}
         if not found:
-            raise VideoError(f"{place}: there is no array in it")
+            raise VideoError(f"{given}: there is no array in it")
         return Videos(found)
 
     def lasting(self, durations: Mapping[str, float]) -> FeatureFiles:
@@ -187,7 +188,7 @@ def ready(
     Raises:
         VideoError: As of `FeatureFiles.read`.
     """
-    if files is None or Path(path) not in files.names:
+    if files is None or place_of(path) not in files.names:
         return None
     return files.read(path, width=width, fingerprint=fingerprint)
 

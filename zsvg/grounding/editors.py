@@ -8,7 +8,6 @@ that is nearest to it or to a multiple of it, which keeps the seconds.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,6 +20,7 @@ from xml.etree import ElementTree as Xml
 
 from zsvg.errors import CONTROLS, ZsvgError
 from zsvg.files import write_text
+from zsvg.places.urls import address_of
 
 if TYPE_CHECKING:
     from opentimelineio.schema import Timeline
@@ -199,7 +199,7 @@ def _media(path: Path, url: str | None) -> _Media:
     upright = info.rotation % 180 == 0
     return _Media(
         path=path,
-        url=url or Path(os.path.abspath(path)).as_uri(),
+        url=url or address_of(path),
         rate=rate,
         first=first,
         frames=max(round(info.duration * rate), 1),

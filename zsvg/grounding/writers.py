@@ -12,6 +12,7 @@ from pathlib import Path
 from zsvg.errors import CONTROLS, ZsvgError
 from zsvg.files import file_stem, is_stream, sha256_json, write_text
 from zsvg.grounding.editors import TIMELINES, Shot, timeline_text, write_timelines
+from zsvg.places.urls import met, place_of
 from zsvg.records import Annotation, Prediction, to_jsonl
 
 Records = Sequence[Annotation] | Sequence[Prediction]
@@ -38,7 +39,7 @@ def write_moments(path: str | Path, records: Records) -> list[Path]:
     Raises:
         ZsvgError: Another suffix, or what is asked for a timeline is missing.
     """
-    target, form = Path(path), form_of(path)
+    target, form = place_of(path), form_of(path)
     if form in TIMELINES:
         return write_timelines(target, form, _shots(records))
     if form not in SUBTITLES:
@@ -70,7 +71,7 @@ def form_of(path: str | Path, *more: str) -> str:
     Raises:
         ZsvgError: None of them.
     """
-    suffix = Path(path).suffix
+    suffix = place_of(path).suffix
     form = suffix.lower().removeprefix(".")
     known = (*FORMS, *TIMELINES, *more)
     if form not in known and is_stream(path):
@@ -126,7 +127,7 @@ def _shots(records: Records) -> Iterator[Shot]:
                 f"video {record.vid!r}: its file is not known, to which a timeline refers; give "
                 "videos, or another form"
             )
-        file, url = Path(path), record.extra.get("url")
+        file, url = met(path), record.extra.get("url")
         for start, end, score, sentence in windows(record):
             yield Shot(path=file, start=start, end=end, sentence=sentence, score=score, url=url)
 

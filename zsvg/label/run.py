@@ -34,6 +34,7 @@ from zsvg.label.queries import PseudoQuery, QueryOptions, choose_events
 from zsvg.label.tagging import Tagger
 from zsvg.label.views import ask_events, caption_events, picture_size, view_times
 from zsvg.moments import Spans
+from zsvg.places.urls import place_of
 from zsvg.records import FROM_FRAMES, Annotation
 from zsvg.video.pictures import Framing
 from zsvg.video.sampling import Sampling, load_frames_at
@@ -225,7 +226,7 @@ def pseudo_label(
 
     def start(vid: str) -> tuple[Path | None, dict[str, Any] | _Seen]:
         """Return a finished video's part, or one that only the captioner has not seen."""
-        path = Path(files[vid])
+        path = place_of(files[vid])
         content = contents.get(vid) or hashed(path)
         file = None if work_dir is None else part_file(work_dir, settings, content)
         if (part := read_part(file)) is not None:

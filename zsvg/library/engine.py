@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from zsvg.errors import ZsvgError, reason
+from zsvg.places.urls import Url
 
 KEPT = timedelta(minutes=10)
 """How long a version stays that a reader may still be in."""
+_STORES = ("s3", "gs", "az")
 
 
 def engine() -> tuple[Any, Any]:
@@ -27,6 +30,29 @@ def engine() -> tuple[Any, Any]:
     except ImportError:
         raise ZsvgError("a library needs LanceDB: pip install 'zsvg[library]'") from None
     return lancedb, pyarrow
+
+
+def connected(folder: Path) -> Any:
+    """Return LanceDB's view of a folder, or of a URL that it reads by itself (s3://, gs://, az://).
+
+    It finds credentials where the tools of these services do.
+
+    Raises:
+        ZsvgError: It is not installed, or knows no such URL.
+    """
+    lancedb, _ = engine()
+    # Other processes write too: what they did is seen at the next question.
+    options: dict[str, Any] = {"read_consistency_interval": timedelta(0)}
+    if isinstance(folder, Url):
+        if folder.scheme not in _STORES:
+            raise ZsvgError(
+                f"{folder}: LanceDB keeps no library there; give a path, or one of "
+                f"{', '.join(_STORES)}://"
+            )
+        if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):  # a server nearby
+            options["storage_options"] = {"allow_http": "true"}
+        return lancedb.connect(str(folder), **options)
+    return lancedb.connect(folder, **options)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from zsvg.features.encoder import FrameFeatures
 from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.ranking import centred
+from zsvg.places.urls import is_url
 from zsvg.video.pictures import resize
 
 ITSELF = 0.95
@@ -132,9 +133,10 @@ def read_clip(text: str, grounder: Grounder) -> Example:
     Raises:
         VideoError: The video cannot be used, or has no such part.
     """
-    found = None if Path(text).is_file() else _CLIP.fullmatch(text)
+    there = not is_url(text) and Path(text).exists()
+    found = None if there else _CLIP.fullmatch(text)
     if found is None:
-        if "@" in text and not Path(text).exists():
+        if "@" in text and not there and not is_url(text):
             raise VideoError(f"{text}: no such file, nor VIDEO@START-END in seconds")
         frames = grounder.encode(text).frames
         return stored_example(frames, 0.0, frames.duration)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +17,7 @@ from zsvg.backbones.base import Backbone
 from zsvg.files import sha256_json
 from zsvg.library.said import Heard, Said
 from zsvg.library.tables import Video
+from zsvg.places.urls import state_of
 from zsvg.transcripts.lines import Line
 from zsvg.transcripts.said import said_in
 from zsvg.transcripts.subtitles import sidecars_of
@@ -131,9 +131,8 @@ def source_of(video: Video, beside: Iterable[Path]) -> str:
     states = []
     for file in beside:
         with suppress(OSError):  # it just went away
-            state = os.stat(file)
             suffix = file.name[len(video.file.stem) :]
-            states.append((suffix, state.st_size, state.st_mtime_ns))
+            states.append((suffix, *state_of(file)[:2]))
     return sha256_json([video.content, sorted(states)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -23,8 +24,12 @@ from zsvg.library.rows import packed, runs
 from zsvg.library.said import Heard
 from zsvg.library.sources import Source
 from zsvg.library.tables import Tables, Video
+from zsvg.places.patience import RemoteError
+from zsvg.places.urls import Url, place_of
 from zsvg.video.containers import open_container
 from zsvg.video.sampling import load_frames_at
+
+_log = logging.getLogger(__name__)
 
 _FRAMES = 5000
 _VIDEOS = 32
@@ -123,7 +128,9 @@ def bring_up_to_date(
                 video = replace(video, content=content, duration=duration, title=title)
             except ITEM_ERRORS as error:
                 report.failures[vid] = why = failure(source.given, error)
-                video = replace(video, failure=why)
+                # What could not be reached may be tomorrow.
+                state = "" if isinstance(error, RemoteError) else video.state
+                video = replace(video, failure=why, state=state)
             work.put(video)
         seen.add(source.key)
         if on_progress is not None:
@@ -148,7 +155,8 @@ def _is_gone(video: Video, roots: Iterable[str]) -> bool:
     It is not where nobody looked, or in a folder that could not be read.
     """
     below = any(video.file.is_relative_to(root) for root in roots)
-    return below and not os.path.lexists(video.file)
+    file = video.file
+    return below and not (file.exists() if isinstance(file, Url) else os.path.lexists(file))
 
 
 class _Work:
@@ -169,12 +177,12 @@ class _Work:
 
     def add(self, source: Source, frames: FrameFeatures) -> None:
         """Add the features of a video."""
-        content = frames.content
+        content, events = frames.content, _events(source, frames)
         self.durations[content] = frames.duration
         vectors, borders = runs(frames.features)
         self._frames.append((content, vectors, np.column_stack((borders[:-1], borders[1:]))))
         self._features.append(packed(frames))
-        self._events += _events(source, frames)
+        self._events += events
         self._size += len(frames.features)
 
     def put(self, video: Video) -> None:
@@ -197,7 +205,7 @@ class _Work:
 
 def _name(source: Source, names: dict[str, str]) -> str:
     """Return a name that no video of another folder has, and take note of it."""
-    longer = (source.vid, f"{Path(source.root).name}/{source.path}", source.key)
+    longer = (source.vid, f"{place_of(source.root).name}/{source.path}", source.key)
     return next(name for name in longer if names.setdefault(name, source.key) == source.key)
 
 
@@ -228,9 +236,13 @@ def _events(source: Source, frames: FrameFeatures) -> list[dict[str, Any]]:
     spans, _ = propose(frames.features, frames.edges, options=_EVENTS)
     pictures: list[bytes | None] = [None] * len(spans)
     if source.film:
-        with suppress(*ITEM_ERRORS):  # a video can be searched without them
+        try:
             shown = load_frames_at(source.given, spans.mean(axis=1), None, allow_truncated=True)
             pictures = [_jpeg(pixels) for pixels in shown]
+        except RemoteError:
+            raise
+        except ITEM_ERRORS as error:
+            _log.info("%s: has no pictures (%s)", source.given, error)  # and is searched without
     return [
         {"content": frames.content, "start": float(s[0]), "end": float(s[1]), "picture": picture}
         for s, picture in zip(spans, pictures, strict=True)

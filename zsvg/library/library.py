@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from zsvg.library.spoken import spoken
 from zsvg.library.tables import Tables, Video
 from zsvg.library.upkeep import forget_vanished
 from zsvg.library.writing import writing
+from zsvg.places.urls import absolute, place_of
 from zsvg.records import Prediction
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Library:
             ZsvgError: There is no library and no model, it is of a newer format, or was made with
                 another frame encoder.
         """
-        folder = Path(folder)
+        folder = place_of(folder)
         manifest = read_manifest(folder) if model is None or (folder / FILE).is_file() else None
         if isinstance(model, Grounder):
             grounder = model
@@ -142,7 +142,7 @@ class Library:
             manifest = read_manifest(self.folder)
             places: list[str | Path] = list(roots or ())
             if videos is None:
-                places = list(map(Path, manifest.roots))
+                places = list(map(place_of, manifest.roots))
                 if not places:
                     raise ZsvgError(f"{self.folder}: no folder was indexed yet; name the videos")
                 videos = self.grounder.find(*places)
@@ -389,4 +389,4 @@ class Library:
 def _is_below(video: Video, folder: str | Path) -> bool:
     """Return whether a video is below a folder, named from here or from the root of the video."""
     inside = str(folder).strip("/") + "/"
-    return video.file.is_relative_to(os.path.abspath(folder)) or video.path.startswith(inside)
+    return video.file.is_relative_to(absolute(place_of(folder))) or video.path.startswith(inside)

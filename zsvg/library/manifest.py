@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from zsvg.errors import ZsvgError, told
 from zsvg.files import sha256_json, write_json
+from zsvg.places.patience import MissingError
 
 FILE = "library.json"
 FORMAT = 1
@@ -103,7 +104,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         value: Any = json.loads(file.read_text(encoding="utf-8"))
         made = value["format"]
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, MissingError):
         raise ZsvgError(
             f"{folder}: no library is there (no {FILE}); `zsvg index VIDEOS -o {folder}` makes one"
         ) from None

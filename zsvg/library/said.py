@@ -12,14 +12,13 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zsvg.library.engine import condition_of, engine, engine_of, optimise
+from zsvg.library.engine import condition_of, connected, engine, engine_of, optimise
 from zsvg.library.hits import DAMPED
 from zsvg.library.tables import Video
 from zsvg.library.vectors import Vectors
@@ -93,7 +92,7 @@ class Said:
             ),
         }
         with engine_of(folder):
-            base = lancedb.connect(folder, read_consistency_interval=timedelta(0))
+            base = connected(folder)
             self._tables = {
                 name: base.create_table(name, schema=schema, exist_ok=True)
                 if create

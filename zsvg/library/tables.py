@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zsvg.library.engine import condition_of, engine, engine_of, optimise, quoted
+from zsvg.library.engine import condition_of, connected, engine, engine_of, optimise, quoted
 from zsvg.library.vectors import Vectors
+from zsvg.places.urls import place_of
 
 _AT_ONCE = 500  # contents in one condition
 
@@ -27,7 +27,7 @@ class Video:
 
     Attributes:
         vid: What it is called in answers.
-        root: The folder that was indexed, absolute.
+        root: The folder that was indexed, absolute, or its URL.
         path: Of the file below it, with "/" between folders.
         content: SHA-256 of the content; "" where it could not be used.
         state: By which a changed file is told; "" if only its content can tell.
@@ -61,7 +61,7 @@ class Video:
     @property
     def file(self) -> Path:
         """Where it lies."""
-        return Path(self.root, self.path)
+        return place_of(self.root) / self.path
 
     @property
     def usable(self) -> bool:
@@ -77,7 +77,7 @@ class Tables:
     """
 
     def __init__(self, folder: Path, width: int) -> None:
-        lancedb, pa = engine()
+        _, pa = engine()
         self.folder = folder
         self.width = width
         text, number = pa.string(), pa.float64()
@@ -123,8 +123,7 @@ class Tables:
         }
         self._schemas = {name: pa.schema(fields) for name, fields in columns.items()}
         with engine_of(folder):
-            # Other processes write too: what they did is seen at the next question.
-            base = lancedb.connect(folder, read_consistency_interval=timedelta(0))
+            base = connected(folder)
             self._tables = {
                 name: base.create_table(name, schema=schema, exist_ok=True)
                 for name, schema in self._schemas.items()

@@ -13,6 +13,7 @@ from zsvg.library.manifest import read_manifest
 from zsvg.library.said import Said
 from zsvg.library.tables import Tables, Video
 from zsvg.library.writing import writing
+from zsvg.places.urls import Url, place_of
 
 _SPACE = re.compile(r"[0-9a-f]{16}")
 
@@ -31,13 +32,13 @@ def tables_of(folder: str | Path) -> Tables:
     Raises:
         ZsvgError: There is no library, or it cannot be read.
     """
-    manifest = read_manifest(Path(folder))
-    return Tables(Path(folder) / manifest.current, manifest.space.width)
+    manifest = read_manifest(place_of(folder))
+    return Tables(place_of(folder) / manifest.current, manifest.space.width)
 
 
 def info(folder: str | Path) -> dict[str, Any]:
     """Return what a library holds, as plain JSON."""
-    folder = Path(folder)
+    folder = place_of(folder)
     manifest, tables = read_manifest(folder), tables_of(folder)
     videos = tables.videos()
     usable = [video for video in videos if video.usable]
@@ -63,8 +64,8 @@ def info(folder: str | Path) -> dict[str, Any]:
 
 def check(folder: str | Path) -> list[str]:
     """Return what does not fit together, a line each."""
-    manifest, tables = read_manifest(Path(folder)), tables_of(folder)
-    said = Said.there(Path(folder) / manifest.current, manifest.space.width)
+    manifest, tables = read_manifest(place_of(folder)), tables_of(folder)
+    said = Said.there(place_of(folder) / manifest.current, manifest.space.width)
     return tables.problems() + ([] if said is None else said.problems())
 
 
@@ -78,7 +79,7 @@ def compact(folder: str | Path, *, alone: bool = False) -> Freed:
     Raises:
         ZsvgError: Another process is writing to it.
     """
-    folder = Path(folder)
+    folder = place_of(folder)
     with writing(folder):
         manifest = read_manifest(folder)
         before = _size(folder)
@@ -89,7 +90,7 @@ def compact(folder: str | Path, *, alone: bool = False) -> Freed:
             if (said := Said.there(folder / name, space.width)) is not None:
                 said.sweep(tables.videos())
                 said.optimise(alone=alone)
-        for old in sorted(folder.iterdir()):
+        for old in () if isinstance(folder, Url) else sorted(folder.iterdir()):
             if old.name not in manifest.spaces and _is_space(old):
                 shutil.rmtree(old)
         return Freed(before=before, after=_size(folder))
@@ -101,7 +102,7 @@ def prune(folder: str | Path) -> list[Video]:
     Raises:
         ZsvgError: Another process is writing to it.
     """
-    with writing(Path(folder)):
+    with writing(place_of(folder)):
         return forget_vanished(tables_of(folder))
 
 
@@ -125,5 +126,7 @@ def _is_space(folder: Path) -> bool:
 
 
 def _size(folder: Path) -> int:
+    if isinstance(folder, Url):
+        return sum(file.stat().st_size for file in folder.below())
     files = (Path(here, name) for here, _, names in os.walk(folder) for name in names)
     return sum(file.stat().st_size for file in files if file.exists())

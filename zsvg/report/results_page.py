@@ -19,6 +19,7 @@ from zsvg.errors import ITEM_ERRORS, failure, visible
 from zsvg.files import write_text
 from zsvg.grounding.ranking import Window, words_of
 from zsvg.grounding.writers import hms
+from zsvg.places.urls import met
 from zsvg.records import Prediction
 from zsvg.report import page
 from zsvg.report.figures import thin
@@ -100,7 +101,7 @@ def write_results(
         videos = {answer.vid: answer for answer, _ in moments}
         cards = []
         for answer, window in moments:
-            cards.append(_card(Path(path), answer, window, curves[answer.vid], failures))
+            cards.append(_card(path, answer, window, curves[answer.vid], failures))
             done += 1
             if on_progress is not None:
                 on_progress(done)
@@ -126,11 +127,11 @@ def write_results(
 
 
 def _card(
-    target: Path, answer: Prediction, window: Window, curve: Curve, failures: dict[str, str]
+    target: str | Path, answer: Prediction, window: Window, curve: Curve, failures: dict[str, str]
 ) -> dict[str, Any]:
     """Return what the page shows of a moment."""
     file, (start, end, score) = answer.extra["path"], window
-    playable = Path(file).suffix != ".jsonl"  # in a track of captions there is nothing to see
+    playable = not file.endswith(".jsonl")  # in a track of captions there is nothing to see
     return {
         "link": file_url(file, target),
         "name": visible(near(file)),
@@ -150,7 +151,7 @@ def _film(file: str, start: float, end: float, failures: dict[str, str]) -> list
     times = start + (np.arange(_PICTURES) + 0.5) * (end - start) / _PICTURES
     if file not in failures:
         try:
-            frames = load_frames_at(file, times, None, allow_truncated=True)
+            frames = load_frames_at(met(file), times, None, allow_truncated=True)
             return [(jpeg(f, longest=_SIDE), hms(t)) for f, t in zip(frames, times, strict=True)]
         except ITEM_ERRORS as error:
             failures[file] = failure(file, error)

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zsvg.errors import RecipeError, told
+from zsvg.places.urls import local
 from zsvg.resources import shipped
 from zsvg.training.options import Training, TrainingOptions
 
@@ -158,7 +159,7 @@ def load_templates(name_or_path: str) -> tuple[str, ...]:
 
 def _read(name_or_path: str, kind: Literal["recipe", "template"]) -> tuple[Path, dict[str, Any]]:
     """Return a YAML file of a user, or a shipped one by its name, and the mapping in it."""
-    path = Path(name_or_path)
+    path = local(name_or_path, f"a {kind}")
     if path.suffix not in (".yaml", ".yml"):
         folder = shipped("prompts") / f"{kind}s"
         known = sorted(file.stem for file in folder.glob("*.yaml"))

@@ -14,6 +14,7 @@ from av.error import FFmpegError
 from charset_normalizer import from_bytes
 
 from zsvg.errors import TranscriptError
+from zsvg.places.urls import place_of
 from zsvg.records import video_key
 from zsvg.transcripts.cues import cues_of
 from zsvg.transcripts.lines import Line, tidy
@@ -65,7 +66,8 @@ def read_subtitles(path: str | Path, language: str = "") -> list[Line]:
     Raises:
         TranscriptError: It is missing, empty, no text, in no known encoding, or has no line.
     """
-    text = _text(Path(path), language)
+    path = place_of(path)
+    text = _text(path, language)
     if re.match(r"\s*WEBVTT", text):
         kind = "webvtt"
         said = re.search(r"^Language:\s*(\S+)", text.partition("\n\n")[0], re.MULTILINE)
@@ -84,7 +86,7 @@ def read_subtitles(path: str | Path, language: str = "") -> list[Line]:
         raise TranscriptError(
             f"{path}: cannot be read as {kind.upper()} ({reason(error)}); write it again"
         ) from error
-    if not (lines := tidy(cues, language, Path(path).name)):
+    if not (lines := tidy(cues, language, path.name)):
         raise TranscriptError(
             f"{path}: no line of text in it (read as {kind.upper()}); is it a file of subtitles?"
         )
@@ -93,7 +95,8 @@ def read_subtitles(path: str | Path, language: str = "") -> list[Line]:
 
 def sidecars(video: str | Path) -> list[Path]:
     """Return the subtitle files beside a video, as of `sidecars_of`."""
-    return sidecars_of([Path(video)])[Path(video)]
+    video = place_of(video)
+    return sidecars_of([video])[video]
 
 
 def sidecars_of(videos: Iterable[Path]) -> dict[Path, list[Path]]:
@@ -134,7 +137,7 @@ def language_beside(video: str | Path, sidecar: str | Path) -> str:
     What follows the video's name is taken, so that no word of the name itself passes for one. Only
     languages with a code of two letters count: nearly every word of three is one, too.
     """
-    more = video_key(Path(sidecar).stem)[len(video_key(Path(video).stem)) + 1 :]
+    more = video_key(place_of(sidecar).stem)[len(video_key(place_of(video).stem)) + 1 :]
     tags = map(language_tag, more.split("."))
     return next((tag for tag in tags if len(tag.partition("-")[0]) == 2), "")
 
@@ -154,7 +157,7 @@ def _text(path: Path, language: str) -> str:
         TranscriptError: It cannot be read as text.
     """
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise TranscriptError(f"{path}: cannot be read ({reason(error)}); check the path") from None

@@ -16,6 +16,7 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
+from zsvg.places.urls import absolute, place_of, state_of
 from zsvg.video.containers import ends_early, film_of, open_container, packets, reason, recordings
 
 _log = logging.getLogger(__name__)
@@ -176,7 +177,7 @@ def timeline(path: str | Path) -> Timeline:
     """
     key = _key(path)
     if (known := _known.get(key)) is None:
-        known = _scan(Path(path))
+        known = _scan(place_of(path))
         _keep(key, known)
     return known
 
@@ -186,17 +187,17 @@ def remember(path: str | Path, known: Timeline) -> None:
     _keep(_key(path), known)
 
 
-_Key = tuple[str, int, int, int]
+_Key = tuple[int | str, ...]
 _known: dict[_Key, Timeline] = {}  # threads may scan a file twice, which costs time alone
 _MOST_KNOWN = 10_000
 
 
 def _key(path: str | Path) -> _Key:
+    path = place_of(path)
     try:
-        status = Path(path).stat()
+        return absolute(path), *state_of(path)
     except (OSError, ValueError):
-        return str(path), 0, 0, 0  # opening it says what is wrong
-    return str(path), status.st_ino, status.st_size, status.st_mtime_ns
+        return (str(path),)  # opening it says what is wrong
 
 
 def _keep(key: _Key, known: Timeline) -> None:

@@ -13,6 +13,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from zsvg.errors import VideoError
+from zsvg.places.urls import Url, place_of
 
 REENCODE = "is it a video at all? Play it, or re-encode it with `ffmpeg -i FILE OUT.mp4`"
 
@@ -23,12 +24,13 @@ _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
 def open_container(path: str | Path) -> Any:
-    """Open a file with PyAV.
+    """Open a file with PyAV; of one behind a URL, FFmpeg asks for the parts that it needs.
 
     Raises:
         VideoError: It is missing, empty, a still image or text, or FFmpeg knows no such container.
+        RemoteError: The URL cannot be reached.
     """
-    path = Path(path)
+    path = place_of(path)
     try:
         if not path.exists():
             raise VideoError(f"{path}: no such file; check the path")
@@ -38,8 +40,10 @@ def open_container(path: str | Path) -> Any:
             raise VideoError(f"{path}: the file is empty; copy or download it again")
         # "file:" keeps a colon in a name from being read as a protocol, and the whitelist keeps
         # play lists from reaching for the network. Titles of old files are in any encoding.
-        options = {"protocol_whitelist": "file"}
-        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
+        remote = isinstance(path, Url)
+        options = {"protocol_whitelist": "none" if remote else "file"}
+        source = path.open("rb") if remote else f"file:{path}"
+        container = av.open(source, options=options, metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:
         raise VideoError(f"{path}: cannot be opened ({reason(error)}); {REENCODE}") from error
     name = container.format.name
@@ -120,8 +124,8 @@ def ends_early(path: str | Path, format_name: str) -> bool | None:
     for part, check in _CHECKS.items():
         if part in format_name.split(","):
             try:
-                with open(path, "rb") as file:
-                    return check(file, Path(path).stat().st_size)
+                with place_of(path).open("rb") as file:
+                    return check(file, place_of(path).stat().st_size)
             except (OSError, struct.error):
                 return None
     return None
@@ -151,7 +155,7 @@ def _matroska(file: BinaryIO, size: int) -> bool | None:
 def recordings(path: str | Path) -> int:
     """Return how many Matroska files lie one after the other in a file; 0 where it is none."""
     place, count = 0, 0
-    with open(path, "rb") as file, suppress(struct.error):
+    with place_of(path).open("rb") as file, suppress(struct.error):
         while (found := _segment(file, place)) is not None:
             count += 1
             if found[1] is None:

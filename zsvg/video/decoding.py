@@ -17,6 +17,7 @@ from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
 
 from zsvg.errors import TruncatedVideoError, VideoError
+from zsvg.places.urls import place_of
 from zsvg.video.clock import LONGEST_STILL, presentable, timeline, usual_step
 from zsvg.video.containers import REENCODE, film_of, open_container, packets, prepare, reason
 
@@ -78,7 +79,7 @@ class Reader(AbstractContextManager["Reader"]):
     """One open file: the stream to watch, its timeline, and frames in display order."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = place_of(path)
         self.timeline = timeline(path)
         self.container = open_container(path)
         try:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zsvg.errors import VideoError
+from zsvg.places.urls import Url, absolute, place_of
 from zsvg.records import video_key
 
 VIDEO_SUFFIXES = (
@@ -40,7 +41,7 @@ class Videos(dict[str, Path]):
 
 
 def find_videos(*places: str | Path, suffixes: Sequence[str] = VIDEO_SUFFIXES) -> Videos:
-    """Return the videos of files, folders and patterns such as "videos/*.mp4".
+    """Return the videos of files, folders and patterns such as "videos/*.mp4"; each may be a URL.
 
     Folders are searched with all that is below them, links included; what is hidden is left out. A
     video is called by its path below the given folder, with "/" between folders and without its
@@ -53,19 +54,25 @@ def find_videos(*places: str | Path, suffixes: Sequence[str] = VIDEO_SUFFIXES) -
 
     Raises:
         VideoError: A place does not exist, or there is no video at all.
+        RemoteError: A URL cannot be reached.
     """
     found: dict[str, tuple[Path, Path]] = {}
     unusable: list[str] = []
-    for place in _expand(places):
-        if place.is_dir():
-            files = list(_below(place, unusable, suffixes))
-            base = place
-        elif place.is_file():
-            files, base = [place], place.parent
+    for given in _expand(places):
+        if given.is_dir():
+            below = _objects if isinstance(given, Url) else _below
+            files = list(below(given, unusable, suffixes))
+            base = given
+        elif isinstance(given, Url) and given.exists() and given.is_page:
+            raise VideoError(f"{given}: a page; web servers list no folders, so name each video")
+        elif given.is_file():
+            files, base = [given], given.parent
         else:
-            raise VideoError(f"{place}: no such file or folder; give a video or a folder of videos")
+            raise VideoError(f"{given}: no such file or folder; give a video or a folder of videos")
         for path in files:
-            found.setdefault(os.path.abspath(path), (path, base))
+            first, _ = found.setdefault(absolute(path), (path, base))
+            if isinstance(first, Url) and first != path:
+                unusable.append(f"{path}: is named twice, with other queries; name it once")
     named: dict[str, Path] = {}
     for vid, path in _named(found.values()):
         if vid is None:
@@ -76,7 +83,7 @@ def find_videos(*places: str | Path, suffixes: Sequence[str] = VIDEO_SUFFIXES) -
         else:
             named[vid] = path
     if not named:
-        where = ", ".join(map(str, places))
+        where = ", ".join(str(place_of(given)) for given in places)
         what, such = "video", ".mp4, .mkv, .webm, .avi, .mov, ..."
         if suffixes is not VIDEO_SUFFIXES:
             what, such = "file", ", ".join(suffixes)
@@ -101,22 +108,28 @@ def find_readable(*places: str | Path, reads: Sequence[str]) -> dict[str, Path]:
     Raises:
         VideoError: There is nothing of that kind.
     """
-    ready = {vid: file for place in places for vid, file in _with_suffix(place, reads).items()}
+    ready = {vid: file for given in places for vid, file in _with_suffix(given, reads).items()}
     return ready or find_videos(*places)
 
 
-def _with_suffix(place: str | Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    given = Path(place)
+def _with_suffix(folder_or_file: str | Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    given = place_of(folder_or_file)
     files = [given]
-    if given.is_dir():
-        files = sorted(file for suffix in suffixes for file in given.glob(f"[!.]*{suffix}"))
+    if suffixes and given.is_dir():
+        seen = [file for file in given.iterdir() if not file.name.startswith(".")]
+        files = sorted(seen, key=lambda file: file.name)
     return {file.stem: file for file in files if file.suffix in suffixes}
 
 
 def _expand(places: Iterable[str | Path]) -> Iterator[Path]:
     """Yield paths, and for patterns that no shell has expanded the paths that fit."""
-    for place in places:
-        text = os.fspath(place)
+    for given in places:
+        if isinstance(known := place_of(given), Url):
+            if not (objects := known.expand()):
+                raise VideoError(f"{known}: nothing fits this pattern; give a video or a folder")
+            yield from (place_of(one) for one in objects)
+            continue
+        text = os.fspath(known)
         if not os.path.lexists(text) and glob.has_magic(text):
             if not (fitting := sorted(glob.glob(text, recursive=True))):
                 raise VideoError(f"{text}: no file fits this pattern; give a video or a folder")
@@ -149,11 +162,19 @@ def _below(folder: Path, unusable: list[str], suffixes: Sequence[str]) -> Iterat
                 unusable.append(f"{path}: a link to nothing; fetch its file, or remove it")
 
 
+def _objects(folder: Url, unusable: list[str], suffixes: Sequence[str]) -> Iterator[Path]:
+    """Yield the objects below a URL."""
+    for url in folder.below():
+        hidden = any(part.startswith(".") for part in url.relative_to(folder).parts)
+        if not hidden and url.suffix.lower() in suffixes:
+            yield place_of(url)
+
+
 def _named(files: Iterable[tuple[Path, Path]]) -> Iterator[tuple[str | None, Path]]:
     """Yield (name, path) in order of names, None for what cannot be written as text."""
     forms: dict[Path, list[str]] = {}
     known = list(files)
-    above = os.path.commonpath([os.path.abspath(base) for _, base in known] or ["/"])
+    above = os.path.commonpath([_pure(base) for _, base in known] or ["/"])
     for path, base in known:
         below = video_key(path.relative_to(base).as_posix())
         try:
@@ -161,7 +182,7 @@ def _named(files: Iterable[tuple[Path, Path]]) -> Iterator[tuple[str | None, Pat
         except UnicodeEncodeError:
             yield None, path
             continue
-        far = video_key(Path(os.path.relpath(path, above)).as_posix())
+        far = video_key(Path(os.path.relpath(_pure(path), above)).as_posix())
         bare = (name[: len(name) - len(path.suffix)] for name in (below, far))
         forms[path] = [next(bare), below, next(bare), far]
     chosen = dict.fromkeys(forms, 0)
@@ -179,6 +200,10 @@ def _named(files: Iterable[tuple[Path, Path]]) -> Iterator[tuple[str | None, Pat
             break  # one name, written in two ways
     for path in sorted(forms, key=lambda path: forms[path][chosen[path]]):
         yield forms[path][chosen[path]], path
+
+
+def _pure(path: Path) -> str:
+    return str(path.pure) if isinstance(path, Url) else os.path.abspath(path)
 
 
 def _clashing(names: Mapping[Path, str]) -> list[list[Path]]:

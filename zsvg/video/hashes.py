@@ -1,6 +1,7 @@
 """Hashes of whole videos, cached beside the features, so that videos are read once.
 
-One line of JSON a video in `hashes.jsonl` of the cache folder. Processes only ever add whole lines,
+One line of JSON a video in `hashes.jsonl` of the cache folder: its path or URL, its state, and the
+hash. Processes only ever add whole lines,
 so that they can share it without locks; a line that was lost, torn, or made for another file costs
 one more reading of the video, nothing else. The same holds for a folder that cannot be written.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from zsvg.errors import VideoError, ZsvgError
 from zsvg.files import atomic_path, sha256_file
+from zsvg.places.urls import State, Url, absolute, place_of, state_of
 
 FILE = "hashes.jsonl"
 
@@ -27,9 +29,8 @@ one count leaves no trace."""
 
 _log = logging.getLogger(__name__)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_STATES = ((int, int, int, int), (int, str))
 _lock = threading.Lock()
-State = tuple[int, int, int, int]
-"""Size, mtime_ns, inode and ctime_ns of a file: while they stay, its content does."""
 _tables: dict[Path, dict[str, tuple[State, str]]] = {}
 
 
@@ -37,23 +38,26 @@ def video_hash(path: str | Path, cache: str | Path | None = None) -> str:
     """Return the hexadecimal SHA-256 of a video's content.
 
     Args:
-        path: The file.
+        path: The file, or a URL: of that, what was listed or asked before is its state.
         cache: Folder in whose `hashes.jsonl` hashes are remembered; None reads every byte.
 
     Raises:
         VideoError: The file cannot be read.
+        RemoteError: The URL cannot be.
     """
+    path = place_of(path)
     try:
         if cache is None:
             return sha256_file(path)
-        name, table = os.path.abspath(path), _table(Path(cache).expanduser())
+        name, table = absolute(path), _table(Path(cache).expanduser())
         now, before = time.time(), state_of(path)
         with _lock:
             known = table.get(name)
         if known is not None and known[0] == before:
             return known[1]
         content = sha256_file(path)
-        if settled(before, now) and state_of(path) == before and known != (before, content):
+        after = state_of(path.fresh() if isinstance(path, Url) else path)
+        if settled(before, now) and after == before and known != (before, content):
             with _lock:
                 table[name] = before, content
                 _append(Path(cache).expanduser(), _line(name, before, content))
@@ -79,26 +83,19 @@ def read(file: Path) -> tuple[dict[str, tuple[State, str]], int]:
     lines = file.read_bytes().splitlines()
     for line in lines:
         with suppress(ValueError, TypeError):  # torn, or by somebody else
-            name, size, mtime, inode, ctime, content = json.loads(line)
-            state = int(size), int(mtime), int(inode), int(ctime)
-            if isinstance(name, str) and _SHA256.fullmatch(content):
-                table[name] = state, content
+            name, *state, content = json.loads(line)
+            known = tuple(map(type, state)) in _STATES
+            if isinstance(name, str) and known and _SHA256.fullmatch(content):
+                table[name] = tuple(state), content
     return table, len(lines)
-
-
-def state_of(path: str | Path) -> State:
-    """Return the state of a file.
-
-    Raises:
-        OSError: There is none.
-    """
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
 
 
 def settled(state: State, now: float) -> bool:
     """Return whether any change after `now`, seconds since 1970, will show in a file's state."""
-    return now - max(state[1], state[3]) / 1e9 >= _YOUNG
+    times = [time for time in state[1:] if isinstance(time, int)]
+    if not times:  # of an object: its ETag tells, if it has one
+        return state[1] != ""
+    return now - max(times[0], times[2]) / 1e9 >= _YOUNG
 
 
 def _line(name: str, state: State, content: str) -> bytes:

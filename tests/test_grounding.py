@@ -24,7 +24,7 @@ from zsvg.grounding.alignment import AMOUNTS
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.prediction import predict
-from zsvg.grounding.presence_threshold import calibrate, elsewhere
+from zsvg.grounding.presence import calibrate, elsewhere
 from zsvg.grounding.ranking import USUAL, fit
 from zsvg.grounding.share import SHARES
 from zsvg.microworld.world import truth, write_world
@@ -350,8 +350,8 @@ def test_recipes_that_ship_are_valid_and_mistakes_are_named(tmp_path):
 def test_a_model_says_where_a_moment_may_not_be_and_how_often_it_is_wrong(
     world, backbone, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("zsvg.grounding.presence_threshold.ENOUGH", 2)
-    monkeypatch.setattr("zsvg.grounding.presence_threshold.LOST", 0.5)
+    monkeypatch.setattr("zsvg.grounding.presence.ENOUGH", 2)
+    monkeypatch.setattr("zsvg.grounding.presence.LOST", 0.5)
     videos, labels = world
     held = [a for a in labels if a.vid in sorted(videos)[:2]]
     make(world, backbone, tmp_path / "model", validation=held)
@@ -544,7 +544,7 @@ def test_the_name_micro_is_the_embedded_backbone(world, backbone, tmp_path, monk
 def test_a_held_out_video_that_is_not_read_again_shifts_no_answer(
     world, backbone, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("zsvg.grounding.presence_threshold.ENOUGH", 1)
+    monkeypatch.setattr("zsvg.grounding.presence.ENOUGH", 1)
     videos, labels = world
     lost, *others = sorted({a.vid for a in labels})[:3]
     held = [a for a in labels if a.vid in (lost, *others)]

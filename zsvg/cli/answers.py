@@ -130,8 +130,11 @@ def give_answers(
         failures=failures,
     )
     somewhere = {one.query for one in asked if one.somewhere}
+    shown = {one.query for one in asked if any(a.pred_relevant_windows for a in one.answers)}
     for query in dict.fromkeys(one.query for one in asked):
-        if predictions and query not in somewhere:
+        if predictions and query not in shown:
+            say(f"{query!r}: no moment is so likely to be there (--sure)")
+        elif predictions and query not in somewhere:
             say(f"{query!r}: perhaps no such moment, every score is low for this model")
     if to.file is not None and places:
         say(f"wrote {len(predictions)} answers to {places}")
@@ -157,6 +160,10 @@ def _table(query: str, best: Sequence[Shown]) -> Table:
     if any(said):
         header.append("said")
         rows = [(*row, shorten(words, _WORDS)) for row, words in zip(rows, said, strict=True)]
+    likely = [answer.extra.get("presence") for answer, _ in best]
+    if any(one is not None for one in likely):
+        header.append("presence")
+        rows = [(*row, f"{one:.2f}") for row, one in zip(rows, likely, strict=True)]
     lit = [parts_told(answer) for answer, _ in best]
     if any(lit):
         header.append("parts")

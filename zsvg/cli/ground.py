@@ -53,6 +53,7 @@ def ground(
             "by half or more (IoU 0.5).",
         ),
     ] = False,
+    sure: opts.Sure = None,
     templates: opts.Templates = None,
     features: opts.Features = None,
     clip_seconds: opts.ClipSeconds = None,
@@ -98,6 +99,7 @@ def ground(
         from zsvg.backbones.base import videos_for
 
         grounder = load_grounder(model, device, domain, templates, allow_download, clip_seconds)
+        grounder.sure = sure
     failures = [*getattr(found, "unusable", ()), *wrong]
     found = videos_for(grounder.backbone, found)
     encode = partial(

@@ -100,6 +100,12 @@ Domain = Annotated[
     str | None,
     typer.Option(help="Domain of the videos, for a model tuned on several (default: their mean)."),
 ]
+Sure = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, metavar="P", help="Only moments that are there with this probability or more."
+    ),
+]
 Fps = Annotated[float, typer.Option(help="Frames looked at per second.")]
 Framing = Annotated[
     str,

@@ -66,6 +66,7 @@ def search(
     output: AnswersOutput = None,
     form: AsMoments = None,
     cut: Annotated[Path | None, typer.Option(help="Save the moments as clips here.")] = None,
+    sure: opts.Sure = None,
     templates: opts.Templates = None,
     domain: opts.Domain = None,
     allow_download: opts.AllowDownload = False,
@@ -100,6 +101,7 @@ def search(
             )
         else:
             grounder = load_grounder(model, device, domain, templates, allow_download, None)
+        grounder.sure = sure
         opened = Library.open(library, grounder)
     wanted: list[tuple[Asked, str | Example]] = [(one, one.query) for one in asked]
     wanted += _examples(clip or (), image or (), grounder, len(sentences or ()), failures)

@@ -211,6 +211,7 @@ def predict(
     output: MomentsOutput = None,
     form: AsMoments = None,
     top_k: Annotated[int, typer.Option(min=1, help="Most answers per query.")] = 5,
+    sure: opts.Sure = None,
     templates: opts.Templates = None,
     features: opts.Features = None,
     clip_seconds: opts.ClipSeconds = None,
@@ -255,6 +256,7 @@ def predict(
         grounder = load_grounder(
             model, device, domain, templates, allow_download, clip_seconds, stored
         )
+        grounder.sure = sure
     name_unusable(found)
     with progress("answering", len(records)) as advance:
         predictions, unanswered = run(

@@ -70,13 +70,14 @@ class Grounding:
         fit: How well the video fits the sentence, the higher the better: sorts videos that one
             model was asked the same sentence about, which scores do not. Between sentences or
             models it does not compare. In [-1.5, 1.5], see `zsvg.grounding.ranking.fit`;
-            of trained models its mean with `presence`, which is better than either. Of captions
-            the highest relevance of a clip, which is 0 or more.
-        presence: How well the best answer fits; of one model, it compares across videos and
-            sentences, as scores do not. None without training.
-        absent: It fits so badly that the moment may not be in the video; the model folder says how
-            often that is said of moments that are (`zsvg.grounding.presence_threshold`). Always
-            False without training.
+            of trained models its mean with how well the best answer fits, which is better than
+            either. Of captions the highest relevance of a clip, which is 0 or more.
+        presence: How likely it is that the sentence is true of the video at all, in [0, 1]
+            (`zsvg.grounding.presence`); it compares across videos and sentences, as scores do not.
+            Of models from before zsvg knew, how well the best answer fits. None without training.
+        absent: It is so unlikely that the moment may not be in the video; the model folder says how
+            often that is said of moments that are. Always False without training. Where
+            `Grounder.sure` is set, it is less likely than that, and there are no moments.
         parts: Where the parts of the sentence are, the one that is looked for first; none of a
             sentence that is read as a whole.
     """

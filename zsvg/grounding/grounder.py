@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
@@ -21,6 +20,7 @@ from zsvg.grounding.alignment import Alignment
 from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
 from zsvg.grounding.model_card import describe_features
 from zsvg.grounding.parts import Parts, parts_of
+from zsvg.grounding.presence import Presence, checked_sure, least_of, presence_of
 from zsvg.grounding.ranking import USUAL, fit
 from zsvg.grounding.relations import Read, in_time
 from zsvg.grounding.share import mixed
@@ -89,6 +89,7 @@ class Grounder:
         self.scorer = scorer
         self.manifest = dict(manifest or {})
         self.domain: str | None = None
+        self._sure: float | None = None
         self._told = False
         # What sees and reads: the backbone, with the prompts at work if there are any.
         self._prompted = backbone if adapter is None else backbone.prompted(adapter)
@@ -111,10 +112,22 @@ class Grounder:
         return tuple((self.prompts and self.prompts.domains) or ())
 
     @property
-    def least_presence(self) -> float:
-        """From which `Grounding.presence` on a moment is taken to be there."""
-        presence = self.manifest.get("presence")
-        return float(presence["threshold"]) if presence and self.head is not None else -math.inf
+    def sure(self) -> float | None:
+        """Least probability of an answer, in [0, 1]; None, as it starts: there is always one.
+
+        Raises:
+            ZsvgError: It is set out of range, or of a model that knows no probability.
+        """
+        return self._sure
+
+    @sure.setter
+    def sure(self, probability: float | None) -> None:
+        self._sure = checked_sure(probability, self.measured)
+
+    @property
+    def measured(self) -> Presence | None:
+        """What held-out labels say of how likely answers are; None where none do."""
+        return None if self.head is None else Presence.of(self.manifest)
 
     @property
     def share(self) -> float | None:
@@ -266,6 +279,8 @@ class Grounder:
                 f"{self.encoder[:12]}); encode it with this model"
             )
         whole = self._ground(video, query, top_k, domain)
+        if whole.absent and self.sure is not None:
+            return replace(whole, moments=())
         if (parts := self.parts(query)).kind == "whole":
             return whole
         curves = {part: self._ground(video, part, 1, domain).curve for part in parts.texts}
@@ -281,7 +296,7 @@ class Grounder:
             moments = self.read(video, curve, top_k)
         else:
             seen = answer_video(self.head, video.frames.features, video.frames.edges, text)
-            presence = round(seen.presence, 6)
+            presence = round(presence_of(seen.there, seen.presence, self.measured), 6)
             fits = (fits + seen.presence) / 2
             if self.share is None:
                 moments, curve = _moments(seen.moments, seen.scores, top_k), seen.relevance
@@ -296,7 +311,7 @@ class Grounder:
             centres=video.frames.centres,
             fit=round(fits, 6),
             presence=presence,
-            absent=presence is not None and presence < self.least_presence,
+            absent=presence is not None and presence < least_of(self.sure, self.measured),
         )
 
     def asked(self, query: str) -> str:

@@ -10,6 +10,7 @@ import yaml
 
 from zsvg.backbones.offline import weights_place
 from zsvg.files import write_text
+from zsvg.grounding.presence import Presence
 
 CARD = "README.md"  # where the Hugging Face Hub and PEFT look for it
 _TAGS = ("zsvg", "video-moment-retrieval", "temporal-grounding", "prompt-tuning")
@@ -59,14 +60,24 @@ def write_model_card(folder: Path, manifest: Mapping[str, Any], *, prompts: int,
         turned = manifest.get("alignment")
         aligned = f" of aligned sentences ({turned:g})" if turned else ""
         rows.append(("of the answers the head's", f"{share:.0%}; the rest is similarity{aligned}"))
-    if presence := manifest.get("presence"):
+    if presence := Presence.of(manifest):
         rows.append(
             (
                 "says that a moment may not be there",
-                f"below {presence['threshold']:.3f}: of {presence['labels']} held-out labels "
-                f"{presence['lost']:.0%}, asked of other videos {presence['refused']:.0%}",
+                f"below {presence.threshold:.3f}: of {presence.labels} held-out labels"
+                + (f", but for {presence.wrong:.0%} that look wrong," if presence.wrong else "")
+                + f" {presence.lost:.0%}, of sentences that are not true of their videos "
+                f"{presence.refused:.0%}",
             )
         )
+        if presence.brier is not None and presence.error is not None:
+            rows.append(
+                (
+                    "how likely it says a moment is, on held-out labels",
+                    f"Brier score {presence.brier:.3f} (0.250: as likely as not, always), expected "
+                    f"calibration error {presence.error:.3f}; half of the sentences are true",
+                )
+            )
     table = "\n".join(f"| {name} | {value.replace('|', '/')} |" for name, value in rows)
     note = (
         "\n\n`micro` understands only zsvg's rendered microworld; about other videos its answers "

@@ -45,6 +45,18 @@ class _Head(BaseModel):
     config: dict[str, Any]
 
 
+class _Presence(BaseModel, extra="forbid"):
+    threshold: float = Field(allow_inf_nan=False)
+    lost: float
+    refused: float
+    labels: int
+    slope: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    offset: float | None = Field(default=None, allow_inf_nan=False)
+    wrong: float | None = None
+    brier: float | None = None
+    error: float | None = None
+
+
 class _Manifest(BaseModel):
     """What a model is loaded by; there is more, which only tells where it comes from."""
 
@@ -54,6 +66,7 @@ class _Manifest(BaseModel):
     head: _Head
     share: float | None = Field(default=None, ge=0, le=1)
     alignment: float | None = Field(default=None, ge=0, le=1)
+    presence: _Presence | None = None
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -247,6 +247,34 @@ def _tails(
     return tails
 
 
+def action_in(sentence: str) -> str | None:
+    """Return the action that a sentence tells, a name of `ACTIONS`; None of one without."""
+    found = _VERB.search(sentence)
+    return _VERBS[found[0]][0] if found else None
+
+
+def with_action(sentence: str, action: str) -> str:
+    """Return a sentence with another action, in the same form and by a synonym of equal rank.
+
+    What tells no action stays as it is.
+    """
+
+    def other(found: re.Match[str]) -> str:
+        _, synonym, form = _VERBS[found[0]]
+        return ACTION_WORDS[action][synonym][form]
+
+    return _VERB.sub(other, sentence, count=1)
+
+
+_VERBS = {
+    words: (action, synonym, form)
+    for action, pairs in ACTION_WORDS.items()
+    for synonym, pair in enumerate(pairs)
+    for form, words in enumerate(pair)
+}
+_VERB = re.compile(rf"\b(?:{'|'.join(sorted(_VERBS, key=len, reverse=True))})\b")
+
+
 def vocabulary() -> list[str]:
     """Return every word of every domain, sorted."""
     texts = [

@@ -18,7 +18,12 @@ from zsvg.training.recipes import Recipe
 
 
 def build_network(
-    backbone: TunableBackbone, recipe: Recipe, seed: int, labels: Sequence[Annotation]
+    backbone: TunableBackbone,
+    recipe: Recipe,
+    seed: int,
+    labels: Sequence[Annotation],
+    *,
+    presence: bool = False,
 ) -> GroundingNetwork:
     """Return the trainable network of a recipe; nothing of the backbone changes yet.
 
@@ -38,7 +43,11 @@ def build_network(
             "prompts; take --recipe head-only"
         )
     torch.manual_seed(seed)
-    given = {"dim": backbone.embed_dim, "words": not all(wordless)}
+    given = {
+        "dim": backbone.embed_dim,
+        "words": not all(wordless),
+        "presence": presence,
+    }
     head = make_head(recipe.head.kind, recipe.head.options | given)
     return GroundingNetwork(
         backbone,

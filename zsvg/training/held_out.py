@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.prediction import predict
-from zsvg.grounding.presence_threshold import calibrate, elsewhere
+from zsvg.grounding.presence import TRUE, calibrate
 from zsvg.grounding.share import SHARES, USUAL_SHARE, mixed
 from zsvg.moments import iou
 from zsvg.records import Annotation, Prediction
+from zsvg.training.labels import is_pseudo
 from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import Recipe
 
@@ -51,7 +52,7 @@ class HeldOut:
         share: How much of the answers is to be the head's, see `zsvg.grounding.share`; None of
             drawings, where a head answers all by itself.
         alignment: How far sentences are to be turned, see `zsvg.grounding.alignment`.
-        presence: From where on the tuned model calls a sentence present.
+        presence: How likely the tuned model's answers are, see `zsvg.grounding.presence`.
         missing: vid -> why it could not be asked this time, so that its labels count as missed.
     """
 
@@ -116,11 +117,24 @@ def held_out_scores(
     manifest: Mapping[str, Any],
     backbone: TunableBackbone,
     held: Sequence[Annotation],
+    absent: Sequence[Annotation],
     videos: Mapping[str, Path],
     options: TuneOptions,
     cache: str | Path | None,
 ) -> HeldOut:
-    """Score the saved folder and the bare backbone on the held-out labels, by the public path."""
+    """Score the saved folder and the bare backbone on the held-out labels, by the public path.
+
+    Args:
+        folder: The model folder, but for its manifest.
+        manifest: What that tells so far.
+        backbone: The frozen one.
+        held: Labels that were not trained on, numbered from 0.
+        absent: Sentences that are not true of their videos, their kind under "kind"; none where
+            the model learned of nothing that is not there.
+        videos: vid -> file.
+        options: Of the run.
+        cache: Folder of frame features.
+    """
     write_json(folder / MANIFEST, manifest)
     free = Grounder(backbone, fps=options.fps, framing=options.framing)
     missing: dict[str, str] = {}
@@ -154,12 +168,16 @@ def held_out_scores(
                     rows["aligned"] = _across(tried[:, :, :1], half)
         tuned.manifest |= {"share": share, "alignment": amount}
         # Together, so that each video is encoded once for both.
-        others = [replace(a, qid=i) for i, a in enumerate(elsewhere(held), len(held))]
+        others = [replace(a, qid=i) for i, a in enumerate(absent, len(held))]
         answers = ask(tuned, [*held, *others])
-        after = [answer for answer in answers if int(answer.qid) < len(held)]
-        rows.setdefault("tuned", overlaps(after))
-        fits = [answer.extra["presence"] for answer in answers]
-        presence = calibrate(fits[: len(after)], fits[len(after) :])
+        rows.setdefault("tuned", overlaps(answers))
+        kinds = [TRUE] * len(held) + [str(a.extra["kind"]) for a in others]
+        presence = others and calibrate(
+            [answer.extra["presence"] for answer in answers],
+            [kinds[int(answer.qid)] for answer in answers],
+            [answer.vid for answer in answers],
+            doubtful=any(map(is_pseudo, held)),
+        )
     finally:
         detach_adapters(backbone)
     sure = None
@@ -170,7 +188,7 @@ def held_out_scores(
         gain=sure and (round(sure[0], 6), round(sure[1], 6), round(sure[2], 6)),
         share=share,
         alignment=amount,
-        presence=None if presence is None else asdict(presence),
+        presence=presence.told if presence else None,
         missing=missing,
     )
 

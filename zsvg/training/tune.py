@@ -30,6 +30,7 @@ from zsvg.grounding.share import USUAL_SHARE
 from zsvg.heads.by_name import describe_head
 from zsvg.heads.encoder import Encoder
 from zsvg.records import FROM_FRAMES, Annotation, check_trainable
+from zsvg.training.absent import Kinds, absent_sentences, asked_of
 from zsvg.training.aligning import alignment_of
 from zsvg.training.checkpoint import remove_checkpoint
 from zsvg.training.examples import Example
@@ -41,7 +42,7 @@ from zsvg.training.options import TrainingOptions, TuneOptions
 from zsvg.training.outcome import TuneOutcome
 from zsvg.training.output_folder import folder_of, only_run, replace_folder, staged
 from zsvg.training.recipes import Recipe, load_recipe
-from zsvg.training.supervision import hide, level_of, located
+from zsvg.training.supervision import encoded_sentences, hide, level_of, located
 from zsvg.video.sampling import FrameSampler
 
 
@@ -198,12 +199,16 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
     known = run.validation and [a for a in run.validation if a.vid in encoded]
     training, held = hold_out(usable, known, recipe, options)
     training = located(training, encoded, backbone, recipe.template)
-    network = build_network(backbone, recipe, options.seed, usable)
+    absent = _absent(run, [*training, *held])
+    network = build_network(backbone, recipe, options.seed, usable, presence=bool(absent))
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     try:
         history = train(
             network,
-            [_example(run, a, encoded[a.vid], network.trains_vision) for a in training],
+            [
+                _example(run, a, encoded[a.vid], network.trains_vision, kinds)
+                for a, kinds in zip(training, absent or [{}] * len(training), strict=False)
+            ],
             [_example(run, a, encoded[a.vid], network.trains_vision) for a in held],
             _training(recipe, options),
             checkpoint,
@@ -224,6 +229,7 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
     if processes.main:
         # Pseudo labels and annotations of one video may be numbered alike.
         asked = [replace(a, qid=i) for i, a in enumerate(held) if a.query != FROM_FRAMES]
+        wrong = asked_of(held, absent[len(training) :]) if absent else []
         found = HeldOut(share=None if backbone.name == "micro" else USUAL_SHARE)
         if asked:
             alignment = None
@@ -232,7 +238,9 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
             if alignment is not None:
                 alignment.save(made)
                 manifest["alignment"] = AMOUNTS[-1]  # that it is read; how far is chosen below
-            found = held_out_scores(made, manifest, backbone, asked, run.videos, options, run.cache)
+            found = held_out_scores(
+                made, manifest, backbone, asked, wrong, run.videos, options, run.cache
+            )
             if not found.alignment:
                 (made / ALIGNMENT_FILE).unlink(missing_ok=True)
         manifest |= found.told
@@ -305,7 +313,23 @@ def _encode(run: _Run, vids: Sequence[str]) -> tuple[dict[str, FrameFeatures], d
     return encoded, failures
 
 
-def _example(run: _Run, record: Annotation, video: FrameFeatures, needs_frames: bool) -> Example:
+def _absent(run: _Run, labels: Sequence[Annotation]) -> list[Kinds]:
+    """Return what is not true of each label's video; nothing at all where one has nothing."""
+    if run.query_blind:
+        return []
+    sentences = sorted({label.query for label in labels} - {FROM_FRAMES})
+    vectors = encoded_sentences(sentences, run.backbone, run.recipe.template)
+    found = absent_sentences(labels, vectors, run.options.seed)
+    return found if all(found) else []
+
+
+def _example(
+    run: _Run,
+    record: Annotation,
+    video: FrameFeatures,
+    needs_frames: bool,
+    absent: Kinds | None = None,
+) -> Example:
     def frames() -> np.ndarray[Any, np.dtype[np.uint8]]:
         size, sampling = run.backbone.image_size, run.options.sampling
         sampled = FrameSampler(run.videos[record.vid], size, sampling)
@@ -326,6 +350,10 @@ def _example(run: _Run, record: Annotation, video: FrameFeatures, needs_frames: 
         weight=float(record.extra.get("weight", 1.0)),
         frames=frames if needs_frames else None,
         domain=record.extra.get("domain") if run.recipe.prompts.domain_tokens else None,
+        absent=tuple(
+            tuple(f"{run.recipe.template} {text}".strip() for text in kind)
+            for kind in (absent or {}).values()
+        ),
     )
 
 

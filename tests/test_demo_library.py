@@ -241,6 +241,7 @@ def test_a_film_that_was_cut_out_is_kept_and_another_waits_for_nobody(
 ):
     module = demo_module("shelf")
     monkeypatch.setattr(module, "_PATIENCE", 0)
+    (tmp_path / "film.mp4").touch()
     shelf = shelf_with(tmp_path / "film.mp4")
     (content,) = shelf.videos()
     answers, cuts = [], []

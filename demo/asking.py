@@ -106,7 +106,7 @@ def models(site: Site, visit: Visit) -> dict[str, Grounder]:
     """Return who answers a visitor: the models of the page, or the first beside the tuned one."""
     if visit.tuned is None:
         return dict(site.models)
-    return {**dict(list(site.models.items())[:1]), YOURS: visit.tuned}
+    return {**dict(list(site.models.items())[:1]), YOURS: site.tuned.of(visit.tuned)}
 
 
 def questions(text: str, most: int, characters: int) -> list[str]:

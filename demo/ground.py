@@ -27,7 +27,7 @@ from .timeline import Answer, answer_lanes, cards, component, timeline
 from .visit import Site, Visit
 
 PLAYER = "ground-player"
-MICRO_EXAMPLE = "a red circle spins\na blue star leaves"
+MICRO_EXAMPLE = "a red star spins\na blue star leaves"
 EXAMPLE = "a person opens the fridge\na dog runs to the door"
 PROGRESS = gr.Progress()
 FILES = ("srt", "vtt", "json", *TIMELINES)

@@ -35,5 +35,5 @@ def begin(site: Site, visit: Visit, name: str, below: str) -> None:
             "device": site.device,
             "cache": str(site.features),
         },
-        site.turns,
+        site.index_turns,
     )

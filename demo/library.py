@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 DATES = [("Any date", 0), ("Last day", 1), ("Last week", 7), ("Last month", 31), ("Last year", 366)]
 LENGTHS = [("Any length", 0), ("10 s or more", 10), ("1 min or more", 60), ("10 min or more", 600)]
 HOW = [("Seen or said", BOTH), ("Seen", SEEN), ("Said", SAID)]
-MICRO_EXAMPLE = "a red circle spins"
+MICRO_EXAMPLE = "a red star spins"
 EXAMPLE = "a person opens the fridge"
 LEARNED = "Tuning on them takes about a minute; then the wall is ranked by what you mean."
 LACKING = "Say yes to a moment, too: no alone does not tell what you mean."
@@ -75,7 +75,7 @@ def library_tab(
         filters: list[Any] = [
             gr.Dropdown(
                 choices, value=choices[0][1], label=label, filterable=False, min_width=130,
-                elem_id=f"library-{label.lower()}",
+                elem_id=f"library-{label.lower()}", visible=label != "How" or shelf.worded(),
             )
             for label, choices in (
                 ("Folder", folders(site)), ("Changed", DATES), ("Length", LENGTHS), ("How", HOW)
@@ -108,7 +108,7 @@ def library_tab(
         with gr.Column(scale=3, min_width=200):
             start, halt = buttons("library", "Tune on them")
 
-    def play(asked: Any) -> str:
+    def play(asked: Any) -> dict[str, str]:
         return played(site, asked)
 
     place = component(play)
@@ -185,9 +185,14 @@ def library_tab(
         clock = gr.Timer(active=not (tuned and indexed))
         return *moments, *panel(visit), *who(visit), clock, *index_panel(visit)
 
+    def how(**more: Any) -> gr.Dropdown:
+        """Return the choice of seen or said, which is none where nothing is said."""
+        return gr.Dropdown(visible=shelf.worded(), **more)
+
     def tick(visit: Visit) -> tuple[Any, ...]:
         added = visit.indexing is not None and visit.indexing.over
-        return gr.Dropdown(choices=folders(site)) if added else gr.skip(), *state(visit)
+        fields = (gr.Dropdown(choices=folders(site)), how()) if added else (gr.skip(), gr.skip())
+        return *fields, *state(visit)
 
     def who(visit: Visit) -> tuple[Any, ...]:
         """Return which model ranks, and which ones answer on this page."""
@@ -214,13 +219,13 @@ def library_tab(
     def arrive(visit: Visit) -> tuple[Any, ...]:
         """Return what a browser gets that comes back: what it looked for, and its runs."""
         said, moments, visit, *rest = state(visit)
-        folder = gr.Dropdown(choices=folders(site))
+        choices: dict[str, Any] = {"choices": folders(site)}
         if visit.shown is None:  # what was written meanwhile stays
-            fields: tuple[Any, ...] = (gr.skip(), folder, gr.skip(), gr.skip(), gr.skip())
+            fields = (gr.skip(), gr.Dropdown(**choices), gr.skip(), gr.skip(), how())
         else:
             asked = visit.shown.wanted
-            folder = gr.Dropdown(choices=folders(site), value=asked.folder)
-            fields = (asked.text, folder, asked.days, asked.length, asked.by)
+            folder = gr.Dropdown(value=asked.folder, **choices)
+            fields = (asked.text, folder, asked.days, asked.length, how(value=asked.by))
             said, moments, visit = put(visit.shown, visit)
         return *fields, said, moments, visit, *rest
 
@@ -232,8 +237,10 @@ def library_tab(
     indexing = [far, add, halt_index] if shelf.index else []
     watched = [*results, *learning, ranked, head, clock, *indexing]
     given = [text, *filters, visit]
-    gr.on([button.click, text.submit], polite(find), given, results, **heavy)
-    gr.on([one.input for one in filters], polite(narrow), given, results, **heavy)
+    # What is asked before the answer is there counts too, and the last of it stays.
+    last = {**heavy, "trigger_mode": "always_last"}
+    gr.on([button.click, text.submit], polite(find), given, results, **last)
+    gr.on([one.input for one in filters], polite(narrow), given, results, **last)
     place.like(polite(alike), visit, results, **heavy)
     place.more(polite(further), visit, results, **heavy)
     # Presses may be faster than the answers: each counts, one after another.
@@ -244,7 +251,7 @@ def library_tab(
     start.click(polite(start_run), visit, [*learning, clock, visit], **hidden)
     halt.click(polite(stop_run), visit, learning, **hidden)
     ranked.input(polite(rank_by), [ranked, visit], results, **heavy)
-    clock.tick(polite(tick), visit, [filters[0], *watched], **hidden)
+    clock.tick(polite(tick), visit, [filters[0], filters[-1], *watched], **hidden)
     page.load(polite(arrive), visit, [text, *filters, *watched], **hidden)
     if shelf.index:
         add.click(polite(start_index), [root, below, visit], [*indexing, clock, visit], **hidden)

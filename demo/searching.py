@@ -5,13 +5,12 @@ from __future__ import annotations
 import secrets
 import time
 from base64 import b64encode
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import zsvg
 from zsvg import ZsvgError
-from zsvg.backbones.clip import ClipBackbone
 from zsvg.library.pictures import pictures
 
 from .asking import ask, features_key, forget, questions
@@ -113,7 +112,7 @@ def search(site: Site, visit: Visit, wanted: Wanted, top: int | None = None) -> 
     if own is None:
         found = _hits(shelf, shelf.library, wanted, top)
     else:
-        found = _hits(shelf, own, wanted, top, most=max(READ, top))
+        found = _hits(shelf, _asked_by(site, own), wanted, top, most=max(READ, top))
     before = None
     if own is not None:
         places = [(hit.video.key, hit) for hit in _hits(shelf, shelf.library, wanted, MOST)]
@@ -206,14 +205,9 @@ def use_learned(site: Site, visit: Visit) -> None:
     Raises:
         ZsvgError: The run has not finished, or the library's frames were encoded otherwise.
     """
-    from zsvg.library.library import Library
-
-    library = shelf_of(site).library
-    backbone = library.grounder.backbone
-    if not isinstance(backbone, ClipBackbone):
-        raise ZsvgError("this library is asked in captions, and those take no prompts")
-    visit.tuned = zsvg.load(model_folder(visit), backbone=backbone)
-    visit.learned = Library.open(library.folder, visit.tuned)
+    folder = model_folder(visit)
+    _asked_by(site, folder)
+    visit.tuned = visit.learned = folder
     visit.by_learned = True
 
 
@@ -226,8 +220,11 @@ def thumbnails(site: Site, hits: tuple[Hit, ...]) -> list[str]:
     ]
 
 
-def played(site: Site, asked: Any) -> str:
-    """Return a moment as the base64 of a small mp4; "" where it cannot be played.
+def played(site: Site, asked: Any) -> dict[str, str]:
+    """Return a moment as "film", the base64 of a small mp4.
+
+    It is "" where others are being cut out, so that a browser asks again, and where it cannot be
+    played: then "says" is why.
 
     Args:
         site: The page.
@@ -236,9 +233,11 @@ def played(site: Site, asked: Any) -> str:
     try:
         content, start, end = asked
         film = shelf_of(site).played(str(content), float(start), float(end))
-    except (ZsvgError, ValueError, TypeError, OverflowError):
-        return ""
-    return b64encode(film).decode()
+    except ZsvgError as error:
+        return {"film": "", "says": site.without_folders(str(error))}
+    except (ValueError, TypeError, OverflowError):
+        return {"film": "", "says": "there is no such moment"}
+    return {"film": b64encode(film).decode()}
 
 
 def to_json(shown: Shown) -> list[dict[str, Any]]:
@@ -286,6 +285,20 @@ def _hits(
         among=shelf.shows,  # not sorted out of the answer: hidden ones would take places there
         most=most,
     )
+
+
+def _asked_by(site: Site, folder: Path) -> Library:
+    """Return the library asked by a visitor's model; tables and what was read of them are shared.
+
+    Raises:
+        ZsvgError: Its frames were encoded otherwise.
+    """
+    library = copy(shelf_of(site).library)
+    model = site.tuned.of(folder)
+    if model.encoder != library.grounder.encoder:
+        raise ZsvgError("this model sees frames otherwise than the library; tune another one")
+    library.grounder = model
+    return library
 
 
 def _place(hit: Hit, places: list[tuple[str, Hit]]) -> int:

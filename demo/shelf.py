@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from zsvg import EncodedVideo, ZsvgError
 from zsvg.errors import ITEM_ERRORS
 from zsvg.library.rows import unpacked
+from zsvg.library.said import Said
 from zsvg.video.writing import cut
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Shelf:
         self._turns = threading.Semaphore(_AT_ONCE)
         self._films: dict[tuple[str, float, float], bytes] = {}  # the last one asked for is last
         self._films_lock = threading.Lock()
+        self._said: Said | None = None
         self._listed: list[Video] = []
         self._by_content: dict[str, Video] = {}
 
@@ -103,6 +105,15 @@ class Shelf:
         if found is None or not self.shows(found):
             raise ZsvgError("there is no such video in this library")
         return found
+
+    def worded(self) -> bool:
+        """Whether anything is known of what is said in the videos."""
+        if self._said is None:  # another program may be listening to them by now
+            self._said = Said.there(self.library.tables.folder, self.library.space.width)
+        if self._said is None:
+            return False
+        heard = {one.key for one in self._said.heard() if one.count}
+        return any(video.key in heard for video in self.library.videos() if self.shows(video))
 
     def folders(self) -> dict[str, Path]:
         """Return the folders of the videos by name: those that were indexed, and those in them."""
@@ -176,19 +187,21 @@ class Shelf:
         return EncodedVideo(vid=video.vid, frames=frames, encoder=self.library.grounder.encoder)
 
     def played(self, content: str, start: float, end: float) -> bytes:
-        """Return the first seconds of a moment as a small mp4, b"" where there are none to see.
+        """Return the first seconds of a moment as a small mp4.
 
-        It is b"" too where others are being cut out; the browser asks again.
+        It is b"" where others are being cut out; the browser asks again.
 
         Raises:
-            ZsvgError: There is no such video.
+            ZsvgError: There is no such video or moment, its file is gone, or cannot be read.
         """
         video = self.video(content)
         if not 0 <= start < end <= video.duration + 1:  # not true of what is no number
-            return b""
+            raise ZsvgError("there is no such moment")
         key = (content, start, end)
         if film := self._film(key):
             return film
+        if not video.file.is_file():
+            raise ZsvgError("this video is not there any more")
         if not self._turns.acquire(timeout=_PATIENCE):
             return b""
         try:
@@ -196,8 +209,8 @@ class Shelf:
                 file = Path(folder) / "moment.mp4"
                 cut(video.file, start, min(end, start + PLAYED), file, longest=PLAYED_SIDE)
                 return self._film(key, file.read_bytes())
-        except ITEM_ERRORS:  # its picture stays
-            return b""
+        except ITEM_ERRORS as error:
+            raise ZsvgError("this video cannot be played") from error
         finally:
             self._turns.release()
 

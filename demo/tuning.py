@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import zsvg
 from zsvg import ZsvgError
-from zsvg.backbones.clip import ClipBackbone
 from zsvg.files import sha256_json
 from zsvg.heads.by_name import HEADS
 from zsvg.records import Annotation, write_annotations
@@ -163,12 +161,11 @@ def take(site: Site, visit: Visit) -> None:
     """Let the Ground tab ask the tuned model too, on the backbone that the page has anyway.
 
     Raises:
-        ZsvgError: The run has not finished.
+        ZsvgError: The run has not finished, or the page has no CLIP.
     """
-    backbone = site.first.backbone
-    if not isinstance(backbone, ClipBackbone):
-        raise ZsvgError("this page asks captions, and those take no prompts")
-    visit.tuned = zsvg.load(model_folder(visit), backbone=backbone)
+    folder = model_folder(visit)
+    site.tuned.of(folder)
+    visit.tuned = folder
 
 
 def packed(visit: Visit) -> Path:

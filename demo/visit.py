@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,11 +23,11 @@ from zsvg.files import write_json
 
 from .jobs import Job, Turns
 from .origins import loopback
+from .tuned import Tuned
 from .visitors import Visitors, named
 
 if TYPE_CHECKING:
     from zsvg.features.encoder import FrameFeatures
-    from zsvg.library.library import Library
 
     from .bench import Bench, Entry
     from .previews import Clip
@@ -52,7 +52,7 @@ class Limits:
         characters: Letters per sentence.
         answers: Most answers per sentence.
         steps: Most steps of a tuning run.
-        running: Labelling and tuning runs at a time, of all visitors.
+        running: Labelling and tuning runs at a time, of all visitors; beside them one that indexes.
         waiting: Runs that wait for their turn.
         asking: Requests of Ground at a time.
         queue: Requests that wait.
@@ -91,10 +91,10 @@ class Visit:
         labelling: The run that writes them.
         taken: The same, once its labels are on the bench.
         tuning: The run that tunes on them.
-        tuned: Its model.
+        tuned: The folder of its model.
         shown: What is on the wall of the Library tab.
         found: The moment of the library that is open in Ground; None: another video is.
-        learned: The library, asked by `tuned`.
+        learned: The folder of a model that was tuned for the library.
         lesson: The run that tuned it.
         by_learned: Whether that one ranks the wall.
         indexing: The run that indexes a folder.
@@ -114,10 +114,10 @@ class Visit:
     labelling: Job | None = None
     taken: Job | None = None
     tuning: Job | None = None
-    tuned: Grounder | None = None
+    tuned: Path | None = None
     shown: Shown | None = None
     found: Lane | None = None
-    learned: Library | None = None
+    learned: Path | None = None
     lesson: Job | None = None
     by_learned: bool = False
     indexing: Job | None = None
@@ -138,7 +138,9 @@ class Site:
         project: A folder that keeps visitors' work when the page ends; None: none.
         shelf: The library of the Library tab; None: there is none.
         limits: See `Limits`.
+        tuned: The models that visitors have tuned.
         turns: Of labelling and tuning runs.
+        index_turns: Of runs that index: they take hours, and nobody waits for them.
         folder: What the page writes for itself; it goes with the page.
         visitors: Whom browsers belong to.
         page: The `gr.Blocks`, which learns at launch where it is served.
@@ -161,9 +163,12 @@ class Site:
         self.device = device
         self.shelf = shelf
         self.limits = limits
+        self.tuned = Tuned(self.models.values())
         self.turns = Turns(running=limits.running, waiting=limits.waiting)
+        self.index_turns = Turns(running=1, waiting=limits.waiting)  # a library has one writer
         self.folder = Path(tempfile.mkdtemp(prefix="zsvg-demo-"))
-        weakref.finalize(self, _end, self.turns, self.folder)  # with the program at the latest
+        turns = (self.turns, self.index_turns)
+        weakref.finalize(self, _end, turns, self.folder)  # with the program at the latest
         self.drawing = threading.Lock()  # of samples: two visitors draw none twice
         self.lasting = project or self.folder  # what is worth to be there after a restart
         self.visitors = Visitors(project, self.arrive, self.leave)
@@ -320,8 +325,9 @@ def note_state(visit: Visit) -> None:
         write_json(visit.desk / STATE, {"source": visit.source, "ground": visit.open})
 
 
-def _end(turns: Turns, folder: Path) -> None:
-    turns.close()  # a run would go on to write into the folder
+def _end(turns: Sequence[Turns], folder: Path) -> None:
+    for each in turns:
+        each.close()  # a run would go on to write into the folder
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -15,9 +15,10 @@ async function film(card) {
   const { content, start, end } = card.dataset;
   const key = `${content} ${start} ${end}`;
   if (!films.has(key)) {
-    const data = await server.play([content, Number(start), Number(end)]);
-    if (!data) return null;
-    const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    const answer = await server.play([content, Number(start), Number(end)]);
+    if (answer.says) tell(card, answer.says);
+    if (!answer.film) return null;
+    const bytes = Uint8Array.from(atob(answer.film), (letter) => letter.charCodeAt(0));
     films.set(key, URL.createObjectURL(new Blob([bytes], { type: "video/mp4" })));
     if (films.size > KEPT) {
       const [oldest, address] = films.entries().next().value;
@@ -26,6 +27,20 @@ async function film(card) {
     }
   }
   return films.get(key);
+}
+
+// Why a moment does not play stands below its picture, until it does.
+function tell(card, words) {
+  let place = card.querySelector(".zw-why");
+  if (!place && !words) return;
+  if (!place) {
+    place = document.createElement("p");
+    place.className = "zw-why";
+    place.setAttribute("role", "status");
+    card.querySelector(".zw-about").after(place);
+  }
+  place.textContent = words && `${words[0].toUpperCase()}${words.slice(1)}.`;
+  card.classList.toggle("unplayed", Boolean(words));
 }
 
 // Another window of this browser may have searched for something else meanwhile.
@@ -49,14 +64,19 @@ async function play(card) {
   playing = card;
   card.classList.add("waiting");
   card.querySelector("[data-play]").setAttribute("aria-pressed", "true");
+  tell(card, "");
   let address = await film(card).catch(() => null);
-  for (let tries = 1; !address && tries < TRIES && turn === mine; tries += 1) {
+  const busy = () => !address && !card.classList.contains("unplayed") && turn === mine;
+  for (let tries = 1; tries < TRIES && busy(); tries += 1) {
     await new Promise((done) => setTimeout(done, AGAIN));
     if (turn === mine) address = await film(card).catch(() => null);
   }
   if (turn !== mine) return; // the pointer has gone on
   card.classList.remove("waiting");
-  if (!address) return stop();
+  if (!address) {
+    if (!card.classList.contains("unplayed")) tell(card, "it does not play just now; try again");
+    return stop();
+  }
   const player = document.createElement("video");
   Object.assign(player, { src: address, muted: true, loop: true, playsInline: true });
   player.setAttribute("aria-hidden", "true");

@@ -27,7 +27,7 @@ WORDS = 110  # letters of what is said
 BY = {SEEN: "seen", SAID: "said", BOTH: "seen and said"}
 
 
-def component(play: Callable[[object], str]) -> gr.HTML:
+def component(play: Callable[[object], dict[str, str]]) -> gr.HTML:
     """Return an empty wall.
 
     Args:

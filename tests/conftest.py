@@ -250,6 +250,42 @@ def run_zsvg(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
     return run
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser; not for longer, as its program keeps an event loop in this thread."""
+    from tests.browser import launched
+
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A page of the demo with a folder of three videos; some modules serve another one."""
+    from tests.demo_pages import labelled_page
+
+    with labelled_page(tmp_path_factory) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def upload(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video that a visitor of the demo brings."""
+    from tests.demo_pages import microworld_video
+
+    return microworld_video(tmp_path_factory.mktemp("uploads") / "mine.mp4", 7)
+
+
+@pytest.fixture
+def tab(chromium: Any, served: Any) -> Iterator[Any]:
+    """A visitor of the page."""
+    from tests.demo_tab import Tab
+
+    tab = Tab(chromium, served.url)
+    yield tab
+    tab.close()
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real test data; tests that need it are skipped when it is not there."""

@@ -47,7 +47,8 @@ class Page:
         self.videos: list[Path] = []
         self.base = Path()  # of what lies around a library
         (state,) = (b for b in self.demo.blocks.values() if type(b).__name__ == "State")
-        self.site_folder = state.delete_callback.__self__.folder
+        self.site = state.delete_callback.__self__
+        self.site_folder = self.site.folder
 
     def __enter__(self) -> Page:
         options = demo_module("app").launch_options(self.limits)
@@ -163,20 +164,29 @@ def labelled_page(folders: pytest.TempPathFactory, folder: Path | None = None) -
 
 
 @contextmanager
-def library_page(folders: pytest.TempPathFactory, *, index: bool = True) -> Iterator[Page]:
-    """Serve `micro` and a library of twenty short videos of microworld.
+def library_page(
+    folders: pytest.TempPathFactory, *, videos: int = 20, index: bool = True
+) -> Iterator[Page]:
+    """Serve `micro` and a library of short videos of microworld.
 
-    Beside `videos`, which is indexed, lie `more` with one that may be, and `secret` with one that
-    may not, though a link leads there.
+    Every tenth lasts twelve seconds, the others four; every third is years old. Beside `videos`,
+    which is indexed, lie `more` with two that may be, and `secret` with one that may not, though a
+    link leads there.
     """
     library_of = pytest.importorskip("zsvg.library.library").Library
     pytest.importorskip("lancedb", reason="pip install -e '.[library]'")
     base = folders.mktemp("library")
-    for number in range(20):
-        microworld_video(base / "videos" / f"day{number % 2 + 1}" / f"film-{number}.mp4", number, 8)
-    os.utime(base / "videos" / "day1" / "film-0.mp4", (1e9, 1e9))
-    microworld_video(base / "more" / "inner" / "late.mp4", 31, 8)
-    microworld_video(base / "secret" / "hidden.mp4", 32, 8)
+    for number in range(videos):
+        file = base / "videos" / f"day{number % 2 + 1}" / f"film-{number}.mp4"
+        microworld_video(file, number, 12 if number % 10 == 0 else 4)
+        if number % 3 == 0:
+            os.utime(file, (1e9, 1e9))
+    for place, number in (("more/inner/late", 331), ("more/other/later", 332)):
+        microworld_video(base / f"{place}.mp4", number, 4)
+        line = f"This kettle whistles {Path(place).name}."
+        words = f"1\n00:00:01,000 --> 00:00:02,500\n{line}\n"
+        (base / f"{place}.srt").write_text(words, encoding="utf-8")
+    microworld_video(base / "secret" / "hidden.mp4", 333, 4)
     (base / "more" / "link").symlink_to(base / "secret")
     grounder = zsvg.load("micro", "cpu")
     library = library_of.open(base / "library", grounder)

@@ -15,35 +15,11 @@ import pytest
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-from tests.browser import WAIT, launched
-from tests.demo_pages import Page, labelled_page, microworld_video
+from tests.browser import WAIT
+from tests.demo_pages import Page
 from tests.demo_tab import SETTLED, VIDEO, Tab
 from zsvg.records import read_annotations
 from zsvg.training.labels import is_pseudo
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with launched() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with labelled_page(tmp_path_factory) as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
-def upload(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return microworld_video(tmp_path_factory.mktemp("uploads") / "mine.mp4", 7)
-
-
-@pytest.fixture
-def tab(chromium: Any, served: Page) -> Iterator[Tab]:
-    tab = Tab(chromium, served.url)
-    yield tab
-    tab.close()
 
 
 @pytest.fixture(scope="module")

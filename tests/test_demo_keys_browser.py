@@ -6,25 +6,17 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-from tests.browser import launched
 from tests.demo_pages import Page, labelled_page, microworld_video
 from tests.demo_tab import VIDEO, Tab
 from tests.films import film
 from zsvg.records import Annotation, read_annotations, write_annotations
 
 LABEL = VIDEO.format("label")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +27,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     film(folder / "long.mkv", [second % 20 for second in range(1200)])
     with labelled_page(tmp_path_factory, folder) as page:
         yield page
-
-
-@pytest.fixture
-def tab(chromium: Any, served: Page) -> Iterator[Tab]:
-    tab = Tab(chromium, served.url)
-    yield tab
-    tab.close()
 
 
 def label(number: int, vid: str, start: float, end: float, duration: float) -> Annotation:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +10,10 @@ import pytest
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-from tests.browser import launched
-from tests.demo_pages import Page, labelled_page, microworld_video
+from tests.demo_pages import Page
 from tests.demo_tab import SETTLED, Tab
 
 SIZES = [(390, 844), (1280, 900), (1920, 1080)]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with launched() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with labelled_page(tmp_path_factory) as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
-def upload(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return microworld_video(tmp_path_factory.mktemp("uploads") / "mine.mp4", 7)
 
 
 def tuned(tab: Tab) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ from PIL import Image
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-from tests.browser import launched
 from tests.conftest import HANG, encode_video
-from tests.demo_pages import Page, labelled_page, microworld_video
+from tests.demo_pages import labelled_page, microworld_video
 from tests.demo_tab import VIDEO, Tab
 from zsvg.resources import demo_module
 
@@ -33,25 +31,6 @@ COLOUR = """([player, x]) => {
   context.drawImage(video, 0, 0);
   return [...context.getImageData(canvas.width * x, canvas.height / 2, 1, 1).data].slice(0, 3);
 }"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with launched() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with labelled_page(tmp_path_factory) as page:
-        yield page
-
-
-@pytest.fixture
-def tab(chromium: Any, served: Page) -> Iterator[Tab]:
-    tab = Tab(chromium, served.url)
-    yield tab
-    tab.close()
 
 
 def minutes(path: Path, codec: str, count: int = MINUTES, scene: float = -1000.0) -> Path:

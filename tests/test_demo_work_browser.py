@@ -12,23 +12,10 @@ import pytest
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-from tests.browser import launched
 from tests.conftest import HANG
-from tests.demo_pages import Page, command, labelled_page, microworld_video
+from tests.demo_pages import Page, command, microworld_video
 from tests.demo_tab import Tab
 from zsvg.records import read_annotations
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with launched() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with labelled_page(tmp_path_factory) as page:
-        yield page
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser import WAIT, grave, launched
+from tests.browser import WAIT, grave
 from tests.conftest import run_python
 from tests.demo_pages import microworld_video
 from tests.films import film
@@ -20,12 +20,6 @@ SENTENCES = (
     "<b>blue</b> & {{0}}",
 )
 VIDEO = "[...document.querySelectorAll('video')][{}]"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

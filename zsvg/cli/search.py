@@ -13,7 +13,7 @@ import typer
 from zsvg.cli import options as opts
 from zsvg.cli.answers import Asked, asked_of, check_cut, give_answers
 from zsvg.cli.library import Folder, Model
-from zsvg.cli.options import load_grounder
+from zsvg.cli.options import at_revision, load_grounder
 from zsvg.cli.results import AnswersOutput, AsMoments, destination
 from zsvg.cli.terminal import loading, say
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
@@ -67,6 +67,7 @@ def search(
     cut: Annotated[Path | None, typer.Option(help="Save the moments as clips here.")] = None,
     templates: opts.Templates = None,
     domain: opts.Domain = None,
+    revision: opts.Revision = None,
     allow_download: opts.AllowDownload = False,
     device: opts.Device = None,
 ) -> None:
@@ -85,6 +86,10 @@ def search(
         raise ZsvgError("nothing to search for; give a sentence, --clip or --image")
     asked, failures = asked_of(sentences) if sentences else ([], [])
     check_cut(cut)
+    if model is not None:
+        model = at_revision(model, revision)
+    elif revision is not None:
+        raise ZsvgError("--revision is that of a model of the hub; name it with --model")
     name = model or read_manifest(library).space.model
     with loading(name):
         from zsvg.library.hits import records

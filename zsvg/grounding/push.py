@@ -11,7 +11,6 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-import zsvg
 from zsvg.backbones.names import HUB, MANIFEST, HubModel, read_hub_name, tuned_folder
 from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.grounding.alignment import ALIGNMENT_FILE
@@ -182,7 +181,7 @@ def push(
         done = api.create_commit(
             name,
             operations,
-            commit_message=message or f"Model of zsvg {zsvg.__version__}",
+            commit_message=message or "Model of zsvg",
             revision=branch,
             parent_commit=there.sha,  # nothing was written there since it was looked at
         )

@@ -70,9 +70,16 @@ def fetch(model: HubModel, *, stored: bool = False) -> Path:
     return folder
 
 
-def pinned(model: HubModel) -> HubModel:
-    """Return the name of the very commit that is on this machine: it stays what it is."""
-    return HubModel(model.repository, fetch(model, stored=True).name)
+def pinned(name: str | Path | None) -> str | Path | None:
+    """Return a name by which a model of the hub stays what it is now: with its commit.
+
+    Other names are returned as they are.
+
+    Raises:
+        ModelFolderError: The model cannot be had.
+    """
+    model = hub_model(name)
+    return name if model is None else str(HubModel(model.repository, fetch(model).name))
 
 
 def answer_of(error: Exception, known: Mapping[int, str]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from zsvg.backbones.names import HubModel, hub_model, tuned_folder
 from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.grounding.grounder import Grounder
-from zsvg.grounding.hub import fetch, pinned
+from zsvg.grounding.hub import fetch
 from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import TRUSTED, load_named
 from zsvg.library.manifest import FILE, Manifest, Space, read_manifest
@@ -104,7 +104,7 @@ def space_of(grounder: Grounder, model: str | Path | None) -> Space:
     if tuned is not None:
         name = os.path.abspath(tuned)
     elif of_hub is not None:
-        name = str(pinned(of_hub))
+        name = str(of_hub)
     return Space(
         model=name,
         encoder=grounder.encoder,

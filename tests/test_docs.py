@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from conftest import HANG, environment
 
 import zsvg
@@ -222,16 +223,44 @@ def test_every_page_is_in_the_navigation():
     assert listed == {path.name for path in DOCS.glob("*.md")} | {"commands.md", "recipes.md"}
 
 
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+
+
+def test_what_is_run_on_clusters_is_whole():
+    """Nothing of it can be run here; its shell and YAML are read, its `zsvg` has such options."""
+    sections = {
+        name: set(OPTION.findall(section))
+        for name, section in re.findall(
+            r"^## zsvg ([\w-]+)\n(.*?)(?=^## |\Z)",
+            PAGES["commands_page"](),
+            re.MULTILINE | re.DOTALL,
+        )
+    }
+    text, asked = (DOCS / "cluster.md").read_text(encoding="utf-8"), []
+    for language, block in BLOCK.findall(text):
+        if language == "yaml":
+            asked.append(yaml.safe_load(block)["spec"]["entrypoint"])
+        elif language == "sh":
+            assert subprocess.run(["bash", "-n"], input=block, text=True).returncode == 0, block
+            asked += commands(block)
+    started = [re.search(r"(?:^|-- |-m )zsvg (.+)", line) for line in asked]
+    ours = [line[1].split() for line in started if line]
+    assert {words[0] for words in ours} == {"pseudo-label", "tune", "index"}
+    for name, *words in ours:
+        assert set(filter(OPTION.fullmatch, words)) <= sections[name], (name, words)
+
+
 def test_every_option_that_is_named_exists():
-    option = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
-    known = set(option.findall(PAGES["commands_page"]()))
+    known = set(OPTION.findall(PAGES["commands_page"]()))
     known |= {"--groups"}  # of a script, above the results of the README
     known |= {"--help", "--version", "--install-completion", "--nproc"}  # torchrun's
     for page in {ROOT / "README.md", *DOCS.glob("*.md")} - {DOCS / "results.md"}:
         text = page.read_text(encoding="utf-8")
         # Results come from scripts, which have options of their own.
         text = re.sub(r"<!-- results -->.*<!-- /results -->", "", text, flags=re.DOTALL)
-        assert set(option.findall(text)) <= known, page.name
+        if page.name == "cluster.md":  # its blocks name those of Slurm and Ray too: see above
+            text = BLOCK.sub("", text)
+        assert set(OPTION.findall(text)) <= known, page.name
 
 
 def test_files_that_are_written_are_explained(tutorial: list[str], folder: Path):

@@ -72,4 +72,4 @@ def test_the_folders_are_small_and_plain(models):
         assert adapter < 50_000, recipe
         assert not [f for f in os.listdir(folder) if f.endswith((".bin", ".pkl", ".pt"))]
         card = (folder / "README.md").read_text(encoding="utf-8")
-        assert yaml.safe_load(card.split("---")[1])["library_name"] == "peft"
+        assert yaml.safe_load(card.split("---")[1])["library_name"] == "zsvg"

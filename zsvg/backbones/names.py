@@ -39,11 +39,78 @@ CAPTIONER = "Salesforce/blip-image-captioning-base"
 RECOGNISER = "openai/whisper-base"
 """A recogniser of speech that any may take; the hub knows it by this name."""
 
+HUB = "hf://"
+"""Begins the name of a model folder on the Hugging Face Hub (`zsvg.grounding.hub`)."""
+
+
+class HubModel(NamedTuple):
+    """A model folder on the Hugging Face Hub.
+
+    Attributes:
+        repository: ORG/NAME.
+        revision: A branch, a tag or a commit; None is the main branch.
+    """
+
+    repository: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        """Return the name that is read."""
+        return f"{HUB}{self.repository}" + (f"@{self.revision}" if self.revision else "")
+
+
+def hub_model(name: str | Path | None, revision: str | None = None) -> HubModel | None:
+    """Return which model folder of the hub is meant by "hf://ORG/NAME@REVISION"; None: it is none.
+
+    Args:
+        name: What `zsvg.load` takes.
+        revision: Of the hub's; it may stand in the name instead.
+
+    Raises:
+        ModelFolderError: There can be no such name or revision, or it is named twice, or for
+            something that has none.
+    """
+    text = "" if name is None else str(name)
+    if not text.startswith(HUB):
+        if revision is not None:
+            raise ModelFolderError(
+                f"{text}: has no revision {revision!r}; only {HUB}ORG/NAME has revisions"
+            )
+        return None
+    return read_hub_name(text, revision)
+
+
+def read_hub_name(text: str, revision: str | None = None) -> HubModel:
+    """Return what "hf://ORG/NAME@REVISION" says; the hub is not asked.
+
+    Raises:
+        ModelFolderError: There can be no such name or revision, or two revisions are named.
+    """
+    repository, at, own = text.removeprefix(HUB).partition("@")
+    if not re.fullmatch(r"\w([\w.-]*\w)?/\w([\w.-]*\w)?", repository, re.ASCII) or re.search(
+        r"--|\.\.|\.git$", repository
+    ):
+        raise ModelFolderError(
+            f"{text}: no model of the hub can be called so; give {HUB}ORG/NAME or "
+            f"{HUB}ORG/NAME@REVISION"
+        )
+    if at and revision is not None:
+        raise ModelFolderError(f"{text}: names a revision, and --revision another; leave one out")
+    revision = own if at else revision
+    # What git takes for no reference; ".." would also lead out of the folder of downloads.
+    taken = r"(?!/)((?!\.\.|//)[^\s~^:?*[\\\x00-\x1f\x7f])+(?<!/)"
+    if revision is not None and not re.fullmatch(taken, revision):
+        raise ModelFolderError(
+            f"{HUB}{repository}: {revision!r} can be no revision; give a branch, a tag or a commit"
+        )
+    return HubModel(repository, revision)
+
 
 def tuned_folder(name: str | Path | None) -> Path | None:
-    """Return the model folder that is meant; None where it is the name of a backbone.
+    """Return the folder of this machine that is meant; None where it is the name of a backbone.
 
-    The name `micro` is always the embedded backbone; a folder of that name is `./micro`.
+    Models of the hub are those of `zsvg.grounding.hub.folder_of`. The name `micro` is always the
+    embedded backbone; a folder of that name is `./micro`.
 
     Raises:
         ModelFolderError: There is a folder of this name, but no model in it.
@@ -64,13 +131,15 @@ def files_read(name: str) -> tuple[str, ...]:
 
 
 def check_model(name: str | None) -> None:
-    """Refuse what can be neither a model folder nor the name of a backbone.
+    """Refuse what can be neither a model folder nor the name of a backbone; the hub is not asked.
 
     Raises:
         BackboneError: There is no such backbone.
-        ModelFolderError: It is a folder without a model.
+        ModelFolderError: It is a folder without a model, or no name that the hub can know.
     """
-    if tuned_folder(name) is None and not (name or "").startswith(PREFIX):
+    if hub_model(name) or tuned_folder(name):
+        return
+    if not (name or "").startswith(PREFIX):
         check_backbone(name)
 
 

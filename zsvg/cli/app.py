@@ -22,6 +22,7 @@ from zsvg.cli.ground import ground
 from zsvg.cli.options import Verbose
 from zsvg.cli.places import as_places, as_text
 from zsvg.cli.prompts import prompts
+from zsvg.cli.push import push
 from zsvg.cli.terminal import logs, say
 from zsvg.cli.usage import Commands, WithSentences
 from zsvg.errors import ZsvgError, told
@@ -51,6 +52,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         tune.predict,
         label.features,
         demos.demo,
+        push,
     ),
     "Many videos at once": (library.index, search.search, library.serve),
     "How good is it?": (
@@ -76,6 +78,8 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
     def command(*, verbose: int, **options: Any) -> None:
         # It warns in a dozen lines of a hub that is out of reach; -v, read before, shows them.
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+        if not sys.stderr.isatty():  # nor do bars of downloads belong into a log
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         try:
             with nullcontext() if function is demos.demo else watching():  # its page says so
                 function(**as_places(options, paths))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zsvg.cli import completion
-from zsvg.cli.options import AllowDownload, Device, Output, Seed, Steps
+from zsvg.cli.options import AllowDownload, Device, Output, Revision, Seed, Steps, at_revision
 from zsvg.cli.terminal import progress, say, table
 from zsvg.errors import ZsvgError
 
@@ -96,8 +96,8 @@ def demo(
         typer.Option(
             "--model",
             "-m",
-            help="Tuned model folder or backbone; twice to see two side by side (default: "
-            "$ZSVG_MODEL, or micro for the samples).",
+            help="Tuned model folder, hf://ORG/NAME or backbone; twice to see two side by side "
+            "(default: $ZSVG_MODEL, or micro for the samples).",
         ),
     ] = None,
     videos: Annotated[
@@ -141,6 +141,7 @@ def demo(
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     max_minutes: Annotated[float, typer.Option(min=0.1, help="Longest video, minutes.")] = 60.0,
     max_mb: Annotated[int, typer.Option(min=1, help="Largest upload, MB.")] = 500,
+    revision: Revision = None,
     allow_download: AllowDownload = False,
     device: Device = None,
 ) -> None:
@@ -158,6 +159,10 @@ def demo(
     names = model or [os.environ.get("ZSVG_MODEL") or "micro"]  # which click would split at spaces
     if len(names) > 2:
         raise ZsvgError(f"--model is given {len(names)} times; two fit side by side")
+    if revision is not None:
+        if len(names) > 1:
+            raise ZsvgError("--revision is that of one model; of two, give hf://ORG/NAME@REVISION")
+        names = [at_revision(names[0], revision)]
     for folder in index or ():
         if library is None:
             raise ZsvgError("--index adds to a library; name one with --library")
@@ -246,7 +251,7 @@ def _opened(
 
 def _models(names: list[str], device: str | None, allow_download: bool) -> Any:
     """Load one model, or two by their names, on one backbone where they have the same."""
-    from zsvg.backbones.names import MANIFEST
+    from zsvg.grounding.hub import folder_of
     from zsvg.grounding.load import load
     from zsvg.grounding.model_folder import read_manifest
     from zsvg.resources import demo_module
@@ -255,8 +260,8 @@ def _models(names: list[str], device: str | None, allow_download: bool) -> Any:
     if len(names) == 1:
         return first
     same = names[1] == first.backbone.name
-    if (Path(names[1]) / MANIFEST).is_file():
-        wanted = read_manifest(Path(names[1]))["backbone"]["fingerprint"]
+    if (folder := folder_of(names[1])) is not None:
+        wanted = read_manifest(folder)["backbone"]["fingerprint"]
         same = wanted == first.backbone.fingerprint
     second = load(
         names[1],

@@ -12,6 +12,7 @@ import typer
 from zsvg.cli import options as opts
 from zsvg.cli.answers import Asked, asked_of, check_cut, give_answers
 from zsvg.cli.options import (
+    at_revision,
     cache_folder,
     footage,
     load_grounder,
@@ -63,6 +64,7 @@ def ground(
     rehash: opts.Rehash = False,
     allow_truncated: opts.Truncated = False,
     domain: opts.Domain = None,
+    revision: opts.Revision = None,
     allow_download: opts.AllowDownload = False,
     device: opts.Device = None,
 ) -> None:
@@ -90,6 +92,7 @@ def ground(
         raise ZsvgError(
             "a page of moments, a timeline and --cut show pictures, and features have none"
         )
+    model = at_revision(model, revision)
     check_model(model)
     found = footage(
         videos, features, clip_seconds, window_seconds, durations, reads=files_read(model)

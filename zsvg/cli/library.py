@@ -30,7 +30,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Tuned model folder or backbone (default: what the library was made with).",
+        help="Tuned model folder, hf://ORG/NAME or backbone (default: what the library was made "
+        "with).",
         autocompletion=completion.models,
     ),
 ]

@@ -78,9 +78,14 @@ Model = Annotated[
         "--model",
         "-m",
         envvar="ZSVG_MODEL",
-        help="Tuned model folder, a backbone, or captions:ENCODER (both training-free).",
+        help="Tuned model folder, hf://ORG/NAME, a backbone or captions:ENCODER (both "
+        "training-free).",
         autocompletion=completion.models,
     ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(help="Branch, tag or commit of a model of the hub; like hf://ORG/NAME@REVISION."),
 ]
 AllowDownload = Annotated[
     bool,
@@ -210,6 +215,17 @@ def cache_folder(chosen: Path | None, rehash: bool) -> Path:
     if rehash:
         forget(folder)
     return folder
+
+
+def at_revision(model: str, revision: str | None) -> str:
+    """Return the name of a model with its revision in it, where it is one of the hub.
+
+    Raises:
+        ModelFolderError: It is not, and has none; or there can be no such name.
+    """
+    from zsvg.backbones.names import hub_model
+
+    return str(hub_model(model, revision) or model)
 
 
 def load_grounder(

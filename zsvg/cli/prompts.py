@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,7 +22,7 @@ prompts = typer.Typer(
 
 @prompts.command("show")
 def show_prompts(
-    model: Annotated[Path, typer.Argument(help="A tuned model folder.")],
+    model: Annotated[str, typer.Argument(help="A tuned model folder, or hf://ORG/NAME.")],
     nearest: Annotated[int, typer.Option(min=1, help="Words to name per token.")] = 3,
     form: AsFigures = "table",
     allow_download: AllowDownload = False,
@@ -36,15 +35,17 @@ def show_prompts(
     Nearest words are a hint, not a translation.
     """
     from zsvg.backbones.names import MANIFEST
+    from zsvg.grounding.hub import folder_of
     from zsvg.grounding.load import load
-    from zsvg.grounding.model_folder import ADAPTER_FILE
+    from zsvg.grounding.model_folder import has_adapter
     from zsvg.report.prompts import prompts_report
 
-    if not (model / MANIFEST).is_file():
+    folder = folder_of(model)
+    if folder is None:
         raise ZsvgError(f"{model}: no {MANIFEST} in it; give a folder that zsvg tune wrote")
-    if not (model / ADAPTER_FILE).is_file():
+    if not has_adapter(folder):
         raise ZsvgError(f"{model}: this model has no prompts, it was tuned with a head alone")
-    report = prompts_report(load(model, device, allow_download=allow_download), nearest)
+    report = prompts_report(load(folder, device, allow_download=allow_download), nearest)
     show_result(form, asdict(report), *_tables(report))
 
 

@@ -13,7 +13,7 @@ import typer
 from zsvg.cli import options as opts
 from zsvg.cli.answers import Asked, asked_of, check_cut, give_answers
 from zsvg.cli.library import Folder, Model
-from zsvg.cli.options import load_grounder
+from zsvg.cli.options import at_revision, load_grounder
 from zsvg.cli.places import REMOTE
 from zsvg.cli.results import AnswersOutput, AsMoments, destination
 from zsvg.cli.terminal import loading, say
@@ -69,6 +69,7 @@ def search(
     sure: opts.Sure = None,
     templates: opts.Templates = None,
     domain: opts.Domain = None,
+    revision: opts.Revision = None,
     allow_download: opts.AllowDownload = False,
     device: opts.Device = None,
 ) -> None:
@@ -87,6 +88,10 @@ def search(
         raise ZsvgError("nothing to search for; give a sentence, --clip or --image")
     asked, failures = asked_of(sentences) if sentences else ([], [])
     check_cut(cut)
+    if model is not None:
+        model = at_revision(model, revision)
+    elif revision is not None:
+        raise ZsvgError("--revision is that of a model of the hub; name it with --model")
     name = model or read_manifest(library).space.model
     with loading(name):
         from zsvg.library.hits import records

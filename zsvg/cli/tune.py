@@ -11,6 +11,7 @@ import typer
 from zsvg.cli import completion
 from zsvg.cli import options as opts
 from zsvg.cli.options import (
+    at_revision,
     cache_folder,
     check_sampling,
     finish,
@@ -222,6 +223,7 @@ def predict(
     rehash: opts.Rehash = False,
     allow_truncated: opts.Truncated = False,
     domain: opts.Domain = None,
+    revision: opts.Revision = None,
     allow_download: opts.AllowDownload = False,
     device: opts.Device = None,
 ) -> None:
@@ -241,6 +243,7 @@ def predict(
         raise ZsvgError("a timeline refers to videos, and features are none; give another form")
     records = read_annotations(annotations)
     check_fits(to.form, len({record.vid for record in records}))
+    model = at_revision(model, revision)
     check_model(model)
     found = footage(
         videos, features, clip_seconds, window_seconds, durations, reads=files_read(model)

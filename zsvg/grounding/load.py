@@ -9,13 +9,14 @@ from pathlib import Path
 from zsvg.backbones.base import TunableBackbone
 from zsvg.backbones.captions import load_caption_backbone
 from zsvg.backbones.clip import load_backbone
-from zsvg.backbones.names import MANIFEST, PREFIX, tuned_folder
+from zsvg.backbones.names import MANIFEST, PREFIX
 from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.grounding.alignment import load_alignment
 from zsvg.grounding.grounder import Grounder
+from zsvg.grounding.hub import folder_of
 from zsvg.grounding.model_folder import (
-    ADAPTER_FILE,
     attach_adapter,
+    has_adapter,
     load_head,
     load_named,
     read_manifest,
@@ -32,12 +33,14 @@ def load(
     domain: str | None = None,
     templates: Sequence[str] = (),
     allow_download: bool = False,
+    revision: str | None = None,
 ) -> Grounder:
     """Load a tuned model folder, or a bare backbone for training-free grounding.
 
     Args:
-        model_or_backbone: A folder written by `zsvg tune`, or a backbone name such as `micro`
-            (a folder of that name is `./micro`).
+        model_or_backbone: A folder written by `zsvg tune`; `hf://ORG/NAME`, one that
+            `zsvg push` brought to the Hugging Face Hub; or a backbone name such as `micro` (a
+            folder of that name is `./micro`).
         device: "cpu", "cuda", ...; the best available by default.
         backbone: An already loaded backbone to put the model's prompts on. Several models can
             share one; each is switched to when it is asked.
@@ -46,15 +49,18 @@ def load(
             `zsvg.training.recipes.load_templates("video")`.
         allow_download: Fetch the backbone that a model folder names, also where it is not of
             open_clip's own list. What you name yourself is fetched in any case.
+        revision: Branch, tag or commit of a model of the hub (default: its main branch);
+            `hf://ORG/NAME@REVISION` is the same.
 
     Raises:
         BackboneError: The backbone cannot be loaded.
         ZsvgError: The model does not know the domain.
-        ModelFolderError: The folder is incomplete, was made for another backbone, has sizes out
-            of range, or names a backbone that is neither here nor known.
+        ModelFolderError: The folder is incomplete, cannot be had of the hub, was made for another
+            backbone, has sizes out of range, or names a backbone that is neither here nor known.
         ValueError: `templates` are given for a model that was tuned with its own, or for captions.
     """
-    grounder = _load(model_or_backbone, device, backbone, allow_download)
+    folder = folder_of(model_or_backbone, revision)
+    grounder = _load(model_or_backbone, folder, device, backbone, allow_download)
     if domain is not None and domain not in grounder.domains:
         known = f"knows {', '.join(grounder.domains)}" if grounder.domains else "has no domains"
         raise ZsvgError(f"unknown domain {domain!r}: this model {known}; or leave the domain out")
@@ -68,11 +74,11 @@ def load(
 
 def _load(
     model_or_backbone: str | Path | None,
+    folder: Path | None,
     device: str | None,
     backbone: TunableBackbone | None,
     allow_download: bool,
 ) -> Grounder:
-    folder = tuned_folder(model_or_backbone)
     if model_or_backbone == "micro" and Path("micro", MANIFEST).is_file():
         _log.warning("micro is the embedded backbone; the model folder here is ./micro")
     if folder is None:
@@ -89,7 +95,7 @@ def _load(
             f"{backbone.name} is {backbone.fingerprint[:12]}; load it onto the backbone it names"
         )
     adapter = None
-    if (folder / ADAPTER_FILE).is_file():
+    if has_adapter(folder):
         adapter = attach_adapter(backbone, folder)
     aligned = bool(manifest.get("alignment"))
     return Grounder(

@@ -13,7 +13,48 @@ from zsvg.files import write_text
 from zsvg.grounding.presence import Presence
 
 CARD = "README.md"  # where the Hugging Face Hub and PEFT look for it
-_TAGS = ("zsvg", "video-moment-retrieval", "temporal-grounding", "prompt-tuning")
+_TAGS = ("zsvg", "video-moment-retrieval", "temporal-grounding")
+_LOAD = 'zsvg.load("this-folder")'
+
+
+def front_matter(manifest: Mapping[str, Any], *, prompts: bool) -> dict[str, Any]:
+    """Return what the hub reads of a card. Of its tasks none is to find moments, so none is named.
+
+    Args:
+        manifest: The model's `zsvg.json`.
+        prompts: It has prompts, which PEFT can load alone.
+    """
+    about: dict[str, Any] = {"library_name": "zsvg", "tags": [*_TAGS]}
+    if prompts:
+        about["tags"] += ["prompt-tuning", "peft"]
+    if (base := hub_id(manifest["backbone"]["name"])) is not None:
+        about |= {"base_model": base, "base_model_relation": "adapter"}
+    return about
+
+
+def hub_card(
+    text: str, about: Mapping[str, Any], repository: str, licence: str | None = None
+) -> str:
+    """Return a card as it stands on the hub: it loads from there, and has what the hub reads.
+
+    Args:
+        text: The card of the folder, perhaps edited; what its front matter says stays.
+        about: The front matter that it should have.
+        repository: ORG/NAME.
+        licence: The hub's name of a licence for the model, such as "apache-2.0".
+
+    Raises:
+        ValueError: The front matter of the text is no YAML.
+    """
+    from huggingface_hub import ModelCard
+
+    card = ModelCard(text.replace(_LOAD, f'zsvg.load("hf://{repository}")'))
+    for key, value in about.items():
+        if card.data.get(key) is None:
+            card.data[key] = value
+    if licence:
+        card.data["license"] = licence
+    return str(card)
 
 
 def write_model_card(folder: Path, manifest: Mapping[str, Any], *, prompts: int, head: int) -> None:
@@ -26,9 +67,7 @@ def write_model_card(folder: Path, manifest: Mapping[str, Any], *, prompts: int,
         head: Number of trained head parameters.
     """
     backbone, labels = manifest["backbone"]["name"], manifest["labels"]
-    about: dict[str, Any] = {"library_name": "peft" if prompts else "zsvg", "tags": [*_TAGS]}
-    if (base := hub_id(backbone)) is not None:
-        about |= {"base_model": base}
+    about = front_matter(manifest, prompts=prompts > 0)
     pseudo = labels["count"] - labels["true"]
     made_of = [
         f"{n} {kind} labels" for n, kind in ((pseudo, "pseudo"), (labels["true"], "true")) if n
@@ -92,7 +131,7 @@ def write_model_card(folder: Path, manifest: Mapping[str, Any], *, prompts: int,
         f"Prompts and a small head on a frozen CLIP, tuned with zsvg.{note}\n\n"
         f"| | |\n|---|---|\n{table}\n\n"
         "```python\nimport zsvg\n\n"
-        'grounder = zsvg.load("this-folder")\n'
+        f"grounder = {_LOAD}\n"
         'print(grounder.ground("video.mp4", "a person opens the door").moments)\n```\n'
         + (
             "\nThe prompts alone are a PEFT adapter: `import zsvg.tuners`, then "

@@ -18,6 +18,8 @@ from zsvg.backbones.names import MANIFEST, STORED
 from zsvg.backbones.offline import missing, nothing_fetched
 from zsvg.errors import BackboneError, ModelFolderError, told
 from zsvg.files import sha256_file
+from zsvg.grounding.alignment import ALIGNMENT_FILE
+from zsvg.grounding.model_card import CARD
 from zsvg.heads.by_name import head_config, make_head
 from zsvg.heads.encoder import Encoder
 
@@ -28,6 +30,11 @@ ADAPTER_FILE = "adapter_model.safetensors"
 HEAD_FILE = "head.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 HISTORY = "history.json"
+OWN = frozenset({MANIFEST, HISTORY, HEAD_FILE, ALIGNMENT_FILE, ADAPTER_CONFIG, ADAPTER_FILE, CARD})
+"""All that a model folder is made of; what else lies in one is somebody's own."""
+
+TRUSTED = "--allow-download (in Python `allow_download=True`) fetches it, if you trust both"
+"""The way out where somebody else names what is to be downloaded."""
 
 
 class _Backbone(BaseModel):
@@ -124,7 +131,7 @@ def load_named(
             f"{folder}: learned from ready features of clips and sentences; give --text-features "
             "(in Python a `StoredBackbone`)"
         )
-    if (folder / ADAPTER_FILE).is_file():
+    if has_adapter(folder):
         from zsvg.tuners import read_adapter
 
         read_adapter(folder)  # before anything large is loaded
@@ -141,16 +148,15 @@ def load_named(
             "of unknown size" if size is None else f"{size} MB",
         )
         return load_backbone(name, device)
-    way_out = "--allow-download (in Python `allow_download=True`) fetches it, if you trust both"
     if wanted is not None:
         raise ModelFolderError(
-            f"{folder}: made for {name}, which is not on this machine; {way_out}"
+            f"{folder}: made for {name}, which is not on this machine; {TRUSTED}"
         )
     try:
         with nothing_fetched():  # configurations of towers name other repositories
             return load_backbone(name, device)
     except BackboneError as error:
-        raise ModelFolderError(f"{folder}: {error}; or {way_out}") from error
+        raise ModelFolderError(f"{folder}: {error}; or {TRUSTED}") from error
 
 
 def load_head(folder: Path, described: Mapping[str, Any], backbone: TunableBackbone) -> Encoder:
@@ -171,6 +177,11 @@ def load_head(folder: Path, described: Mapping[str, Any], backbone: TunableBackb
         reason = str(error).splitlines()[0]
         raise ModelFolderError(f"{folder / HEAD_FILE}: cannot be loaded ({reason})") from error
     return head.requires_grad_(False).eval().to(backbone.device)
+
+
+def has_adapter(folder: Path) -> bool:
+    """Whether a folder has prompts: one of their files is enough, and alone an error to load."""
+    return any((folder / name).is_file() for name in (ADAPTER_CONFIG, ADAPTER_FILE))
 
 
 def attach_adapter(backbone: TunableBackbone, folder: Path) -> str:

@@ -11,6 +11,7 @@ from zsvg.backbones.base import videos_for
 from zsvg.errors import ZsvgError
 from zsvg.features.from_files import FeatureFiles
 from zsvg.grounding.grounder import Grounder
+from zsvg.grounding.hub import pinned
 from zsvg.grounding.load import load
 from zsvg.library import candidates
 from zsvg.library.example import Example, stored_example
@@ -87,6 +88,7 @@ class Library:
         elif manifest is not None and model is None:
             grounder = own_grounder(folder, device, allow_download=allow_download)
         else:
+            model = pinned(model)
             grounder = load(model, device, allow_download=allow_download)
         if not grounder.backbone.cross_modal:
             raise ZsvgError(

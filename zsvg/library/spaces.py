@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from zsvg.backbones.names import tuned_folder
-from zsvg.errors import ZsvgError
+from zsvg.backbones.names import HubModel, hub_model, tuned_folder
+from zsvg.errors import ModelFolderError, ZsvgError
 from zsvg.grounding.grounder import Grounder
+from zsvg.grounding.hub import fetch
 from zsvg.grounding.load import load
-from zsvg.grounding.model_folder import load_named
+from zsvg.grounding.model_folder import TRUSTED, load_named
 from zsvg.library.manifest import FILE, Manifest, Space, read_manifest
 from zsvg.library.tables import Tables
 
@@ -72,18 +73,40 @@ def own_grounder(
         if not os.path.isdir(name):
             raise ZsvgError(f"{folder}: made with {name}, which is not there; name it with --model")
         return load(name, device, allow_download=allow_download, domain=domain, templates=templates)
+    if (model := hub_model(name)) is not None:
+        tuned = _fetched(folder, model, allow_download)
+        return load(
+            tuned, device, allow_download=allow_download, domain=domain, templates=templates
+        )
     backbone = load_named(folder, name, device, allow_download=allow_download)
     return load(name, backbone=backbone, domain=domain, templates=templates)
 
 
+def _fetched(library: Path, model: HubModel, allow_download: bool) -> Path:
+    """Return the folder of a model of the hub that a library names, which nobody else has."""
+    try:
+        return fetch(model, stored=not allow_download)
+    except ModelFolderError as error:
+        if allow_download:
+            raise
+        raise ModelFolderError(
+            f"{library}: made with {model}, which is not on this machine; {TRUSTED}"
+        ) from error
+
+
 def space_of(grounder: Grounder, model: str | Path | None) -> Space:
     """Return the space of what a model sees; `model` is what it was loaded by."""
-    tuned = None if model is None else tuned_folder(model)
+    of_hub = hub_model(model)
+    tuned = None if model is None or of_hub is not None else tuned_folder(model)
     name = grounder.backbone.name
     if name.startswith(LOCAL):  # it is to be found from other folders too
         name = LOCAL + os.path.abspath(Path(name.removeprefix(LOCAL)).expanduser())
+    if tuned is not None:
+        name = os.path.abspath(tuned)
+    elif of_hub is not None:
+        name = str(of_hub)
     return Space(
-        model=name if tuned is None else os.path.abspath(tuned),
+        model=name,
         encoder=grounder.encoder,
         fps=grounder.fps,
         framing=grounder.framing,

@@ -17,11 +17,8 @@ from zsvg.backbones.names import MANIFEST
 from zsvg.errors import ZsvgError
 from zsvg.features.processes import Processes, everywhere
 from zsvg.files import locked, remove_own, sha256_file
-from zsvg.grounding.alignment import ALIGNMENT_FILE
 from zsvg.grounding.model_card import CARD
-from zsvg.grounding.model_folder import ADAPTER_CONFIG, ADAPTER_FILE, HEAD_FILE, HISTORY
-
-OWN = frozenset({MANIFEST, HISTORY, HEAD_FILE, ALIGNMENT_FILE, ADAPTER_CONFIG, ADAPTER_FILE, CARD})
+from zsvg.grounding.model_folder import OWN
 
 
 def folder_of(output: str | Path) -> Path:

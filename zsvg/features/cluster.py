@@ -69,7 +69,7 @@ class Cluster:
             )
         if self.workers is not None and self.workers < 1:
             raise ZsvgError(f"--workers {self.workers}: at least 1 is needed")
-        if self.gpus is not None and (self.gpus < 0 or self.gpus > 1 and self.gpus % 1):
+        if self.gpus is not None and (self.gpus < 0 or (self.gpus > 1 and self.gpus % 1)):
             raise ZsvgError(f"--gpus-per-worker {self.gpus:g}: say 0, a part of 1, or whole GPUs")
 
 
@@ -138,7 +138,9 @@ def spread(
     for name in left:
         lost: Future[_Result] = Future()
         lost.set_exception(
-            ZsvgError(f"{_ROUNDS} workers died with it in hand; it may be what kills them: leave it out")
+            ZsvgError(
+                f"{_ROUNDS} workers died with it in hand, perhaps because of it; leave it out"
+            )
         )
         yield name, lost
 

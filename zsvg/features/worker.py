@@ -6,12 +6,12 @@ import logging
 import os
 import pickle
 import traceback
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from logging.handlers import QueueHandler
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from zsvg.errors import ITEM_ERRORS, EndpointError, ZsvgError, told
@@ -77,13 +77,13 @@ class Worker:
             level: From which on lines of the log are passed on. Those from INFO on are in Ray's log
                 of this process too.
         """
-        self._lines: deque[logging.LogRecord] = deque()
+        self._lines: SimpleQueue[logging.LogRecord] = SimpleQueue()
         logger = logging.getLogger("zsvg")
         logger.setLevel(min(level, logging.INFO))
         here = logging.StreamHandler()
         here.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
         logger.addHandler(here)
-        logger.addHandler(passing := _Passing(self._lines))
+        logger.addHandler(passing := QueueHandler(self._lines))
         passing.setLevel(level)
         strangers.watch()
         self._take: Callable[[Any], Any] | None = None
@@ -108,15 +108,8 @@ class Worker:
             except Exception:  # ours: it ends the batch, and would only be tried again
                 telling["fatal"] = traceback.format_exc()
         lines = []
-        with suppress(IndexError):  # the other thread takes some of them
+        with suppress(Empty):  # the other thread takes some of them
             while True:
-                lines.append(self._lines.popleft())
+                lines.append(self._lines.get_nowait())
         answer = Told(**telling, lines=tuple(lines), strange=strangers.taken())
         return {"name": row["name"], "told": pickle.dumps(answer)}
-
-
-class _Passing(QueueHandler):
-    """Keeps lines as they can be sent."""
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        self.queue.append(record)

@@ -114,7 +114,7 @@ class Labeller:
         }
         return {**part, "lost": lost} if lost else part
 
-    def elsewhere(self) -> Make[Path, tuple[str, dict[str, Any]]]:
+    def elsewhere(self) -> Make[Path, tuple[str, dict[str, Any] | Seen]]:
         """Return what makes the same labeller in another process, as a function of a video.
 
         It returns content and labels. One video is looked at while the captioner is busy with
@@ -132,7 +132,7 @@ def _labelling(
     saying: tuple[str, str, CaptionOptions] | None,
     settings: dict[str, Any],
     device: str,
-) -> Callable[[Path], tuple[str, dict[str, Any]]]:
+) -> Callable[[Path], tuple[str, dict[str, Any] | Seen]]:
     clip = load_backbone(seeing[0], device)
     same_model(*seeing, clip.fingerprint)
     speaker = None
@@ -142,7 +142,7 @@ def _labelling(
     labeller = Labeller(backbone=clip, captioner=speaker, **settings)
     speaking = Lock()
 
-    def label(path: Path) -> tuple[str, dict[str, Any]]:
+    def label(path: Path) -> tuple[str, dict[str, Any] | Seen]:
         content = labeller.content(path)
         seen = labeller.look(path, content)
         with speaking:

@@ -8,7 +8,7 @@ video is captioned, a second thread already looks at the next one (`zsvg.feature
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
@@ -181,7 +181,7 @@ def pseudo_label(
     Raises:
         ValueError: Several processes without a `work_dir`, or no such sampling.
         ZsvgError: Another process's files are not in `work_dir`, or the options need a captioner or
-            a tagger that is not given, or a cluster is to ask an endpoint or to read ready features.
+            a tagger that is not given, or a cluster is to ask an endpoint or read ready features.
         EndpointError: The endpoint is not there, or refuses all. Its answers so far are kept.
     """
     options = options or LabelOptions()
@@ -242,7 +242,7 @@ def pseudo_label(
         content = contents.get(vid) or labeller.content(path)
         return content, read_part(kept(content)) or labeller.look(path, content)
 
-    def begun() -> Iterator[tuple[str, Future[tuple[str, dict[str, Any] | Seen]]]]:
+    def begun() -> Generator[tuple[str, Future[tuple[str, dict[str, Any] | Seen]]], None, None]:
         left = [vid for vid in own if vid not in contents]
         if cluster is None or not left:
             yield from ahead([*contents, *left], start)

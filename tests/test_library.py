@@ -124,8 +124,8 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for module, name in (
         (zsvg.video.hashes, "sha256_file"),
         (zsvg.features.extract, "FrameSampler"),
-        (zsvg.library.indexing, "open_container"),
-        (zsvg.library.indexing, "load_frames_at"),
+        (zsvg.library.looking, "open_container"),
+        (zsvg.library.looking, "load_frames_at"),
     ):
         monkeypatch.setattr(module, name, counted(getattr(module, name)))
     return names

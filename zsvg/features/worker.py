@@ -77,6 +77,9 @@ class Worker:
             level: From which on lines of the log are passed on. Those from INFO on are in Ray's log
                 of this process too.
         """
+        import ray
+
+        self._node = ray.get_runtime_context().get_node_id()[:12]
         self._lines: SimpleQueue[logging.LogRecord] = SimpleQueue()
         logger = logging.getLogger("zsvg")
         logger.setLevel(min(level, logging.INFO))
@@ -98,7 +101,7 @@ class Worker:
         """Take a pickled item; return its name and, pickled, what is told of it."""
         telling: dict[str, Any] = {"fatal": self._fatal}
         if self._take is not None:
-            _log.info("%s: begun", row["name"])
+            _log.info("%s: begun on node %s", row["name"], self._node)
             try:
                 telling["result"] = self._take(pickle.loads(row["item"]))
             except EndpointError as error:

@@ -285,6 +285,8 @@ def pseudo_label(
         return
     unusable = getattr(found, "unusable", ())
     processes = launched(device)
+    if cluster is not None and processes.count > 1:
+        raise ZsvgError("--ray and torchrun both share videos out; use one of them")
     if dry_run and not processes.main:
         return
     named = PSEUDO if is_stream(output) else output

@@ -130,8 +130,9 @@ def spread(
     with _joined(cluster.address):
         for round_ in range(1, _ROUNDS + 1):
             for name, found in _one_round(left, make, cluster, last=round_ == _ROUNDS):
-                del left[name]
-                yield name, found
+                if name in left:  # Ray may make anew what a node had made and took with it
+                    del left[name]
+                    yield name, found
             if not left:
                 return
             _log.info("%d were in hand of workers that died: %s", len(left), ", ".join(left))
@@ -227,6 +228,7 @@ def _joined(address: str) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of its own, 15: all else comes first
     import ray
 
     if ray.is_initialized():
@@ -235,7 +237,8 @@ def _joined(address: str) -> Iterator[None]:
     address = _place(address)
     quiet: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
     # Ray's usual folder says where a cluster runs: others would join this one, and end with it.
-    with TemporaryDirectory(prefix="zsvg-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+    short = "/tmp" if os.path.isdir("/tmp") else None  # its sockets may not have long names
+    with TemporaryDirectory(prefix="zsvg-", dir=short, ignore_cleanup_errors=True) as folder:
         if address == _ALONE:
             quiet |= {"include_dashboard": False, "_temp_dir": folder}
         try:

@@ -86,6 +86,7 @@ class Worker:
         here = logging.StreamHandler()
         here.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
         logger.addHandler(here)
+        logger.propagate = False  # Ray has a handler at the root
         logger.addHandler(passing := QueueHandler(self._lines))
         passing.setLevel(level)
         strangers.watch()

@@ -55,20 +55,28 @@ class Nodes:
             node = self.local.add_node(num_cpus=2, **size)
             self.nodes[node.node_id] = node
 
-    def begun(self) -> list[tuple[str, str]]:
-        """Return (name, node) of all that workers began, as their logs tell."""
+    def begun(self, before: Counter[tuple[str, str]] | None = None) -> Counter[tuple[str, str]]:
+        """Return how often (name, node) was begun, less what was begun `before`."""
         logs = Path(self.folder).glob("session_2*/logs/worker-*.err")
         line = re.compile(r"zsvg\.features\.worker: (.+): begun on node (\w+)$", re.MULTILINE)
-        return [found for log in logs for found in line.findall(log.read_text(errors="replace"))]
+        said = (log.read_text(errors="replace") for log in logs)
+        return Counter(pair for text in said for pair in line.findall(text)) - (before or Counter())
 
-    def kill_busy(self, done: set[str], before: int) -> str | None:
+    def kill_busy(self, done: set[str], before: Counter[tuple[str, str]]) -> str | None:
         """Kill a node that has in hand what is not done; return which."""
-        for name, short in reversed(self.begun()[before:]):
+        for name, short in self.begun(before):
             if name not in done:
                 node = next(key for key in self.nodes if key.startswith(short))
                 self.local.remove_node(self.nodes.pop(node), allow_graceful=False)
                 return short
         return None
+
+
+def by_name(begun: Counter[tuple[str, str]]) -> dict[str, int]:
+    times: Counter[str] = Counter()
+    for (name, _), count in begun.items():
+        times[name] += count
+    return dict(times)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +85,7 @@ def nodes() -> Iterator[Nodes]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
         patch.setenv("RAY_worker_niceness", "0")
+        patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # kills where others use the memory
         patch.delenv("RAY_ADDRESS", raising=False)
         made = Nodes()
         ray.init(made.local.address, log_to_driver=False)
@@ -108,7 +117,7 @@ def test_labels_and_features_are_those_of_one_process(
     workers: int, videos, alone, nodes, tmp_path, run_zsvg
 ):
     out, cache = tmp_path / "pseudo.jsonl", tmp_path / "cache"
-    before = len(nodes.begun())
+    before = nodes.begun()
     status, _, said = run_zsvg(
         "pseudo-label", videos, "--backbone", "micro", "--captioner", "micro", "-o", out,
         "--min-score", "-1", "--cache", cache, "--ray", "auto", "--workers", workers,
@@ -120,7 +129,7 @@ def test_labels_and_features_are_those_of_one_process(
     assert f"pseudo labels of {COUNT} videos" in said
     # What workers look at is noted here.
     assert f"about {COUNT} of {COUNT} videos" in said
-    begun = Counter(name for name, _ in nodes.begun()[before:])
+    begun = by_name(nodes.begun(before))
     assert set(begun.values()) == {1}
     assert len(begun) == COUNT + 1
 
@@ -130,11 +139,11 @@ def test_what_is_finished_is_not_given_out(videos, alone, nodes, tmp_path):
     options = {"options": _ALL, "work_dir": tmp_path / "parts", "cache": alone[1]}
     some = {vid: found[vid] for vid in list(found)[3:-1]}
     pseudo_label(some, "micro", "micro", **options)
-    before = len(nodes.begun())
+    before = nodes.begun()
     two = Cluster(workers=2)
     report = pseudo_label(found, "micro", "micro", **options, cluster=two)
     assert to_jsonl(report.labels) == alone[0]
-    assert sorted(name for name, _ in nodes.begun()[before:]) == ["00", "01", "02", "broken"]
+    assert by_name(nodes.begun(before)) == {"00": 1, "01": 1, "02": 1, "broken": 1}
     with pytest.raises(ZsvgError, match="only 'features' does without"):
         pseudo_label(found, "micro", None, cluster=two)
 
@@ -196,7 +205,7 @@ def test_models_that_cannot_be_loaded_and_our_errors_end_it(nodes):
 
 
 def test_a_node_dies_and_only_what_it_had_in_hand_is_done_again(videos, alone, nodes, tmp_path):
-    before = len(nodes.begun())
+    before = nodes.begun()
     done: set[str] = set()
     killed: list[str] = []
 
@@ -214,8 +223,8 @@ def test_a_node_dies_and_only_what_it_had_in_hand_is_done_again(videos, alone, n
     assert to_jsonl(report.labels) == alone[0]
     assert list(report.failures) == ["broken"]
     assert features_in(tmp_path) == features_in(alone[1])
-    begun = nodes.begun()[before:]
-    times = Counter(name for name, _ in begun)
+    begun = nodes.begun(before)
+    times = by_name(begun)
     assert killed
     assert all(times[name] == 1 for name in safe)
     assert sum(times.values()) <= COUNT + 1 + 2 * _IN_HAND  # two workers died

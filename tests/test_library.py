@@ -20,6 +20,7 @@ import zsvg
 import zsvg.features.extract
 import zsvg.library.candidates
 import zsvg.library.indexing
+import zsvg.library.looking
 import zsvg.library.tables
 import zsvg.library.vectors
 import zsvg.video.hashes
@@ -123,8 +124,8 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for module, name in (
         (zsvg.video.hashes, "sha256_file"),
         (zsvg.features.extract, "FrameSampler"),
-        (zsvg.library.indexing, "open_container"),
-        (zsvg.library.indexing, "load_frames_at"),
+        (zsvg.library.looking, "open_container"),
+        (zsvg.library.looking, "load_frames_at"),
     ):
         monkeypatch.setattr(module, name, counted(getattr(module, name)))
     return names
@@ -447,7 +448,7 @@ def test_another_encoder_is_refused_and_made_beside(
 
 def test_the_old_is_searched_until_the_new_is_done(tiny: Library, clips: Path, aged, monkeypatch):
     tiny.add(clips)
-    folder, real = tiny.folder, zsvg.library.indexing._events
+    folder, real = tiny.folder, zsvg.library.looking._events
     monkeypatch.setattr(zsvg.library.indexing, "_VIDEOS", 1)
 
     def broken(source: Source, frames: FrameFeatures) -> list[dict[str, object]]:
@@ -455,7 +456,7 @@ def test_the_old_is_searched_until_the_new_is_done(tiny: Library, clips: Path, a
             raise KeyboardInterrupt
         return real(source, frames)
 
-    monkeypatch.setattr(zsvg.library.indexing, "_events", broken)
+    monkeypatch.setattr(zsvg.library.looking, "_events", broken)
     beside = Library.open(folder, "micro", reembed=True)
     with pytest.raises(KeyboardInterrupt):
         beside.add(clips)
@@ -464,7 +465,7 @@ def test_the_old_is_searched_until_the_new_is_done(tiny: Library, clips: Path, a
     assert info(folder)["coming"] == ["micro"]
     assert answering(Library.open(folder)) == {"film 0", "film 1", "film 2"}  # by the old
     compact(folder)  # leaves both
-    monkeypatch.setattr(zsvg.library.indexing, "_events", real)
+    monkeypatch.setattr(zsvg.library.looking, "_events", real)
     report = Library.open(folder, "micro", reembed=True).add(clips)
     assert (report.added, report.unchanged) == (["film 2"], 2)  # it went on
     assert Library.open(folder).grounder.backbone.name == "micro"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,11 @@ from zsvg.cli.terminal import loading, progress, say
 from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.files import check_output, is_stream
 
+if TYPE_CHECKING:
+    from zsvg.backbones.kept import Kept
+
 PSEUDO = Path("pseudo.jsonl")
+_SHOWN = ("seconds", "frames", "first", "last")
 
 
 def features(
@@ -32,6 +36,9 @@ def features(
     rehash: opts.Rehash = False,
     allow_truncated: opts.Truncated = False,
     form: AsNumbers = "table",
+    ray: opts.Ray = None,
+    workers: opts.Workers = None,
+    gpus_per_worker: opts.GpusPerWorker = None,
     device: opts.Device = None,
 ) -> None:
     """Encode the frames of videos once and keep the features.
@@ -41,38 +48,30 @@ def features(
     from zsvg.backbones.names import check_backbone
     from zsvg.video.finding import find_videos
 
+    cluster = opts.cluster_of(ray, workers, gpus_per_worker, device)
     found = find_videos(*videos)
     check_backbone(backbone)
     with loading(str(backbone)):
-        from zsvg.backbones.clip import load_backbone
-        from zsvg.features.extract import cache_file, extract
+        from zsvg.backbones.kept import keep_features
         from zsvg.video.sampling import Sampling
 
         sampling = Sampling(fps, framing, allow_truncated)  # type: ignore[arg-type]
-        clip = load_backbone(backbone, device)
-    folder = cache_folder(cache, rehash)
-    done_videos: list[dict[str, Any]] = []
-    failures = list(found.unusable)
-    kept = 0
+        folder = cache_folder(cache, rehash)
+        coming = keep_features(found, backbone, sampling, folder, device=device, cluster=cluster)
+    known: dict[str, Kept] = {}
+    wrong: dict[str, str] = {}
     with progress("encoding", len(found)) as advance:
-        for done, (vid, path) in enumerate(found.items(), 1):
+        for done, (vid, future) in enumerate(coming, 1):
             try:
-                video = extract(path, clip, sampling, cache=folder)
+                known[vid] = future.result()
             except ITEM_ERRORS as error:
-                failures.append(failure(path, error))
-            else:
-                kept += os.path.isfile(cache_file(folder, video.content, clip, sampling))
-                first, last = map(float, (video.times[0], video.times[-1]))
-                done_videos.append(
-                    {
-                        "video": vid,
-                        "seconds": video.duration,
-                        "frames": len(video.times),
-                        "first": first,
-                        "last": last,
-                    }
-                )
+                wrong[vid] = failure(found[vid], error)
             advance(done)
+    done_videos = [  # in the order of names, in whatever order a cluster did them
+        {"video": vid, **{name: getattr(known[vid], name) for name in _SHOWN}}
+        for vid in found
+        if vid in known
+    ]
     rows = [
         (vid, f"{seconds:.2f}", str(frames), f"{first:.3f} to {last:.3f}")
         for vid, seconds, frames, first, last in (video.values() for video in done_videos)
@@ -80,7 +79,9 @@ def features(
     show_result(
         form, done_videos, Table(header=("video", "seconds", "frames", "frame times"), rows=rows)
     )
+    kept = sum(video.kept for video in known.values())
     say(f"features of {kept} of {len(found)} videos are in {folder}")
+    failures = [*found.unusable, *(wrong[vid] for vid in found if vid in wrong)]
     if kept < len(rows):  # elsewhere the cache may fail; here it is what was asked for
         failures.append(f"{folder}: the features of {len(rows) - kept} videos could not be kept")
     finish(failures)
@@ -193,14 +194,18 @@ def pseudo_label(
     rehash: opts.Rehash = False,
     allow_truncated: opts.Truncated = False,
     dry_run: Annotated[bool, typer.Option(help="Say what there is to do, and stop.")] = False,
+    ray: opts.Ray = None,
+    workers: opts.Workers = None,
+    gpus_per_worker: opts.GpusPerWorker = None,
     device: opts.Device = None,
 ) -> None:
     """Watch unlabelled videos and write down what happens when.
 
     Example: zsvg pseudo-label videos/ --backbone micro --captioner micro -o pseudo.jsonl
 
-    Under torchrun, several processes share the videos; the result is the same. Where captions are
-    at hand instead of videos: zsvg pseudo-label captions/ --backbone captions:ENCODER
+    With --ray, workers of a cluster share the videos, as do several processes under torchrun; the
+    result is the same. Where captions are at hand instead of videos: zsvg pseudo-label captions/
+    --backbone captions:ENCODER
     """
     from zsvg.backbones.names import check_backbone, check_labeller, endpoint_of
     from zsvg.cli.by_phrases import label_by_phrases, phrases_of
@@ -210,6 +215,7 @@ def pseudo_label(
     from zsvg.label.tagging import load_tagger
 
     check_output(output)
+    cluster = opts.cluster_of(ray, workers, gpus_per_worker, device)
     prices = _prices(price)
     if (requests, prices) != (None, None) and endpoint_of(captioner) is None:
         raise ZsvgError(
@@ -221,6 +227,11 @@ def pseudo_label(
     if not tracks:
         found = footage(videos, features, clip_seconds, window_seconds, durations)
     phrases = phrases_of(form, nouns, actions, sentences)
+    if cluster is not None and (tracks or phrases is not None or features is not None):
+        raise ZsvgError(
+            f"--ray {ray} is for videos that are labelled one by one; use it in `zsvg features` of "
+            "these videos, and label without it"
+        )
     if features is not None and form != "features" and phrases is None:
         raise ZsvgError(
             "features show a captioner nothing; give --form vocabulary, retrieved or features, or "
@@ -277,11 +288,14 @@ def pseudo_label(
         return
     unusable = getattr(found, "unusable", ())
     processes = launched(device)
+    if cluster is not None and processes.count > 1:
+        raise ZsvgError("--ray and torchrun both share videos out; use one of them")
     if dry_run and not processes.main:
         return
     named = PSEUDO if is_stream(output) else output
     work = named.with_name(f"{named.name}.parts")
-    clip = load_backbone(backbone, device)
+    here = device if cluster is None else "cpu"  # only names and fingerprints are asked for
+    clip = load_backbone(backbone, here)
     settings: dict[str, Any] = {
         "options": options,
         "tagger": words,
@@ -305,7 +319,7 @@ def pseudo_label(
     describe = None
     if options.queries.speaks:
         folder = settings["cache"]
-        describe = load_labeller(captioner, device, cache=folder, requests=requests)
+        describe = load_labeller(captioner, here, cache=folder, requests=requests)
     share, who = len(processes.share(found)), ""
     if processes.count > 1:
         who = f"process {processes.index + 1} of {processes.count}"
@@ -323,6 +337,7 @@ def pseudo_label(
             **settings,
             **asdict(sampling),
             processes=processes,
+            cluster=cluster,
             on_progress=lambda done, _total, _vid: advance(done),
             on_resume=lambda done: advance(done, resumed=True),
         )

@@ -76,6 +76,9 @@ def index(
     rehash: opts.Rehash = False,
     allow_truncated: opts.Truncated = False,
     allow_download: opts.AllowDownload = False,
+    ray: opts.Ray = None,
+    workers: opts.Workers = None,
+    gpus_per_worker: opts.GpusPerWorker = None,
     device: opts.Device = None,
 ) -> None:
     """Index videos, so that all of them can be searched at once.
@@ -88,6 +91,7 @@ def index(
     """
     from zsvg.library.manifest import FILE, read_manifest
 
+    cluster = opts.cluster_of(ray, workers, gpus_per_worker, device)
     there = (output / FILE).is_file()
     manifest = read_manifest(output) if there else None
     name = model or (None if there else os.environ.get("ZSVG_MODEL"))
@@ -106,6 +110,8 @@ def index(
         )
     if watch and features is not None:
         raise ZsvgError("--watch follows videos; index features again where they change")
+    if cluster is not None and features is not None:
+        raise ZsvgError(f"--ray {ray} is for videos; features are indexed without it")
     if speech is not None:
         from zsvg.backbones.names import check_recogniser
 
@@ -134,6 +140,7 @@ def index(
                 rehash=rehash,
                 prune=prune,
                 recogniser=recogniser,
+                cluster=cluster,
                 on_progress=advance,
                 on_heard=heard,
             )

@@ -20,6 +20,7 @@ from zsvg.video.finding import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from zsvg.backbones.base import TunableBackbone
+    from zsvg.features.cluster import Cluster
     from zsvg.grounding.grounder import Grounder
     from zsvg.label.run import LabelReport
 
@@ -134,6 +135,30 @@ Truncated = Annotated[
     bool, typer.Option("--allow-truncated", help="Use the readable part of damaged videos.")
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps (default: the best there is).")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|ADDRESS",
+        help="Give the videos to workers of a Ray cluster: the one at HOST:PORT, or the one that "
+        "this machine belongs to, which is it alone where there is none.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Of --ray: how many (default: as many as there is room for). Each takes as many CPUs "
+        "as this process has threads (OMP_NUM_THREADS), or one beside its GPU.",
+    ),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Of --ray: GPUs of a worker, such as .5 for two on one (default: 1 if there are any, "
+        "else 0).",
+    ),
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Overrides the recipe's steps.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
@@ -204,6 +229,25 @@ def footage(
 
         known = read_durations(durations)
     return FeatureFiles(features, clip_seconds, window_seconds, known)
+
+
+def cluster_of(
+    ray: str | None, workers: int | None, gpus: float | None, device: str | None
+) -> Cluster | None:
+    """Return what `--ray` names; None: the work is done here.
+
+    Raises:
+        ZsvgError: Ray is not installed, or its options are given without it.
+    """
+    for name, value in (("--workers", workers), ("--gpus-per-worker", gpus)):
+        if ray is None and value is not None:
+            raise ZsvgError(f"{name} {value:g} is of a cluster; give --ray too")
+    if ray is None:
+        return None
+    from zsvg.features.cluster import Cluster, check_ray
+
+    check_ray()
+    return Cluster(address=ray, workers=workers, gpus=gpus, device=device)
 
 
 def cache_folder(chosen: Path | None, rehash: bool) -> Path:

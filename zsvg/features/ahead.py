@@ -40,6 +40,19 @@ def ahead(
         pool.shutdown(wait=wait, cancel_futures=True)
 
 
+def in_turn(
+    items: Iterable[_Item], work: Callable[[_Item], _Result]
+) -> Generator[tuple[_Item, Future[_Result]], None, None]:
+    """Yield as `ahead` does, without working on anything before it is asked for."""
+    for item in items:
+        future: Future[_Result] = Future()
+        try:
+            future.set_result(work(item))
+        except Exception as error:
+            future.set_exception(error)
+        yield item, future
+
+
 def _same_gpu() -> tuple[Any, ...]:
     """Return what makes "cuda" mean the same GPU in a new thread: each has its own current one."""
     import torch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,26 @@ def note(path: str | Path, backbone: str, size: Sequence[int] | None) -> None:
         from zsvg.microworld.render import SIZE
 
         _seen[str(path)] = size is not None and tuple(size) != (SIZE, SIZE)
+
+
+def watch() -> None:
+    """Take note from now on; `taken` has what another process is to `add`."""
+    global _seen
+    _seen = {}
+
+
+def taken() -> dict[str, bool]:
+    """Return what was noted since the last time."""
+    noted = dict(_seen or {})
+    for path in noted:
+        (_seen or {}).pop(path, None)
+    return noted
+
+
+def add(noted: Mapping[str, bool]) -> None:
+    """Take note of what another process has noted."""
+    if _seen is not None:
+        _seen.update(noted)
 
 
 @contextmanager

@@ -8,36 +8,32 @@ video is captioned, a second thread already looks at the next one (`zsvg.feature
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from zsvg.backbones.base import TunableBackbone, videos_for
 from zsvg.backbones.captioner import Captioner, CaptionOptions
 from zsvg.backbones.clip import as_backbone
 from zsvg.backbones.endpoint import Endpoint, load_labeller
 from zsvg.errors import ITEM_ERRORS, EndpointError, ZsvgError, failure
-from zsvg.events.proposals import ProposalOptions, propose
+from zsvg.events.proposals import ProposalOptions
 from zsvg.features.ahead import ahead
-from zsvg.features.encoder import FrameFeatures
-from zsvg.features.extract import content_of, extract
+from zsvg.features.cluster import Cluster, spread
 from zsvg.features.processes import Processes
-from zsvg.files import sha256_json, write_json
-from zsvg.label.forms import check_tagger, phrase, well_said
+from zsvg.files import write_json
+from zsvg.label.forms import check_tagger
+from zsvg.label.one_video import Labeller, Seen
 from zsvg.label.parts import finished_contents, gather, other_parts, part_file, read_part
-from zsvg.label.queries import PseudoQuery, QueryOptions, choose_events
+from zsvg.label.queries import QueryOptions
 from zsvg.label.tagging import Tagger
-from zsvg.label.views import ask_events, caption_events, picture_size, view_times
-from zsvg.moments import Spans
 from zsvg.places.urls import place_of
 from zsvg.records import FROM_FRAMES, Annotation
 from zsvg.video.pictures import Framing
-from zsvg.video.sampling import Sampling, load_frames_at
+from zsvg.video.sampling import Sampling
 
 _log = logging.getLogger(__name__)
 
@@ -147,6 +143,7 @@ def pseudo_label(
     fps: float = 2.0,
     allow_truncated: bool = False,
     processes: Processes | None = None,
+    cluster: Cluster | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
     on_resume: Callable[[int], None] | None = None,
 ) -> LabelReport:
@@ -172,6 +169,8 @@ def pseudo_label(
         allow_truncated: Take videos that end before their header says, as far as they go.
         processes: Those that share the videos, see `zsvg.features.processes.launched`; several need
             a `work_dir`. Each returns the same report, after the last one is done.
+        cluster: Whose workers look at the videos; this process writes what they found. They load
+            the models by their names.
         on_progress: Called with (videos done, videos in all, vid) after each video of this process,
             first for those that an earlier call had finished.
         on_resume: Called after those with their number, if there are any: the time that the rest
@@ -183,7 +182,7 @@ def pseudo_label(
     Raises:
         ValueError: Several processes without a `work_dir`, or no such sampling.
         ZsvgError: Another process's files are not in `work_dir`, or the options need a captioner or
-            a tagger that is not given.
+            a tagger that is not given, or a cluster is to ask an endpoint or read ready features.
         EndpointError: The endpoint is not there, or refuses all. Its answers so far are kept.
     """
     options = options or LabelOptions()
@@ -198,6 +197,11 @@ def pseudo_label(
     if isinstance(speaker, str):
         speaker = load_labeller(speaker, str(clip.device), cache=cache)
     sampling = Sampling(fps, framing, allow_truncated)
+    if cluster is not None and (isinstance(speaker, Endpoint) or clip.files is not None):
+        raise ZsvgError(
+            "--ray is for videos and models: what asks an endpoint or reads ready features waits "
+            "for a server or a disk; label without it, after `zsvg features --ray` of the videos"
+        )
     processes = processes or Processes()
     if processes.count > 1 and work_dir is None:
         raise ValueError("several processes need a work_dir, where they meet")
@@ -218,37 +222,47 @@ def pseudo_label(
             work_dir,
         )
     own = processes.share(files)
+    labeller = Labeller(
+        backbone=clip,
+        captioner=speaker,
+        tagger=tagger,
+        proposals=options.proposals,
+        queries=options.queries,
+        seed=seed,
+        sampling=sampling,
+        cache=cache,
+    )
+    contents = finished_contents(own, files, work_dir, settings, labeller.content)
 
-    def hashed(path: str | Path) -> str:
-        return content_of(path, clip, cache)
+    def kept(content: str) -> Path | None:
+        return None if work_dir is None else part_file(work_dir, settings, content)
 
-    contents = finished_contents(own, files, work_dir, settings, hashed)
-
-    def start(vid: str) -> tuple[Path | None, dict[str, Any] | _Seen]:
+    def start(vid: str) -> tuple[str, dict[str, Any] | Seen]:
         """Return a finished video's part, or one that only the captioner has not seen."""
         path = place_of(files[vid])
-        content = contents.get(vid) or hashed(path)
-        file = None if work_dir is None else part_file(work_dir, settings, content)
-        if (part := read_part(file)) is not None:
-            return file, part
-        own_seed = int(sha256_json([seed, content])[:8], 16)
-        return file, _look(path, clip, speaker, options, own_seed, sampling, cache)
+        content = contents.get(vid) or labeller.content(path)
+        return content, read_part(kept(content)) or labeller.look(path, content)
+
+    def begun() -> Generator[tuple[str, Future[tuple[str, dict[str, Any] | Seen]]], None, None]:
+        left = [vid for vid in own if vid not in contents]
+        if cluster is None or not left:
+            yield from ahead([*contents, *left], start)
+            return
+        yield from ahead(contents, start)
+        yield from spread({vid: place_of(files[vid]) for vid in left}, labeller.elsewhere(), cluster)
 
     parts: dict[str, dict[str, Any]] = {}
     finished: dict[str, str] = {}
     failures: dict[str, str] = {}
-    order = [*contents, *(vid for vid in own if vid not in contents)]
-    with closing(ahead(order, start)) as looked:
+    with closing(begun()) as looked:
         for done, (vid, started) in enumerate(looked, start=1):
             try:
-                file, found = started.result()
-                if isinstance(found, _Seen):
-                    # A copy of this video may have been finished since the look ahead.
-                    known = read_part(file)
-                    part = known or _say(found, clip, speaker, tagger, options.queries)
-                    fresh = known is None
-                else:
-                    part, fresh = found, False
+                content, found = started.result()
+                file = kept(content)
+                # A copy of this video may have been finished since the look ahead.
+                known = read_part(file)
+                part = known or (labeller.say(found) if isinstance(found, Seen) else found)
+                fresh = known is None
             except EndpointError:
                 raise  # as the next video's would be
             except ITEM_ERRORS as error:
@@ -274,78 +288,6 @@ def pseudo_label(
             parts[vid] = theirs
         processes.wait()  # all have read: a caller may now remove the folder
     return report_of(parts, failures, options, clip.name, speaker.name if speaker else None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Seen:
-    """One video, of which nothing has been said yet; `views` are for the captioner, if it is asked.
-
-    The name of the video is not part of it.
-    """
-
-    frames: FrameFeatures
-    events: Spans
-    views: NDArray[np.uint8] | None
-    seed: int
-
-
-def _look(
-    path: Path,
-    backbone: TunableBackbone,
-    captioner: Captioner | Endpoint | None,
-    options: LabelOptions,
-    seed: int,
-    sampling: Sampling,
-    cache: Path | None,
-) -> _Seen:
-    """Find the events of a video; it may run ahead in another thread."""
-    frames = extract(path, backbone, sampling, cache=cache)
-    events, _ = propose(frames.features, frames.edges, options=options.proposals, seed=seed)
-    views = None
-    if captioner is not None and options.queries.speaks:
-        times = view_times(events, options.queries.view)
-        size = picture_size(captioner, options.queries.view)
-        pictures = load_frames_at(path, times.ravel(), size, sampling.framing,
-                                  allow_truncated=sampling.allow_truncated)  # fmt: skip
-        views = pictures.reshape(*times.shape, *pictures.shape[1:])
-    return _Seen(frames=frames, events=events, views=views, seed=seed)
-
-
-def _say(
-    seen: _Seen,
-    backbone: TunableBackbone,
-    captioner: Captioner | Endpoint | None,
-    tagger: Tagger | None,
-    queries: QueryOptions,
-) -> dict[str, Any]:
-    """Return the labels of a video and what else is kept of it, as JSON."""
-    rows = seen.frames.features
-    place: dict[str, Any] = {"events": seen.events, "centres": seen.frames.centres}
-    lost: list[str] = []
-    if captioner is None or seen.views is None:
-        chosen = choose_events(rows, **place, options=queries)
-    else:
-        draws: dict[str, Any] = {"samples": queries.samples, "seed": seen.seed}
-        draws["keep"] = lambda caption: well_said(caption, queries)
-        if isinstance(captioner, Endpoint):
-            times = view_times(seen.events, queries.view)
-            raw, unanswered = ask_events(seen.views, times, captioner, **draws)
-            for number, why in unanswered.items():
-                start, end = seen.events[number]
-                lost.append(f"{start:.1f} to {end:.1f} s: {why}")
-        else:
-            raw = caption_events(seen.views, captioner, **draws)
-
-        def encode(texts: list[str]) -> NDArray[np.float32]:
-            return backbone.encode_text(texts).pooled.float().cpu().numpy()
-
-        chosen = phrase(raw, encode, rows, **place, options=queries, tagger=tagger)
-    part = {
-        "duration": float(seen.frames.duration),
-        "events": seen.events.tolist(),
-        "labels": [as_json(query, queries) for query in chosen],
-    }
-    return {**part, "lost": lost} if lost else part
 
 
 def report_of(
@@ -386,12 +328,6 @@ def as_annotations(
         )
         for index, label in enumerate(part["labels"])
     ]
-
-
-def as_json(query: PseudoQuery, options: QueryOptions) -> dict[str, Any]:
-    """Return a label as finished videos keep it."""
-    kept = {"query": query.text, "window": list(query.span), "score": round(query.score, 6)}
-    return {**kept, "form": query.form} if options.form == "composed" else kept
 
 
 def _said(label: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from zsvg.errors import ITEM_ERRORS, failure
-from zsvg.events.proposals import ProposalOptions, propose
 from zsvg.features.encoder import FrameFeatures
-from zsvg.features.extract import content_of
-from zsvg.grounding.grounder import Grounder
+from zsvg.library.looking import Looking
 from zsvg.library.rows import packed, runs
 from zsvg.library.said import Heard
 from zsvg.library.sources import Source
 from zsvg.library.tables import Tables, Video
 from zsvg.places.patience import RemoteError
 from zsvg.places.urls import Url, place_of
-from zsvg.video.containers import open_container
-from zsvg.video.sampling import load_frames_at
-
-_log = logging.getLogger(__name__)
 
 _FRAMES = 5000
 _VIDEOS = 32
 """How much work waits to be written: it is what an interruption costs."""
-_EVENTS = ProposalOptions(count=8)
-_SIDE = 320  # pixels of the longer side of a picture
 
 
 @dataclass(kw_only=True)
@@ -70,12 +59,10 @@ class Report:
 
 def bring_up_to_date(
     tables: Tables,
-    grounder: Grounder,
-    found: Iterable[Source],
+    looking: Looking,
+    found: Collection[Source],
     roots: Iterable[str],
     *,
-    cache: str | Path | None = None,
-    allow_truncated: bool = False,
     rehash: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> Report:
@@ -83,11 +70,9 @@ def bring_up_to_date(
 
     Args:
         tables: Where they are kept; the caller holds the lock of the library.
-        grounder: Encodes frames.
+        looking: Looks at those that are new or have changed, see `zsvg.library.looking.looking`.
         found: All that there is below the roots, and more.
         roots: Folders that were searched.
-        cache: Folder of cached features that is used too; None: none.
-        allow_truncated: Keep the readable part of damaged files.
         rehash: Read the content of files whose state has not changed, too.
         on_progress: Called with the number of sources that are done.
     """
@@ -97,7 +82,9 @@ def bring_up_to_date(
     work, report = _Work(tables, known.values()), Report()
     seen: set[str] = set()
     arrived: dict[str, str] = {}  # known contents at new places: vid -> content
-    for done, source in enumerate(found, 1):
+    fresh: dict[str, Source] = {}
+    videos: dict[str, Video] = {}
+    for source in found:
         before = known.get(source.key)
         if source.key in seen:  # by another name
             pass
@@ -110,31 +97,34 @@ def bring_up_to_date(
                 report.back.append(before.vid)
         else:
             vid = before.vid if before is not None else _name(source, names)
-            video = _video(source, vid, before)
+            fresh[source.key], videos[source.key] = source, _video(source, vid, before)
+        seen.add(source.key)
+    others = len(found) - len(fresh)
+    if on_progress is not None:
+        on_progress(others)
+    with closing(looking(fresh, work.durations)) as coming:
+        for done, (key, future) in enumerate(coming, others + 1):
+            before, video = known.get(key), videos[key]
             try:
-                content = content_of(source.given, grounder.backbone)
-                if content not in work.durations:
-                    encoded = grounder.encode(
-                        source.given, cache=cache, allow_truncated=allow_truncated
-                    )
-                    content = encoded.frames.content
-                    work.add(source, encoded.frames)
-                    report.added.append(vid)
+                looked = future.result()
+                content = looked.content
+                if content not in work.durations and looked.frames is not None:
+                    work.add(looked.frames, looked.events)
+                    report.added.append(video.vid)
                 elif before is not None and before.content == content:
                     report.unchanged += 1
                 else:
-                    arrived[vid] = content
-                duration, title = work.durations[content], _title(source)
-                video = replace(video, content=content, duration=duration, title=title)
+                    arrived[video.vid] = content
+                length = work.durations[content]
+                video = replace(video, content=content, duration=length, title=looked.title)
             except ITEM_ERRORS as error:
-                report.failures[vid] = why = failure(source.given, error)
+                report.failures[video.vid] = why = failure(fresh[key].given, error)
                 # What could not be reached may be tomorrow.
                 state = "" if isinstance(error, RemoteError) else video.state
                 video = replace(video, failure=why, state=state)
             work.put(video)
-        seen.add(source.key)
-        if on_progress is not None:
-            on_progress(done)
+            if on_progress is not None:
+                on_progress(done)
     missing = [video for key, video in known.items() if key not in seen and _is_gone(video, roots)]
     gone = {video.content for video in missing} & set(arrived.values())
     report.moved = [vid for vid, content in arrived.items() if content in gone]
@@ -175,9 +165,9 @@ class _Work:
         self._frames: list[tuple[str, Any, Any]] = []
         self._size = 0
 
-    def add(self, source: Source, frames: FrameFeatures) -> None:
-        """Add the features of a video."""
-        content, events = frames.content, _events(source, frames)
+    def add(self, frames: FrameFeatures, events: Iterable[dict[str, Any]]) -> None:
+        """Add the features and events of a video."""
+        content = frames.content
         self.durations[content] = frames.duration
         vectors, borders = runs(frames.features)
         self._frames.append((content, vectors, np.column_stack((borders[:-1], borders[1:]))))
@@ -221,36 +211,3 @@ def _video(source: Source, vid: str, before: Video | None) -> Video:
         modified=source.modified,
         added=time.time(),
     )
-
-
-def _title(source: Source) -> str:
-    """Return the title in a container; "" where there is none."""
-    if source.film:
-        with suppress(*ITEM_ERRORS), open_container(source.given) as container:
-            return str(container.metadata.get("title", ""))
-    return ""
-
-
-def _events(source: Source, frames: FrameFeatures) -> list[dict[str, Any]]:
-    """Return the events of a video, each with a picture of its middle where there is one."""
-    spans, _ = propose(frames.features, frames.edges, options=_EVENTS)
-    pictures: list[bytes | None] = [None] * len(spans)
-    if source.film:
-        try:
-            shown = load_frames_at(source.given, spans.mean(axis=1), None, allow_truncated=True)
-            pictures = [_jpeg(pixels) for pixels in shown]
-        except RemoteError:
-            raise
-        except ITEM_ERRORS as error:
-            _log.info("%s: has no pictures (%s)", source.given, error)  # and is searched without
-    return [
-        {"content": frames.content, "start": float(s[0]), "end": float(s[1]), "picture": picture}
-        for s, picture in zip(spans, pictures, strict=True)
-    ]
-
-
-def _jpeg(pixels: Any) -> bytes:
-    image = Image.fromarray(pixels)
-    image.thumbnail((_SIDE, _SIDE))
-    image.save(target := BytesIO(), "JPEG", quality=80)
-    return target.getvalue()

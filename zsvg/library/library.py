@@ -18,6 +18,7 @@ from zsvg.library.example import Example, stored_example
 from zsvg.library.hearing import bring_up_to_date as hear
 from zsvg.library.hits import By, Hit, first, fused, records, seen
 from zsvg.library.indexing import Report, bring_up_to_date
+from zsvg.library.looking import looking
 from zsvg.library.manifest import FILE, Manifest, Space, read_manifest
 from zsvg.library.rows import unpacked
 from zsvg.library.said import Heard, Said
@@ -32,6 +33,7 @@ from zsvg.places.urls import absolute, place_of
 from zsvg.records import Prediction
 
 if TYPE_CHECKING:
+    from zsvg.features.cluster import Cluster
     from zsvg.transcripts.speech import Recogniser
 
 _TRIED = 5  # moments of a video that are looked at for each that may be shown
@@ -119,6 +121,7 @@ class Library:
         prune: bool = False,
         subtitles: Callable[[Path], bool] | None = None,
         recogniser: Recogniser | None = None,
+        cluster: Cluster | None = None,
         on_progress: Callable[[int], None] | None = None,
         on_heard: Callable[[int], None] | None = None,
     ) -> Report:
@@ -133,6 +136,7 @@ class Library:
             prune: Forget what is not there any more, instead of marking it.
             subtitles: Whether a file of them beside a video may be read; None: each may.
             recogniser: Of `zsvg.transcripts.load_recogniser`: listens to videos without subtitles.
+            cluster: Whose workers encode videos; this process writes, and listens.
             on_progress: Called with the number of videos that are done.
             on_heard: The same of videos in which it was looked after what is said.
 
@@ -156,15 +160,10 @@ class Library:
             if self.space.name != manifest.current and not isinstance(videos, FeatureFiles):
                 videos = {**indexed(self.folder, manifest), **videos}
             found = list(sources(videos_for(self.grounder.backbone, videos), below))
+            how = {"cache": cache, "allow_truncated": allow_truncated}
+            look = looking(self.grounder, self.space, cluster, **how)
             report = bring_up_to_date(
-                self.tables,
-                self.grounder,
-                found,
-                below,
-                cache=cache,
-                allow_truncated=allow_truncated,
-                rehash=rehash,
-                on_progress=on_progress,
+                self.tables, look, found, below, rehash=rehash, on_progress=on_progress
             )
             if not isinstance(videos, FeatureFiles):
                 manifest = replace(manifest, roots=tuple(sorted({*manifest.roots, *below})))

@@ -267,6 +267,7 @@ def history_terms(kind):
         "map": ["map", *frames],
         "span": ["span", *frames],
         "pointing": ["span", *frames],
+        "embedding": ["contrast", "rank", *frames],
         "set": ["span", "overlap", "class", *frames],
         "windows": ["align", "rank", "offset", *frames],
     }[kind]
@@ -293,12 +294,12 @@ def fit(kind, items, steps=90, rate=4e-3):
 def ceiling(kind, item):
     """The best IoU that an answer of this kind can have."""
     frames, _, span = item
-    clips = {"map": 32, "span": len(frames), "pointing": len(frames)}.get(kind)
+    clips = {"map": 32, "embedding": 48, "span": len(frames), "pointing": len(frames)}.get(kind)
     if clips is None:
         return 1.0  # borders can be anywhere
     cells = [(i / clips, j / clips) for i, j in combinations(range(clips + 1), 2)]
-    if kind == "map":
-        on_map = sparse_cells(clips, 16)
+    if kind in ("map", "embedding"):
+        on_map = sparse_cells(clips, {"map": 16, "embedding": 8}[kind])
         cells = [(i / clips, (j + 1) / clips) for i, j in on_map.nonzero().tolist()]
     return iou([span], cells).max()
 
@@ -334,8 +335,8 @@ def world(tmp_path_factory):
 
 def test_the_command_line_names_all_kinds():
     shown = CliRunner().invoke(app, ["tune", "--help"]).output.replace("│", " ")
-    assert "regression, map, span, set, windows, or pointing" in " ".join(shown.split())
-    assert KINDS == ["regression", "map", "span", "set", "windows", "pointing"]
+    assert "regression, map, span, set, windows, embedding, or pointing" in " ".join(shown.split())
+    assert KINDS == ["regression", "map", "span", "set", "windows", "embedding", "pointing"]
 
 
 def test_a_recipe_chooses_and_an_option_overrides(tmp_path):

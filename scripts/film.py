@@ -195,7 +195,6 @@ class Bench:
 
     def aligned(self, labels: Labels, row: str, supervision: Level = "full") -> Run:
         """Return a run without a head: sentences aligned on the other fold, and so by others."""
-
         amount = USUAL_AMOUNT if supervision == "weak" else AMOUNTS[1]
 
         def make(seed: int) -> dict[str, list[Prediction]]:

@@ -646,3 +646,40 @@ def test_alignment_and_offset_losses_by_hand():
     # A quarter of a length off at the start: .25 - .05; the end is right.
     target = torch.tensor([[0.0, 0.5]])
     assert offset_loss(moved, target, windows, right).item() == pytest.approx(0.2, abs=1e-6)
+
+
+# ---- embedding ----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_spans_are_embedded_without_a_sentence():
+    """What a library would keep of a video says how near any sentence is, before it is asked."""
+    head, inputs = make("embedding", clips=12, dense=4), make_inputs()
+    points = head.embed_video(inputs["frames"], inputs["frame_mask"], inputs["centres"])
+    close(points.norm(dim=-1), torch.ones(points.shape[:2]))
+    output = head(**inputs)
+    close(torch.einsum("bsd,bd->bs", points, head.embed_sentence(inputs["pooled"])), output.fit)
+    close(output.presence, output.fit[torch.arange(3), output.judged.argmax(-1)])
+
+
+@torch.no_grad()
+def test_an_untrained_span_is_its_mean_frame_less_half_of_the_video():
+    torch.manual_seed(0)
+    head = make_head("embedding", {"dim": 16, "hidden": 32, "clips": 4, "dense": 4}).eval()
+    torch.nn.init.zeros_(head.embed[-1].weight)
+    frames = torch.eye(16)[None, :4]
+    points = head.embed_video(frames, torch.ones(1, 4).bool(), torch.tensor([[1, 3, 5, 7]]) / 8)
+    place = head.spans.mul(4).tolist().index([1, 3])
+    expected = torch.tensor([-1.0, 3.0, 3.0, -1.0]) / 20**0.5  # 1/2 - 1/8 inside, -1/8 outside
+    close(points[0, place, :4], expected)
+
+
+@torch.no_grad()
+def test_relevance_is_how_probably_a_frame_lies_in_the_span_that_is_meant():
+    head = make("embedding", clips=2, dense=2)
+    output = head(**rows(make_inputs(), slice(0, 1)))
+    assert output.spans.tolist() == [[0, 0.5], [0, 1], [0.5, 1]]
+    first, both, second = output.judged.softmax(-1)[0]
+    close(
+        output.relevance[0], torch.cat([(first + both)[None]] * 20 + [(both + second)[None]] * 20)
+    )

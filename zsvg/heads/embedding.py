@@ -104,7 +104,8 @@ class EmbeddingHead(Encoder):
         super().__init__(config)
         self.content_in = nn.Linear(config.dim, config.hidden)
         # Before training a span is its mean frame, without half of what its whole video shows.
-        self.embed = quiet_mlp(4 * config.hidden + 4 * _OCTAVES, config.hidden, config.dim, bias=0.0)
+        facts = 4 * config.hidden + 4 * _OCTAVES
+        self.embed = quiet_mlp(facts, config.hidden, config.dim, bias=0.0)
         self.context = nn.Parameter(torch.tensor(0.5))
         self.scale = nn.Parameter(torch.tensor(math.log(_SURE)))
         self.judge = nn.Linear(3, 1)

@@ -472,7 +472,7 @@ JUDGED = [(2, 8), (2, 6), (0, 10), (0, 1), (8, 9), (0, 2)]
 LEFT_OUT = [(2, 3), (4, 5), (7, 8), (0, 3), (7, 10)]
 
 
-@pytest.mark.parametrize("kind", ["map", "windows", "regression"])
+@pytest.mark.parametrize("kind", ["map", "windows", "embedding", "regression"])
 def test_short_spans_inside_the_moment_take_no_part_in_what_is_meant(kind):
     about = {"map": {"scales": (10,), "dense": 10}, "windows": {"lengths": (0.1,), "overlap": 0}}
     head, inputs = make(kind, **about.get(kind, {})), rows(make_inputs(), slice(0, 1))
@@ -489,6 +489,9 @@ def test_short_spans_inside_the_moment_take_no_part_in_what_is_meant(kind):
         where = [output.cells.mul(10).round().tolist().index([*span]) for span in tenths.tolist()]
         judged = torch.zeros(1, len(output.cells)).index_copy(1, torch.tensor(where), logits)
         output = replace(output, judged=judged)
+    elif kind == "embedding":
+        nothing = torch.zeros_like(logits)
+        output = replace(output, spans=tenths / 10, judged=logits, fit=nothing)
     else:
         changed = {"windows": tenths / 10, "moved": (tenths / 10)[None], "judged": logits}
         output = replace(output, **changed)

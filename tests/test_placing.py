@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from test_alignment import unit, video
 
-from zsvg.moments import iou
 from zsvg.records import Annotation
 from zsvg.training.placing import placed
 from zsvg.training.supervision import aligned_by_events

@@ -40,8 +40,9 @@ def placed(
         vid: propose(videos[vid].features, videos[vid].edges, options=EVENTS)[0]
         for vid in sorted({label.vid for label in labels})
     }
-    dim = len(next(iter(texts.values())))
-    places, looks, _ = looks_of_events({v: (videos[v], spans) for v, spans in events.items()}, dim)
+    width = len(next(iter(texts.values())))
+    seen = {vid: (videos[vid], spans) for vid, spans in events.items()}
+    places, looks, _ = looks_of_events(seen, width)
     own: dict[str, list[int]] = {}
     for row, (vid, _) in enumerate(places):
         own.setdefault(vid, []).append(row)
@@ -66,7 +67,7 @@ def _nearest(looks: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArra
     found = np.empty(len(looks), dtype=np.float32)
     for first in range(0, len(looks), _AT_ONCE):
         fits = looks[first : first + _AT_ONCE] @ vectors.T
-        found[first : first + _AT_ONCE] = np.sort(fits, axis=1)[:, -most:].mean(axis=1)
+        found[first : first + _AT_ONCE] = np.partition(fits, -most, axis=1)[:, -most:].mean(axis=1)
     return found
 
 

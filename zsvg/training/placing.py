@@ -42,14 +42,14 @@ def placed(
     }
     width = len(next(iter(texts.values())))
     seen = {vid: (videos[vid], spans) for vid, spans in events.items()}
-    places, looks, _ = looks_of_events(seen, width)
+    places, shown, _ = looks_of_events(seen, width)
     own: dict[str, list[int]] = {}
     for row, (vid, _) in enumerate(places):
         own.setdefault(vid, []).append(row)
     sentences = list(dict.fromkeys(label.query for label in labels))
     vectors = np.stack([texts[sentence] for sentence in sentences])
     vectors = _unit(vectors - vectors.mean(axis=0)) if len(vectors) > 1 else vectors
-    looks = _unit(looks).astype(np.float32)
+    looks = _unit(shown)
     near = _nearest(looks, vectors)
     number = {sentence: row for row, sentence in enumerate(sentences)}
     windows = []

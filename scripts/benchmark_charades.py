@@ -11,11 +11,12 @@ sentences. Queries of videos without features are left out.
 Groups of rows: "alignment" (sentences aligned on labels by a fixed amount, no head), "forms"
 (labels without an annotator: of frames, of words, of words with half of the moments stitched into
 other videos, of --sentences, and of words and sentences together, stitched so), "controls" (labels
-of other videos), and with true labels "heads" and "budgets"; "prompts" are tokens in the text
-tower, learned from labels of --prompts-from. The videos are cut into two folds by name. What is
-chosen or learned is so on one fold and reported on the other: settings of the cross-fit row, the
-best fixed window, and heads. Rows with true labels ("cross-fit on test videos") learn from the
-queries of the other fold, those without from its frames alone. Windows are cut to the video.
+of other videos), "weak" (true sentences without times), and with true labels "heads" and "budgets";
+"prompts" are tokens in the text tower, learned from labels of --prompts-from. The videos are cut
+into two folds by name. What is chosen or learned is so on one fold and reported on the other:
+settings of the cross-fit row, the best fixed window, and heads. Rows with true labels or sentences
+("cross-fit on test videos") learn from the queries of the other fold, those without from its frames
+alone. Windows are cut to the video.
 Trivial rows stand beside: windows of the training-free lengths elsewhere, sentences of other
 videos, answers of other videos; and beside the rows of "forms" (but stitched ones) two controls:
 their models asked for sentences of other videos, and their heads asked so while similarity is of
@@ -51,7 +52,7 @@ from zsvg.scorers.tfvtg import Tfvtg
 FREE = "training-free"
 MIXED = ("stitched", "together")
 FORMS = ("features", "vocabulary", "stitched", "retrieved", "together")
-HEADS = ("regression", "map", "span", "set", "windows", "pointing")
+HEADS = ("regression", "map", "span", "set", "windows", "embedding", "pointing")
 PROMPTS = {"coop": "regression", "cocoop": "regression", "ppt": "pointing"}
 PUBLISHED = (
     "Published, CLIP's own text tower: SPL 60.7 / 40.7 / 19.6 / 40.5 (adapts on 5,338 train "
@@ -187,6 +188,11 @@ def rows(
         for source in sorted({"full", "vocabulary", "retrieved"} & told.keys()):
             row = f"{source}, aligned sentences alone"
             wanted.append(([row, f"{row}, {CONTROLS[2]}"], bench.aligned(told[source], row)))
+    if "weak" in groups:
+        row = "weak, aligned sentences alone"
+        wanted.append(([row, f"{row}, {CONTROLS[2]}"], bench.aligned(told["full"], row, "weak")))
+        for head in bench.heads:
+            want("weak", recipe_of(head), head, told["full"], supervision="weak")
     if "heads" in groups:
         for head in bench.heads:
             want("full", recipe_of(head), head, told["full"])
@@ -254,7 +260,7 @@ def main() -> None:
     parser.add_argument(
         "--prompts-from", nargs="*", default=["full"], help='"full", a form or "labels of N videos"'
     )
-    groups = ("alignment", "forms", "controls", "heads", "prompts", "budgets")
+    groups = ("alignment", "forms", "controls", "weak", "heads", "prompts", "budgets")
     parser.add_argument("--groups", nargs="*", choices=groups, default=groups)
     args = parser.parse_args()
     bench = Bench(args)

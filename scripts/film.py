@@ -25,7 +25,7 @@ from zsvg.evaluation.metrics import best_overlaps
 from zsvg.evaluation.protocols.by_name import cut_to_video
 from zsvg.features.from_files import FeatureFiles
 from zsvg.files import sha256_json, write_json
-from zsvg.grounding.alignment import AMOUNTS, FITTED
+from zsvg.grounding.alignment import AMOUNTS, FITTED, USUAL_AMOUNT
 from zsvg.grounding.answers import Moment
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.model_folder import detach_adapters
@@ -39,6 +39,7 @@ from zsvg.training.aligning import alignment_of
 from zsvg.training.held_out import DOUBTS
 from zsvg.training.labels import shots
 from zsvg.training.options import Training, TuneOptions
+from zsvg.training.supervision import Level, hide
 
 STITCHED = 0.5
 CONTROLS = (
@@ -154,6 +155,7 @@ class Bench:
         labels: Labels,
         *,
         controls: bool = False,
+        supervision: Level = "full",
         **training: Any,
     ) -> Run:
         """Return a run that tunes on `labels(fold, seed)` and answers the other fold."""
@@ -172,7 +174,7 @@ class Bench:
                     self.backbone,
                     folder,
                     recipe=chosen,
-                    options=TuneOptions(seed=seed),
+                    options=TuneOptions(seed=seed, supervision=supervision),
                 )
                 asked = self.side(1 - number)
                 made[row] = made.get(row, []) + self.ask(asked, folder)
@@ -191,23 +193,24 @@ class Bench:
         text = f"{self.backbone.template} {record.query}".strip()
         return self.backbone.encode_text([text]).pooled[0].cpu().numpy()
 
-    def aligned(self, labels: Labels, row: str) -> Run:
+    def aligned(self, labels: Labels, row: str, supervision: Level = "full") -> Run:
         """Return a run without a head: sentences aligned on the other fold, and so by others."""
+        amount = USUAL_AMOUNT if supervision == "weak" else AMOUNTS[1]
 
         def make(seed: int) -> dict[str, list[Prediction]]:
             made: dict[str, list[Prediction]] = {}
             for number in (0, 1):
-                told = labels(number, seed)
+                told = hide(labels(number, seed), supervision, seed)
                 grounder = Grounder(self.backbone)
                 videos = {a.vid: grounder.encode(self.files[a.vid]).frames for a in told}
-                alignment = alignment_of(told, videos, self.backbone, told="full")
+                alignment = alignment_of(told, videos, self.backbone, told=supervision)
                 assert alignment is not None
                 asked = self.side(1 - number)
                 for record, other in zip(asked, other_sentences(asked, seed), strict=True):
                     video = grounder.encode(self.files[record.vid])
                     for name, whose in ((row, record), (f"{row}, {CONTROLS[2]}", other)):
                         look = alignment.look(self.vector(whose))
-                        turned = self.vector(record) + AMOUNTS[1] * look
+                        turned = self.vector(record) + amount * look
                         curve = self.backbone.relevance(video.frames.features, turned)
                         moment = grounder.read(video, curve, 1)
                         made.setdefault(name, []).append(answer(record, moment))

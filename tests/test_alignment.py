@@ -228,9 +228,13 @@ def test_windows_that_a_machine_found_are_not_believed(turned):
     wrong = [replace(a, relevant_windows=((0.0, 2.0),)) for a in labels]
     pseudo = [replace(a, extra={"source": {"captioner": "x"}}) for a in wrong]
     by_clips = alignment_of(pseudo, videos, backbone, told="full")
-    weak = alignment_of(wrong, videos, backbone, told="weak")
-    np.testing.assert_array_equal(weak.turn, by_clips.turn)
+    glance = alignment_of(wrong, videos, backbone, told="glance")
+    np.testing.assert_array_equal(glance.turn, by_clips.turn)
     assert not np.allclose(true.turn, by_clips.turn)
+    by_events = alignment_of(wrong, videos, backbone, told="weak")
+    weak = alignment_of(labels, videos, backbone, told="weak")
+    np.testing.assert_array_equal(weak.turn, by_events.turn)
+    assert not np.allclose(weak.turn, by_clips.turn)
     assert alignment_of(labels[:1], videos, backbone, told="full") is None
     frames = [replace(a, query=FROM_FRAMES) for a in labels]
     assert alignment_of(frames, videos, backbone, told="full") is None

@@ -267,6 +267,7 @@ def history_terms(kind):
         "map": ["map", *frames],
         "span": ["span", *frames],
         "pointing": ["span", *frames],
+        "embedding": ["contrast", "rank", *frames],
         "set": ["span", "overlap", "class", *frames],
         "windows": ["align", "rank", "offset", *frames],
     }[kind]
@@ -293,12 +294,12 @@ def fit(kind, items, steps=90, rate=4e-3):
 def ceiling(kind, item):
     """The best IoU that an answer of this kind can have."""
     frames, _, span = item
-    clips = {"map": 32, "span": len(frames), "pointing": len(frames)}.get(kind)
+    clips = {"map": 32, "embedding": 48, "span": len(frames), "pointing": len(frames)}.get(kind)
     if clips is None:
         return 1.0  # borders can be anywhere
     cells = [(i / clips, j / clips) for i, j in combinations(range(clips + 1), 2)]
-    if kind == "map":
-        on_map = sparse_cells(clips, 16)
+    if kind in ("map", "embedding"):
+        on_map = sparse_cells(clips, {"map": 16, "embedding": 8}[kind])
         cells = [(i / clips, (j + 1) / clips) for i, j in on_map.nonzero().tolist()]
     return iou([span], cells).max()
 
@@ -334,8 +335,8 @@ def world(tmp_path_factory):
 
 def test_the_command_line_names_all_kinds():
     shown = CliRunner().invoke(app, ["tune", "--help"]).output.replace("│", " ")
-    assert "regression, map, span, set, windows, or pointing" in " ".join(shown.split())
-    assert KINDS == ["regression", "map", "span", "set", "windows", "pointing"]
+    assert "regression, map, span, set, windows, embedding, or pointing" in " ".join(shown.split())
+    assert KINDS == ["regression", "map", "span", "set", "windows", "embedding", "pointing"]
 
 
 def test_a_recipe_chooses_and_an_option_overrides(tmp_path):
@@ -471,7 +472,7 @@ JUDGED = [(2, 8), (2, 6), (0, 10), (0, 1), (8, 9), (0, 2)]
 LEFT_OUT = [(2, 3), (4, 5), (7, 8), (0, 3), (7, 10)]
 
 
-@pytest.mark.parametrize("kind", ["map", "windows", "regression"])
+@pytest.mark.parametrize("kind", ["map", "windows", "embedding", "regression"])
 def test_short_spans_inside_the_moment_take_no_part_in_what_is_meant(kind):
     about = {"map": {"scales": (10,), "dense": 10}, "windows": {"lengths": (0.1,), "overlap": 0}}
     head, inputs = make(kind, **about.get(kind, {})), rows(make_inputs(), slice(0, 1))
@@ -488,6 +489,9 @@ def test_short_spans_inside_the_moment_take_no_part_in_what_is_meant(kind):
         where = [output.cells.mul(10).round().tolist().index([*span]) for span in tenths.tolist()]
         judged = torch.zeros(1, len(output.cells)).index_copy(1, torch.tensor(where), logits)
         output = replace(output, judged=judged)
+    elif kind == "embedding":
+        nothing = torch.zeros_like(logits)
+        output = replace(output, spans=tenths / 10, judged=logits, fit=nothing)
     else:
         changed = {"windows": tenths / 10, "moved": (tenths / 10)[None], "judged": logits}
         output = replace(output, **changed)
@@ -645,3 +649,40 @@ def test_alignment_and_offset_losses_by_hand():
     # A quarter of a length off at the start: .25 - .05; the end is right.
     target = torch.tensor([[0.0, 0.5]])
     assert offset_loss(moved, target, windows, right).item() == pytest.approx(0.2, abs=1e-6)
+
+
+# ---- embedding ----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_spans_are_embedded_without_a_sentence():
+    """What a library would keep of a video says how near any sentence is, before it is asked."""
+    head, inputs = make("embedding", clips=12, dense=4), make_inputs()
+    points = head.embed_video(inputs["frames"], inputs["frame_mask"], inputs["centres"])
+    close(points.norm(dim=-1), torch.ones(points.shape[:2]))
+    output = head(**inputs)
+    close(torch.einsum("bsd,bd->bs", points, head.embed_sentence(inputs["pooled"])), output.fit)
+    close(output.presence, output.fit[torch.arange(3), output.judged.argmax(-1)])
+
+
+@torch.no_grad()
+def test_an_untrained_span_is_its_mean_frame_less_half_of_the_video():
+    torch.manual_seed(0)
+    head = make_head("embedding", {"dim": 16, "hidden": 32, "clips": 4, "dense": 4}).eval()
+    torch.nn.init.zeros_(head.embed[-1].weight)
+    frames = torch.eye(16)[None, :4]
+    points = head.embed_video(frames, torch.ones(1, 4).bool(), torch.tensor([[1, 3, 5, 7]]) / 8)
+    place = head.spans.mul(4).tolist().index([1, 3])
+    expected = torch.tensor([-1.0, 3.0, 3.0, -1.0]) / 20**0.5  # 1/2 - 1/8 inside, -1/8 outside
+    close(points[0, place, :4], expected)
+
+
+@torch.no_grad()
+def test_relevance_is_how_probably_a_frame_lies_in_the_span_that_is_meant():
+    head = make("embedding", clips=2, dense=2)
+    output = head(**rows(make_inputs(), slice(0, 1)))
+    assert output.spans.tolist() == [[0, 0.5], [0, 1], [0.5, 1]]
+    first, both, second = output.judged.softmax(-1)[0]
+    close(
+        output.relevance[0], torch.cat([(first + both)[None]] * 20 + [(both + second)[None]] * 20)
+    )

@@ -109,8 +109,8 @@ def test_the_benchmark_of_film_makes_every_kind_of_row(film, monkeypatch, capsys
         "sys.argv",
         ["benchmark_charades.py", "--features", "features", "--annotations", "test.txt",
          "--durations", "lengths.csv", "--model", "micro", "--out", "out", "--seeds", "0",
-         "--steps", "2", "--groups", "alignment", "forms", "controls", "budgets", "--budgets", "2",
-         "--forms", "vocabulary", "stitched", "--heads", "regression"],
+         "--steps", "2", "--groups", "alignment", "forms", "controls", "weak", "budgets",
+         "--budgets", "2", "--forms", "vocabulary", "stitched", "--heads", "regression"],
     )  # fmt: skip
     script = str(SCRIPTS / "benchmark_charades.py")
     runpy.run_path(script, run_name="__main__")
@@ -121,6 +121,7 @@ def test_the_benchmark_of_film_makes_every_kind_of_row(film, monkeypatch, capsys
     assert blind["numbers"][3] <= free["numbers"][3]
     assert {"whole video", "random", "answers of other videos"} < set(results)
     assert any(name.startswith("labels of") for name in results)
+    assert {"weak, aligned sentences alone", "weak, head-only + regression"} < set(results)
     words = "vocabulary, head-only + regression"
     assert {
         words, f"{words}, asked for sentences of other videos", f"{words}, its head asked so",

@@ -15,13 +15,22 @@ from test_tune_processes import world  # noqa: F401  (fixture)
 from zsvg.backbones.clip import load_backbone
 from zsvg.errors import RecordError, ZsvgError
 from zsvg.features.extract import extract
+from zsvg.grounding.alignment import USUAL_AMOUNT
 from zsvg.grounding.grounder import Grounder
 from zsvg.records import Annotation, read_annotations
 from zsvg.training.denoising import denoised
 from zsvg.training.examples import concatenate, crop
 from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import load_recipe
-from zsvg.training.supervision import LEVELS, glance, hide, level_of, located
+from zsvg.training.supervision import (
+    LEVELS,
+    aligned_by_events,
+    encoded_sentences,
+    glance,
+    hide,
+    level_of,
+    located,
+)
 from zsvg.training.tune import plan, tune
 from zsvg.video.finding import find_videos
 
@@ -102,12 +111,18 @@ def material(world, backbone):  # noqa: F811
 
 
 def test_without_any_times_the_window_is_the_training_free_answer(material, backbone):
+    """That of the sentence as it is, where there is only one; else that of the aligned one."""
     labels, videos, encoded = material
-    found = located(hide(labels, "weak"), encoded, backbone, TEMPLATE)
+    hidden = hide(labels, "weak")
+    texts = encoded_sentences(sorted({a.query for a in hidden}), backbone, TEMPLATE)
+    alignment = aligned_by_events(hidden, encoded, texts)
     free = Grounder(backbone, template=TEMPLATE)
-    for record in found:
-        best = free.ground(videos[record.vid], record.query).moments[0]
-        assert record.relevant_windows[0] == pytest.approx((best.start, best.end))
+    for asked, amount in ((hidden[:1], 0.0), (hidden, USUAL_AMOUNT)):
+        for record in located(asked, encoded, backbone, TEMPLATE):
+            turned = alignment.aligned(texts[record.query], amount)
+            video = free.encode(videos[record.vid])
+            best = free.read(video, backbone.relevance(video.frames.features, turned), 1)[0]
+            assert record.relevant_windows[0] == pytest.approx((best.start, best.end))
     assert located(labels, encoded, backbone, TEMPLATE) == labels
 
 

@@ -66,4 +66,4 @@ proposals = offer(
     "steps",
 )
 supervision = offer("training-free", "language-free", "weak", "glance", "full")
-heads = offer("regression", "map", "span", "set", "windows", "pointing")
+heads = offer("regression", "map", "span", "set", "windows", "embedding", "pointing")

@@ -40,8 +40,8 @@ def tune(
     head: Annotated[
         str | None,
         typer.Option(
-            help="regression, map, span, set, windows, or pointing (where prompts point) "
-            "(default: the recipe's).",
+            help="regression, map, span, set, windows, embedding, or pointing (where prompts "
+            "point) (default: the recipe's).",
             autocompletion=completion.heads,
         ),
     ] = None,

@@ -27,6 +27,8 @@ from zsvg.features.encoder import FrameFeatures
 ALIGNMENT_FILE = "alignment.safetensors"
 AMOUNTS = (0.0, 0.2, 0.4)
 """What is tried on held-out labels."""
+USUAL_AMOUNT = 0.4
+"""Where sentences are known to be true of their videos, and no held-out label tells."""
 
 # Seen on Charades-STA frames. That all sentences look alike counts as much as so many of them.
 _PRIOR = 3000

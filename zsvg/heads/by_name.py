@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from zsvg.errors import told
+from zsvg.heads.embedding import EmbeddingConfig, EmbeddingHead
 from zsvg.heads.encoder import Encoder, HeadConfig
 from zsvg.heads.map import MapConfig, MapHead
 from zsvg.heads.pointing import PointingConfig, PointingHead
@@ -23,6 +24,7 @@ HEADS: dict[str, tuple[type[HeadConfig], type[Encoder]]] = {
     "span": (SpanConfig, SpanHead),
     "set": (SetConfig, SetHead),
     "windows": (WindowsConfig, WindowsHead),
+    "embedding": (EmbeddingConfig, EmbeddingHead),
     "pointing": (PointingConfig, PointingHead),
 }
 

@@ -115,7 +115,7 @@ def match(
     """
     if phrases.said is not None:
         return _lines(videos, backbone, phrases.said, samples)
-    places, looks, spread = _looks(videos, backbone.embed_dim)
+    places, looks, spread = looks_of_events(videos, backbone.embed_dim)
     found: dict[str, list[Said]] = {vid: [] for vid in videos}
     if not places:
         return found
@@ -128,7 +128,7 @@ def match(
     return found
 
 
-def _looks(
+def looks_of_events(
     videos: Mapping[str, tuple[FrameFeatures, Spans]], dim: int
 ) -> tuple[list[tuple[str, int]], NDArray[np.float64], _Spread]:
     """Return video and number of each event, its looks (N, D), and how frames spread.
@@ -217,7 +217,7 @@ def _lines(
 ) -> dict[str, list[Said]]:
     """Take the lines that are said in an event, and seen there rather than in other videos."""
     found: dict[str, list[Said]] = {vid: [] for vid in videos}
-    places, looks, _ = _looks(videos, backbone.embed_dim)
+    places, looks, _ = looks_of_events(videos, backbone.embed_dim)
     texts = list(dict.fromkeys(line.text for vid in videos for line in lines.get(vid, ())))
     if not texts:
         return found

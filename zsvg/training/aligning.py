@@ -1,4 +1,4 @@
-"""What an alignment is fitted on: moments of true labels, best clips of all other sentences."""
+"""What an alignment is fitted on: moments of true labels, events of true sentences, best clips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zsvg.grounding.alignment import (
 )
 from zsvg.records import FROM_FRAMES, Annotation
 from zsvg.training.labels import is_pseudo
-from zsvg.training.supervision import encoded_sentences
+from zsvg.training.supervision import aligned_by_events, encoded_sentences
 
 
 def alignment_of(
@@ -28,8 +28,9 @@ def alignment_of(
 ) -> Alignment | None:
     """Fit sentences to looks; None where fewer than two differ.
 
-    Windows of true labels are believed. Those that a machine found are not: what their sentences
-    look like is told by the clips of all videos.
+    Windows of true labels are believed. Those that a machine found are not: sentences that are only
+    known to be true look like the events that they are placed on, and what all others look like is
+    told by the clips of all videos.
 
     Args:
         labels: What is trained on, every one with windows.
@@ -41,6 +42,8 @@ def alignment_of(
     texts = encoded_sentences(sorted({a.query for a in asked}), backbone, backbone.template)
     if len(texts) < 2:
         return None
+    if told == "weak" and not any(map(is_pseudo, asked)):
+        return aligned_by_events(asked, videos, texts)
     timed = [a for a in asked if told == "full" and not is_pseudo(a)]
     others = sorted({a.query for a in asked} - {a.query for a in timed})
     sentences = [texts[a.query] for a in timed] + [texts[query] for query in others]

@@ -20,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsvg.errors import RecordError, ZsvgError
+from zsvg.grounding.alignment import USUAL_AMOUNT, Alignment, fit_alignment, look_of_windows
 from zsvg.records import Annotation, check_trainable, sift
 from zsvg.scorers.find import find_moments
 from zsvg.scorers.options import usual_scorer
 from zsvg.scorers.transforms import standardised
 from zsvg.training.labels import is_pseudo
+from zsvg.training.placing import placed
 
 if TYPE_CHECKING:
     from zsvg.backbones.base import TunableBackbone
@@ -154,9 +156,10 @@ def located(
     backbone: TunableBackbone,
     template: str,
 ) -> list[Annotation]:
-    """Give every label without windows the one that the backbone alone would answer.
+    """Give every label without windows the one that the backbone would answer.
 
-    Where a `glance` is known, that is the most agreed-upon run of frames around it.
+    Where a `glance` is known, that is the most agreed-upon run of frames around it. Sentences that
+    are only known to be true are aligned first, see `aligned_by_events`, but for drawings.
 
     Args:
         labels: As `hide` left them; those with windows are returned as they are.
@@ -164,8 +167,12 @@ def located(
         backbone: The frozen CLIP, without prompts.
         template: What stands in front of each sentence.
     """
-    sentences = sorted({label.query for label in labels if not label.relevant_windows})
-    texts = encoded_sentences(sentences, backbone, template)
+    bare = [label for label in labels if not label.relevant_windows]
+    texts = encoded_sentences(sorted({label.query for label in bare}), backbone, template)
+    unseen = [label for label in bare if "glance" not in label.extra]
+    if len({label.query for label in unseen}) > 1 and backbone.name != "micro":
+        alignment = aligned_by_events(unseen, videos, texts)
+        texts |= {a.query: alignment.aligned(texts[a.query], USUAL_AMOUNT) for a in unseen}
     return [
         label
         if label.relevant_windows
@@ -175,6 +182,23 @@ def located(
         )
         for label in labels
     ]
+
+
+def aligned_by_events(
+    labels: Sequence[Annotation],
+    videos: Mapping[str, FrameFeatures],
+    texts: Mapping[str, NDArray[np.float32]],
+) -> Alignment:
+    """Align sentences to the looks of the events that `placed` places them on.
+
+    Args:
+        labels: At least one; windows are not looked at.
+        videos: vid -> frame features.
+        texts: Sentence -> vector (D,) of unit length.
+    """
+    windows = placed(labels, videos, texts)
+    looks = [look_of_windows(videos[a.vid], [w]) for a, w in zip(labels, windows, strict=True)]
+    return fit_alignment(np.stack([texts[a.query] for a in labels]), np.stack(looks))
 
 
 def encoded_sentences(

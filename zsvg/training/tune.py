@@ -22,7 +22,7 @@ from zsvg.features.extract import extract
 from zsvg.features.from_files import FeatureFiles
 from zsvg.features.processes import Processes, launched
 from zsvg.files import sha256_file, sha256_json, write_json
-from zsvg.grounding.alignment import ALIGNMENT_FILE, AMOUNTS
+from zsvg.grounding.alignment import ALIGNMENT_FILE, USUAL_AMOUNT
 from zsvg.grounding.grounder import BLIND_QUERY
 from zsvg.grounding.model_card import CARD, write_model_card
 from zsvg.grounding.model_folder import FORMAT_VERSION, HISTORY
@@ -231,13 +231,14 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
         asked = [replace(a, qid=i) for i, a in enumerate(held) if a.query != FROM_FRAMES]
         wrong = asked_of(held, absent[len(training) :]) if absent else []
         found = HeldOut(share=None if backbone.name == "micro" else USUAL_SHARE)
+        alignment, level = None, options.supervision
+        if (asked or level == "weak") and backbone.name != "micro" and not run.query_blind:
+            alignment = alignment_of(training, encoded, backbone, told=level)
+        if alignment is not None:
+            alignment.save(made)
+            found = replace(found, alignment=USUAL_AMOUNT)
         if asked:
-            alignment = None
-            if backbone.name != "micro" and not run.query_blind:
-                alignment = alignment_of(training, encoded, backbone, told=options.supervision)
-            if alignment is not None:
-                alignment.save(made)
-                manifest["alignment"] = AMOUNTS[-1]  # that it is read; how far is chosen below
+            manifest["alignment"] = found.alignment  # that it is read; how far is chosen now
             found = held_out_scores(
                 made, manifest, backbone, asked, wrong, run.videos, options, run.cache
             )

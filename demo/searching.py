@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 PAGE = 60  # moments that are shown at once
 MOST = 300
-READ = 150  # videos that a visitor's own model reads whole: a head takes its time
+READ = 150
+"""Videos that are read whole for a wall: the engine puts them in the same order, and of very many
+videos a tenth would take seconds."""
 SEEN: By = "seen"
 SAID: By = "said"
 BOTH: By = "both"
@@ -112,7 +114,7 @@ def search(site: Site, visit: Visit, wanted: Wanted, top: int | None = None) -> 
     if own is None:
         found = _hits(shelf, shelf.library, wanted, top)
     else:
-        found = _hits(shelf, _asked_by(site, own), wanted, top, most=max(READ, top))
+        found = _hits(shelf, _asked_by(site, own), wanted, top)
     before = None
     if own is not None:
         places = [(hit.video.key, hit) for hit in _hits(shelf, shelf.library, wanted, MOST)]
@@ -271,9 +273,7 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{rest // 10:02d}.{rest % 10}"
 
 
-def _hits(
-    shelf: Shelf, library: Library, wanted: Wanted, top: int, most: int | None = None
-) -> list[Hit]:
+def _hits(shelf: Shelf, library: Library, wanted: Wanted, top: int) -> list[Hit]:
     query = wanted.text if wanted.like is None else library.like(*wanted.like)
     return library.hits(
         query,
@@ -283,7 +283,7 @@ def _hits(
         since=time.time() - _DAY * wanted.days if wanted.days else None,
         min_length=wanted.length,
         among=shelf.shows,  # not sorted out of the answer: hidden ones would take places there
-        most=most,
+        most=max(READ, top),
     )
 
 

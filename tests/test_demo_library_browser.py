@@ -189,11 +189,12 @@ def test_more_is_shown_where_there_is_more(tab: Tab):
 def test_a_video_that_has_vanished_says_so(tab: Tab, served: Page):
     page = tab.page
     tab.search(SENTENCE)
-    name = page.locator(".zw-name").nth(3).get_attribute("title")
+    rank = 5 if is_phone(tab) else 4  # what was played before is kept
+    name = page.locator(".zw-name").nth(rank - 1).get_attribute("title")
     file = served.base / "videos" / f"{name}.mp4"
     away = file.rename(file.with_suffix(".away"))
     try:
-        card = play(tab, 4)
+        card = play(tab, rank)
         card.get_by_text("This video is not there any more.").wait_for()
         assert tab.grave() == []
         card.locator(".zw-open").click()
@@ -204,7 +205,7 @@ def test_a_video_that_has_vanished_says_so(tab: Tab, served: Page):
         away.rename(file)
     page.get_by_test_id("toast-close").first.click()
     page.locator("#head").hover()
-    play(tab, 4)
+    play(tab, rank)
     card.locator("video").wait_for()
     assert card.get_by_text("not there any more").count() == 0
 
@@ -258,7 +259,7 @@ def test_a_folder_is_indexed_from_the_page_and_no_other(tab: Tab, served: Page):
     page.get_by_text("Nothing is found").wait_for()
     tab.search(f"what is {name}")
     assert tab.wall() == [name]
-    assert page.locator(".zw-said").inner_text() == f"“This kettle whistles {name}.”"
+    assert page.locator(".zw-said").inner_text() == f"This kettle whistles {name}."
     assert page.locator("[data-verdict]").count() == 0  # what is said is not judged by its looks
     assert tab.grave() == []
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,15 @@ from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.load import load
 from zsvg.library import candidates
 from zsvg.library.example import Example, stored_example
+from zsvg.library.filters import chosen_by
 from zsvg.library.hearing import bring_up_to_date as hear
 from zsvg.library.hits import By, Hit, first, fused, records, seen
 from zsvg.library.indexing import Report, bring_up_to_date
 from zsvg.library.manifest import FILE, Manifest, Space, read_manifest
 from zsvg.library.rows import unpacked
 from zsvg.library.said import Heard, Said
-from zsvg.library.search import Answer, answers
+from zsvg.library.search import NARROW, TRIED, Answer, Question, answers
+from zsvg.library.sentences import Sentences, load_sentences, own_sentences, said_there
 from zsvg.library.sources import Source, roots_of, sources
 from zsvg.library.spaces import begin_space, indexed, own_grounder, space_of, taken_over
 from zsvg.library.spoken import spoken
@@ -33,9 +35,6 @@ from zsvg.records import Prediction
 if TYPE_CHECKING:
     from zsvg.transcripts.speech import Recogniser
 
-_TRIED = 5  # moments of a video that are looked at for each that may be shown
-_NARROW = 2000  # videos that the engine is told to look at alone; more are sorted out afterwards
-
 
 class Library:
     """Videos that were indexed with one frame encoder; make one with `Library.open`.
@@ -46,10 +45,13 @@ class Library:
         space: What the features that it reads and adds are made with.
     """
 
-    def __init__(self, folder: Path, grounder: Grounder, space: Space) -> None:
+    def __init__(
+        self, folder: Path, grounder: Grounder, space: Space, sentences: Callable[[], Sentences]
+    ) -> None:
         self.folder = folder
         self.grounder = grounder
         self.space = space
+        self._load_sentences = sentences
         self.tables = Tables(folder / space.name, space.width)
         self._known: tuple[int, list[Video]] | None = None
         self._said: Said | None = None
@@ -63,6 +65,7 @@ class Library:
         device: str | None = None,
         allow_download: bool = False,
         reembed: bool = False,
+        sentence_model: str | None = None,
     ) -> Library:
         """Open a library, or begin one.
 
@@ -75,6 +78,8 @@ class Library:
             allow_download: Fetch the backbone that a library or model folder names.
             reembed: Another model may be given: what is added is encoded by it, beside what is
                 there, and takes its place once all videos are.
+            sentence_model: What is said is compared by this model of sentence-transformers, an id
+                or a folder; `add` encodes lines by it. None: what the library was made with.
 
         Raises:
             ZsvgError: There is no library and no model, it is of a newer format, or was made with
@@ -104,7 +109,17 @@ class Library:
         if manifest is None or space.name not in manifest.spaces:
             with writing(folder):
                 begin_space(folder, space)
-        return cls(folder, grounder, space)
+        if sentence_model is None:
+            return cls(
+                folder,
+                grounder,
+                space,
+                partial(
+                    own_sentences, folder, grounder.backbone, device, allow_download=allow_download
+                ),
+            )
+        found = load_sentences(sentence_model, device, allow_download=allow_download)
+        return cls(folder, grounder, space, lambda: found)
 
     def add(
         self,
@@ -176,7 +191,15 @@ class Library:
                 self.tables.optimise()
             # Last: listening takes hours, and the videos are searched meanwhile.
             report.heard = self._hear(before, found, subtitles, recogniser, on_heard)
+            made = read_manifest(self.folder)
+            if self.searched and made.sentences != self.sentences.model:
+                replace(made, sentences=self.sentences.model).write(self.folder)
         return report
+
+    @cached_property
+    def sentences(self) -> Sentences:
+        """What lines are encoded by; a model of their own is loaded when it is needed first."""
+        return self._load_sentences()
 
     @property
     def searched(self) -> bool:
@@ -190,7 +213,7 @@ class Library:
             self._known = version, self.tables.videos()
         return self._known[1]
 
-    def search(self, query: str | Example, **options: Any) -> list[Prediction]:
+    def search(self, query: str | Question, **options: Any) -> list[Prediction]:
         """Return the best moments of all videos, as of `hits`.
 
         Returns:
@@ -201,7 +224,7 @@ class Library:
 
     def hits(
         self,
-        query: str | Example,
+        query: str | Question,
         *,
         top: int = 20,
         per_video: int = 3,
@@ -211,7 +234,8 @@ class Library:
         since: float | None = None,
         min_length: float = 0.0,
         among: Callable[[Video], bool] | None = None,
-        **options: Any,
+        exact: bool = False,
+        most: int | None = None,
     ) -> list[Hit]:
         """Return the best moments of all videos for a sentence, or for an example.
 
@@ -220,7 +244,7 @@ class Library:
         example is looked for in what is seen alone.
 
         Args:
-            query: The sentence, or what moments are to look like.
+            query: The sentence; or an `Example`, or a sentence that was `judged`.
             top: Most moments in all.
             per_video: Most of one video.
             by: Where to look: at what is "seen", what is "said", or "both".
@@ -229,7 +253,8 @@ class Library:
             since: Seconds since 1970.
             min_length: Seconds.
             among: Whether a video is looked at.
-            options: As of `answers`, too: `exact`, `most`.
+            exact: As of `answers`, like the last one.
+            most: How many videos are read whole.
 
         Returns:
             Hits, best first: of what is seen the best one of each video, then the second ones.
@@ -238,15 +263,19 @@ class Library:
             ZsvgError: What is said is to be searched alone, and nothing is known of it, or an
                 example is given.
         """
-        if by == "said" and isinstance(query, Example):
-            raise ZsvgError(f"{query.name}: an example is seen, not said; search it without --by")
-        wanted = self._wanted(folder, since, min_length, among)
-        options |= {"top_k": _TRIED * per_video}
+        sentence = query if isinstance(query, str) else query.sentence
+        if by == "said" and not isinstance(query, str) and not sentence:
+            raise ZsvgError(
+                f"{query.name}: an example is seen, not said; look for it in what is seen"
+            )
+        wanted = chosen_by(self.videos(), folder, since, min_length, among)
         found: list[Hit] = []
         if by != "said":
-            found = seen(self._answers(query, wanted, group=group, **options), per_video)
-        if by != "seen" and isinstance(query, str):
-            found = fused(found, self._spoken(query, wanted, found, by, top, per_video))
+            tried = TRIED * per_video
+            given = self._answers(query, wanted, exact=exact, most=most, top_k=tried, group=group)
+            found = seen(given, per_video)
+        if by != "seen" and sentence:
+            found = fused(found, self._spoken(sentence, wanted, found, by, top, per_video))
         return first(found, top, per_video)
 
     def like(self, content: str, start: float, end: float) -> Example:
@@ -269,7 +298,7 @@ class Library:
 
     def answers(
         self,
-        query: str | Example,
+        query: str | Question,
         *,
         folder: str | Path | None = None,
         since: float | None = None,
@@ -283,7 +312,7 @@ class Library:
         """Return what videos answer to a sentence or an example, the one that fits best first.
 
         Args:
-            query: The sentence, or what moments are to look like.
+            query: As of `hits`.
             folder: Only videos below it.
             since: Only videos that were changed then or later, seconds since 1970.
             min_length: Only videos of so many seconds or more.
@@ -294,29 +323,12 @@ class Library:
             top_k: Most moments of each.
             group: Name near duplicates with the better one instead of by themselves.
         """
-        wanted = self._wanted(folder, since, min_length, among)
+        wanted = chosen_by(self.videos(), folder, since, min_length, among)
         return self._answers(query, wanted, exact=exact, most=most, top_k=top_k, group=group)
-
-    def _wanted(
-        self,
-        folder: str | Path | None,
-        since: float | None,
-        min_length: float,
-        among: Callable[[Video], bool] | None,
-    ) -> list[Video]:
-        return [
-            video
-            for video in self.videos()
-            if video.usable
-            and (folder is None or _is_below(video, folder))
-            and (since is None or video.modified >= since)
-            and video.duration >= min_length
-            and (among is None or among(video))
-        ]
 
     def _answers(
         self,
-        query: str | Example,
+        query: str | Question,
         wanted: Sequence[Video],
         *,
         exact: bool = False,
@@ -327,13 +339,13 @@ class Library:
         usable = sum(video.usable for video in self.videos())
         chosen = candidates.choose(
             self.tables,
-            query.direction
-            if isinstance(query, Example)
-            else candidates.direction(self.grounder, query),
+            candidates.direction(self.grounder, query)
+            if isinstance(query, str)
+            else query.direction,
             list(dict.fromkeys(video.content for video in wanted)),
             candidates.count(usable) if most is None else most,
             exact=exact,
-            narrow=len(wanted) < min(usable / 2, _NARROW),
+            narrow=len(wanted) < min(usable / 2, NARROW),
         )
         return answers(self.tables, self.grounder, query, chosen, wanted, top_k=top_k, group=group)
 
@@ -342,7 +354,7 @@ class Library:
     ) -> list[Hit]:
         """Return at most so many lines, and so many `each` of a video, best first."""
         if self._said is None:
-            self._said = Said.there(self.tables.folder, self.space.width)
+            self._said = self.sentences.there(self.tables.folder)
         if self._said is None:
             if by == "both":
                 return []
@@ -351,7 +363,7 @@ class Library:
                 "reads it"
             )
         return spoken(
-            self._said, self.tables, self.grounder, query, wanted,
+            self._said, self.sentences, self.tables, self.grounder, query, wanted,
             seen={hit.video.content: hit.answer for hit in seen}, most=most, per_video=each,
             all_words=by == "both",
         )  # fmt: skip
@@ -367,14 +379,14 @@ class Library:
         """Bring what is said in the videos among some sources up to date."""
         films = {source.key for source in found if source.film}
         before = None
-        if manifest.current != self.space.name:
-            before = Said.there(self.folder / manifest.current, manifest.space.width)
-        said = Said(self.tables.folder, self.space.width)
+        if (manifest.current, manifest.sentences) != (self.space.name, self.sentences.model):
+            before = said_there(self.folder, manifest, manifest.current)
+        said = self.sentences.said(self.tables.folder)
         version = said.version
         heard = hear(
             said,
             [video for video in self.videos() if video.usable and video.key in films],
-            self.grounder.backbone,
+            self.sentences,
             before=before,
             subtitles=subtitles,
             recogniser=recogniser,
@@ -384,9 +396,3 @@ class Library:
         if said.version != version:
             said.optimise()
         return heard
-
-
-def _is_below(video: Video, folder: str | Path) -> bool:
-    """Return whether a video is below a folder, named from here or from the root of the video."""
-    inside = str(folder).strip("/") + "/"
-    return video.file.is_relative_to(os.path.abspath(folder)) or video.path.startswith(inside)

@@ -28,7 +28,7 @@ class _Space(BaseModel):
 
 class _Sentences(BaseModel):
     model: str = Field(min_length=1)
-    fingerprint: str = Field(pattern="[0-9a-f]{16,}")  # names a folder
+    fingerprint: str = Field(pattern="^[0-9a-f]{64}$")  # names a folder
     width: int = Field(gt=0)
 
 

@@ -10,9 +10,11 @@ from urllib.request import url2pathname
 from xml.etree import ElementTree as Xml
 
 import av
+import numpy as np
 import pytest
 from films import grey
 
+import zsvg
 from zsvg.errors import ZsvgError
 from zsvg.grounding.editors import editing_rate
 from zsvg.grounding.writers import moments_text, write_moments
@@ -254,6 +256,24 @@ def test_what_no_timeline_is_made_of(tmp_path):
     assert not list(tmp_path.glob("none.*"))
 
 
+def test_a_video_that_is_gone_takes_no_other_along(tmp_path):
+    here, gone = film(tmp_path / "here.mp4", PAL), tmp_path / "gone.mp4"
+    found = [answer(gone, (1, 2, 0.9), (3, 4, 0.1)), answer(here, (1, 2, 0.5))]
+    for form in ("otio", "edl", "fcpxml"):
+        failures: list[str] = []
+        (file,) = write_moments(tmp_path / f"some.{form}", found, failures)
+        assert [clip.name for clip in clips_of(file, PAL)] == ["here.mp4"]
+        (line,) = failures
+        assert "gone.mp4: no such file" in line
+        assert line.endswith("; it is not on the timeline")
+        assert moments_text(found, form, []).count("here.mp4")
+    with pytest.raises(ZsvgError, match=r"gone\.mp4"):
+        write_moments(tmp_path / "none.otio", found)
+    with pytest.raises(ZsvgError, match=r"gone\.mp4"):
+        write_moments(tmp_path / "none.otio", found[:1], [])
+    assert not (tmp_path / "none.otio").exists()
+
+
 def test_without_the_extra_one_line_names_it(run_zsvg, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "opentimelineio", None)
     for asked in (["-o", str(tmp_path / "hits.edl")], ["--format", "otio"]):
@@ -312,3 +332,27 @@ def test_search_writes_timelines(run_zsvg, tmp_path):
     clips = clips_of(hits, PAL)
     assert 2 <= len(clips) <= 4
     assert {clip.media_reference.target_url for clip in clips} == {p.as_uri() for p in paths}
+    paths[0].unlink()
+    status, out, error = run_zsvg("search", library, *asked[:-1], hits)
+    assert status == 1
+    assert "one.mp4" in out  # what is known of it is shown all the same
+    assert re.search(r"one\.mp4: .*; it is not on the timeline", error)
+    clips = clips_of(hits, PAL)
+    assert {clip.media_reference.target_url for clip in clips} == {paths[1].as_uri()}
+
+
+def test_features_alone_make_no_timeline(run_zsvg, tmp_path):
+    pytest.importorskip("lancedb")
+    features, library = tmp_path / "features", tmp_path / "library"
+    features.mkdir()
+    width = zsvg.load("micro").backbone.embed_dim
+    np.save(features / "one.npy", np.eye(width, dtype=np.float32)[:9])
+    made = ("--features", features, "--clip-seconds", "1", "-m", "micro")
+    status, _, error = run_zsvg("index", *made, "-o", library)
+    assert status == 0, error
+    for asked in (["-o", tmp_path / "hits.edl"], ["--format", "otio"], ["--cut", tmp_path / "c"]):
+        status, _, error = run_zsvg("search", library, "a red circle", *asked)
+        assert status == 1
+        assert f"{library} holds features alone; give another form" in error
+        assert error.count("\n") == 1
+    assert run_zsvg("search", library, "a red circle", "-o", tmp_path / "hits.csv")[0] == 0

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from zsvg.backbones.base import TextStates, pick_device
-from zsvg.backbones.names import CAPTION_FILES, PREFIX
+from zsvg.backbones.names import CAPTION_FILES, PREFIX, check_sentence_model
 from zsvg.errors import BackboneError, RecordError, reason
 from zsvg.features.encoder import FrameFeatures
 from zsvg.files import sha256_json, sha256_tensors
@@ -156,6 +156,29 @@ def load_caption_backbone(name: str, device: str | None = None) -> CaptionBackbo
     return CaptionBackbone(name, encoder, describe)
 
 
+def load_sentence_model(
+    name: str, device: str | None = None, *, allow_download: bool = False
+) -> CaptionBackbone:
+    """Load a model of sentences alone.
+
+    Args:
+        name: A folder (with or without the prefix "local-dir:"), or an ORG/NAME of the Hugging Face
+            Hub: a model of sentence-transformers.
+        device: Where it runs; the best there is by default.
+        allow_download: Fetch it if it is not on this machine.
+
+    Raises:
+        BackboneError: The name is unknown, or the model cannot be loaded.
+    """
+    check_sentence_model(name)
+    bare = name.removeprefix("local-dir:")
+    folder = Path(bare).expanduser()
+    source = str(folder) if folder.is_dir() else bare
+    return CaptionBackbone(
+        f"{PREFIX}{source}", _Transformer(source, device, fetched=allow_download)
+    )
+
+
 class _Tfidf:
     """Bags of words in hashed columns. How rare a word is depends on the video: see `weigh`."""
 
@@ -189,20 +212,29 @@ class _Tfidf:
 class _Transformer:
     """A sentence-transformers model."""
 
-    def __init__(self, name: str, device: str | None) -> None:
+    def __init__(self, name: str, device: str | None, *, fetched: bool | None = None) -> None:
+        way_out = "give the folder of a downloaded model"
+        if fetched is None:
+            way_out += ", or captions:tfidf"
+        elif not fetched and not Path(name).is_dir():
+            way_out = (
+                "if it is not on this machine, --allow-download (in Python "
+                "`allow_download=True`) fetches it"
+            )
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError:
             raise BackboneError(
-                f"captions:{name} needs sentence-transformers: pip install 'zsvg[captions]', or "
-                "take captions:tfidf"
+                f"{name}: needs sentence-transformers: pip install 'zsvg[captions]'"
+                + (", or take captions:tfidf" if fetched is None else "")
             ) from None
         try:
-            self._model = SentenceTransformer(name, device=str(device or pick_device()))
+            self._model = SentenceTransformer(
+                name, device=str(device or pick_device()), local_files_only=fetched is False
+            )
         except Exception as error:  # its loaders raise a dozen unrelated types
             raise BackboneError(
-                f"sentence encoder {name!r} cannot be loaded: {reason(error)}; give the folder of "
-                "a downloaded model, or captions:tfidf"
+                f"sentence encoder {name!r} cannot be loaded: {reason(error)}; {way_out}"
             ) from error
         self.width = int(self._model.get_embedding_dimension() or 0)
         self.fingerprint = _fingerprint(self._model)

@@ -39,6 +39,9 @@ CAPTIONER = "Salesforce/blip-image-captioning-base"
 RECOGNISER = "openai/whisper-base"
 """A recogniser of speech that any may take; the hub knows it by this name."""
 
+SENTENCES = "sentence-transformers/all-MiniLM-L6-v2"
+"""A model of sentences that any may take; the hub knows it by this name."""
+
 HUB = "hf://"
 """Begins the name of a model folder on the Hugging Face Hub (`zsvg.grounding.hub`)."""
 
@@ -276,6 +279,22 @@ def check_recogniser(name: str) -> None:
         raise BackboneError(
             f"unknown recogniser {name!r}: it is neither a folder nor an ORG/NAME of the Hugging "
             f"Face Hub such as {RECOGNISER} (download about 290 MB)"
+        )
+
+
+def check_sentence_model(name: str) -> None:
+    """Refuse what can be no model of sentences; weights are not looked for.
+
+    Args:
+        name: As of `zsvg.backbones.captions.load_sentence_model`.
+
+    Raises:
+        BackboneError: There is no such model.
+    """
+    if not _folder_or_hub(name):
+        raise BackboneError(
+            f"unknown sentence model {name!r}: it is neither a folder nor an ORG/NAME of the "
+            f"Hugging Face Hub such as {SENTENCES} (download about 90 MB)"
         )
 
 

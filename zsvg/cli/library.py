@@ -73,6 +73,14 @@ def index(
             "without subtitles.",
         ),
     ] = None,
+    sentence_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Compare what is said by this model of sentence-transformers, a hub id or a "
+            "folder (default: what the library was made with, at first the text tower).",
+        ),
+    ] = None,
     rehash: opts.Rehash = False,
     allow_truncated: opts.Truncated = False,
     allow_download: opts.AllowDownload = False,
@@ -116,12 +124,21 @@ def index(
         from zsvg.backbones.names import check_recogniser
 
         check_recogniser(speech)
+    if sentence_model is not None:
+        from zsvg.backbones.names import check_sentence_model
+
+        check_sentence_model(sentence_model)
     found = footage(videos, features, clip_seconds, window_seconds, durations)
     with loading(name or (manifest.space.model if manifest else "")):
         from zsvg.library.library import Library
 
         library = Library.open(
-            output, name, device=device, allow_download=allow_download, reembed=True
+            output,
+            name,
+            device=device,
+            allow_download=allow_download,
+            reembed=True,
+            sentence_model=sentence_model,
         )
     recogniser = None
     if speech is not None:
@@ -240,6 +257,7 @@ def library_info(library: Folder, form: AsFigures = "table") -> None:
         ("vanished", str(value["vanished"])),
         ("not usable", str(value["failed"])),
         ("with words", str(value["with_words"])),
+        *((("compared by", name),) if (name := value["sentence_model"]) else ()),
         ("rows of frames", f"{value['rows']['frames']}{', indexed' if value['indexed'] else ''}"),
         ("size", decimal(value["bytes"])),
         *(("being made with", name) for name in value["coming"]),

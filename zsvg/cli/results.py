@@ -153,7 +153,8 @@ class Destination:
             shots: What timelines of editors hold instead, in that order.
             write_page: Writes the file that is a `page`.
             failed: Not one could be made: the file is left as it was.
-            failures: Takes why the file cannot be written, for a batch that has more to say.
+            failures: Takes why the file cannot be written, or what a timeline lacks, for a batch
+                that has more to say.
         """
         places: list[str] = []
         if failed and self.form == "table":
@@ -168,7 +169,8 @@ class Destination:
             ]
             table(("query", "video", "start", "end", "score", "sentence"), rows)
         elif self.form is not None:
-            write_text(STANDARD, moments_text(_of(self.form, records, read, shots), self.form))
+            own = _of(self.form, records, read, shots)
+            write_text(STANDARD, moments_text(own, self.form, failures))
         if failed:
             leave(self.file)
         elif self.file is not None:  # last: what is shown is not lost where this fails
@@ -178,7 +180,7 @@ class Destination:
                     places = [str(self.file)]
                 else:
                     own = _of(form_of(self.file), records, read, shots)
-                    places = [str(path) for path in write_moments(self.file, own)]
+                    places = [str(path) for path in write_moments(self.file, own, failures)]
             except ITEM_ERRORS as error:
                 if failures is None:
                     raise

@@ -94,6 +94,7 @@ def search(
         raise ZsvgError("--revision is that of a model of the hub; name it with --model")
     name = model or read_manifest(library).space.model
     with loading(name):
+        from zsvg.features.from_files import holds_features
         from zsvg.library.hits import records
         from zsvg.library.library import Library
         from zsvg.library.spaces import own_grounder
@@ -107,7 +108,14 @@ def search(
         else:
             grounder = load_grounder(model, device, domain, templates, allow_download, None)
         grounder.sure = sure
-        opened = Library.open(library, grounder)
+        opened = Library.open(library, grounder, device=device, allow_download=allow_download)
+    if to.page or to.timeline or cut is not None:
+        films = [video for video in opened.videos() if video.usable]
+        if films and all(holds_features(video.file) for video in films):
+            raise ZsvgError(
+                f"a page of moments, a timeline and --cut show pictures, and {library} holds "
+                "features alone; give another form"
+            )
     wanted: list[tuple[Asked, str | Example]] = [(one, one.query) for one in asked]
     wanted += _examples(clip or (), image or (), grounder, len(sentences or ()), failures)
     for one, query in wanted:

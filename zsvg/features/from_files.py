@@ -36,6 +36,12 @@ _INSIDE = "@"  # ends the name of an array in a file, as part of a path
 _DEEP = 8  # groups of HDF5
 
 
+def holds_features(path: Path) -> bool:
+    """Return whether a path, as `FeatureFiles` gives it, is one of features and not of a video."""
+    file = path.parent if path.name.endswith(_INSIDE) else path
+    return file.suffix.lower() in SUFFIXES
+
+
 @dataclass(frozen=True, eq=False)
 class FeatureFiles(Mapping[str, Path]):
     """Features of videos in files, and how their rows lie in time; give it in place of videos.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as Xml
 
-from zsvg.errors import CONTROLS, ZsvgError
+from zsvg.errors import CONTROLS, ITEM_ERRORS, VideoError, ZsvgError, failure
 from zsvg.files import write_text
 from zsvg.places.urls import address_of
 
@@ -107,13 +107,17 @@ def check_editors(what: str) -> None:
         raise ZsvgError(f"{what}: needs OpenTimelineIO: pip install 'zsvg[editors]'") from None
 
 
-def write_timelines(path: Path, form: str, shots: Iterable[Shot]) -> list[Path]:
+def write_timelines(
+    path: Path, form: str, shots: Iterable[Shot], failures: list[str] | None = None
+) -> list[Path]:
     """Write a timeline; an EDL counts in one frame rate, so several rates give NAME.RATE.edl.
 
     Args:
         path: The file.
         form: One of `TIMELINES`.
         shots: Moments, in their order on the timeline.
+        failures: Takes, a line each, why files cannot be used: their moments are left out. None:
+            such a file is an error.
 
     Returns:
         The files written.
@@ -122,7 +126,7 @@ def write_timelines(path: Path, form: str, shots: Iterable[Shot]) -> list[Path]:
         ZsvgError: There is no moment, or a file has no frame rate.
         VideoError: A file is no video that can be read.
     """
-    clips = _clips(shots)
+    clips = _clips(shots, failures)
     parts = _by_rate(clips) if form == "edl" else {}
     if len(parts) < 2:
         parts, files = {"": clips}, [path]
@@ -133,13 +137,18 @@ def write_timelines(path: Path, form: str, shots: Iterable[Shot]) -> list[Path]:
     return files
 
 
-def timeline_text(form: str, shots: Iterable[Shot]) -> str:
+def timeline_text(form: str, shots: Iterable[Shot], failures: list[str] | None = None) -> str:
     """Return what `write_timelines` writes into one file.
+
+    Args:
+        form: As of `write_timelines`, like the others.
+        shots: Moments.
+        failures: Takes why files cannot be used.
 
     Raises:
         ZsvgError: As of `write_timelines`, or an EDL of several frame rates.
     """
-    clips = _clips(shots)
+    clips = _clips(shots, failures)
     if form == "edl" and len(rates := _by_rate(clips)) > 1:
         raise ZsvgError(
             f"edl counts in one frame rate, and these videos have {', '.join(rates)}; give otio or "
@@ -157,13 +166,22 @@ def editing_rate(fps: float) -> Fraction:
     return min(RATES, key=lambda rate: abs(rate / fps - max(1, round(rate / fps))))
 
 
-def _clips(shots: Iterable[Shot]) -> list[_Clip]:
+def _clips(shots: Iterable[Shot], failures: list[str] | None) -> list[_Clip]:
     """Return moments in whole frames, at least one each, none outside its file."""
     medias: dict[Path, _Media] = {}
+    wrong: dict[Path, Exception] = {}
     clips = []
     for shot in shots:
-        if (media := medias.get(shot.path)) is None:
-            media = medias[shot.path] = _media(shot.path, shot.url)
+        if shot.path not in medias and shot.path not in wrong:
+            try:
+                medias[shot.path] = _media(shot.path, shot.url)
+            except ITEM_ERRORS as error:
+                if failures is None:
+                    raise
+                wrong[shot.path] = error
+        if shot.path in wrong:
+            continue
+        media = medias[shot.path]
         rate, end = float(media.rate), media.frames
         times = (min(max(time, 0.0), end / rate) for time in (shot.start, shot.end))
         first, last = (round(time * rate) for time in times)
@@ -179,7 +197,11 @@ def _clips(shots: Iterable[Shot]) -> list[_Clip]:
             )
         )
     if not clips:
-        raise ZsvgError("there are no moments to put on a timeline")
+        raise next(iter(wrong.values()), ZsvgError("there are no moments to put on a timeline"))
+    if failures is not None:
+        failures += [
+            f"{failure(path, error)}; it is not on the timeline" for path, error in wrong.items()
+        ]
     reels = _reels(medias.values())
     return [replace(c, media=replace(c.media, reel=reels[c.media.path])) for c in clips]
 
@@ -187,8 +209,11 @@ def _clips(shots: Iterable[Shot]) -> list[_Clip]:
 def _media(path: Path, url: str | None) -> _Media:
     from opentimelineio.opentime import from_timecode
 
+    from zsvg.features.from_files import holds_features
     from zsvg.video.reading import probe
 
+    if holds_features(path):
+        raise VideoError(f"{path}: features, and a timeline refers to videos")
     info = probe(path)
     if not info.fps:
         raise ZsvgError(f"{path}: has no frame rate, in which editors count; re-encode it with one")

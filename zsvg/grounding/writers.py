@@ -20,7 +20,9 @@ ScoredMoments = list[tuple[float, float, float | None, str]]
 """(start, end, score, sentence) of one video; seconds; annotations have no score."""
 
 
-def write_moments(path: str | Path, records: Records) -> list[Path]:
+def write_moments(
+    path: str | Path, records: Records, failures: list[str] | None = None
+) -> list[Path]:
     """Write annotations or predictions as the suffix says: .jsonl, .json, .csv, .srt, .vtt, ...
 
     JSON holds everything; CSV one window per line; subtitles the windows of one video each, in
@@ -32,6 +34,7 @@ def write_moments(path: str | Path, records: Records) -> list[Path]:
         path: The file.
         records: For timelines, each with the `path` of its video in `extra`, as `zsvg ground` gives
             it, and `url` where editors are to be told another place.
+        failures: Of timelines, as of `zsvg.grounding.editors.write_timelines`.
 
     Returns:
         The files written.
@@ -41,7 +44,7 @@ def write_moments(path: str | Path, records: Records) -> list[Path]:
     """
     target, form = place_of(path), form_of(path)
     if form in TIMELINES:
-        return write_timelines(target, form, _shots(records))
+        return write_timelines(target, form, _shots(records), failures)
     if form not in SUBTITLES:
         write_text(target, FORMS[form](records))
         return [target]
@@ -84,18 +87,19 @@ def form_of(path: str | Path, *more: str) -> str:
     return form
 
 
-def moments_text(records: Records, form: str) -> str:
+def moments_text(records: Records, form: str, failures: list[str] | None = None) -> str:
     """Return what `write_moments` writes into one file.
 
     Args:
         records: Annotations or predictions.
         form: One of `FORMS` or `TIMELINES`.
+        failures: As of `write_moments`.
 
     Raises:
         ZsvgError: Subtitles of several videos, or an EDL of several frame rates.
     """
     if form in TIMELINES:
-        return timeline_text(form, _shots(records))
+        return timeline_text(form, _shots(records), failures)
     check_fits(form, len({record.vid for record in records}))
     return FORMS[form](records)
 

@@ -39,6 +39,11 @@ class Example:
     centred: NDArray[np.float32]
 
     @property
+    def sentence(self) -> str:
+        """Nothing is said of it."""
+        return ""
+
+    @property
     def direction(self) -> NDArray[np.float32]:
         """The (D,) vector that rows of frames are compared with, to choose videos."""
         mean: NDArray[np.float32] = self.centred.mean(axis=0)

@@ -9,13 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from zsvg.backbones.base import Backbone
 from zsvg.files import sha256_json
 from zsvg.library.said import Heard, Said
+from zsvg.library.sentences import Sentences
 from zsvg.library.tables import Video
 from zsvg.places.urls import state_of
 from zsvg.transcripts.lines import Line
@@ -27,25 +23,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_BATCH = 64  # sentences
 _VIDEOS, _LINES = 64, 5000
 """How much waits to be written: it is what an interruption costs."""
-
-
-def encode_lines(backbone: Backbone, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Return (N, D) rows of unit length of what is said, as the frozen text tower has them."""
-    rows = [np.zeros((0, backbone.embed_dim), np.float32)]
-    for start in range(0, len(texts), _BATCH):
-        with torch.no_grad():
-            states = backbone.encode_text(list(texts[start : start + _BATCH]))
-        rows.append(states.pooled.cpu().numpy().astype(np.float32))
-    return np.concatenate(rows)
 
 
 def bring_up_to_date(
     said: Said,
     videos: Iterable[Video],
-    backbone: Backbone,
+    sentences: Sentences,
     *,
     before: Said | None = None,
     subtitles: Callable[[Path], bool] | None = None,
@@ -60,8 +45,9 @@ def bring_up_to_date(
     Args:
         said: Where it is kept; the caller holds the lock of the library.
         videos: All that can be searched.
-        backbone: Encodes lines.
-        before: What was said in them according to another space: it is not read again.
+        sentences: Encodes lines.
+        before: What was said in them according to another space, or by another model of sentences:
+            it is not read again.
         subtitles: Whether a file of them beside a video may be read; None: each may.
         recogniser: Listens where there are no subtitles; None: nothing does.
         on_progress: Called with the number of videos that are done.
@@ -72,7 +58,7 @@ def bring_up_to_date(
     known = {heard.key: heard for heard in said.heard()}
     there = {heard.source: heard for heard in said.whole(known.values())}
     old = {heard.source: heard for heard in before.heard()} if before is not None else {}
-    films, work = list(videos), _Work(said, backbone)
+    films, work = list(videos), _Work(said, sentences)
     beside, report = _beside(films, subtitles), {}
     for done, video in enumerate(films, 1):
         files = beside.get(video.file, [])
@@ -139,9 +125,9 @@ def source_of(video: Video, beside: Iterable[Path]) -> str:
 class _Work:
     """What waits to be written."""
 
-    def __init__(self, said: Said, backbone: Backbone) -> None:
+    def __init__(self, said: Said, sentences: Sentences) -> None:
         self.said = said
-        self.backbone = backbone
+        self.sentences = sentences
         self._heard: list[Heard] = []
         self._lines: dict[str, list[Line]] = {}
 
@@ -158,7 +144,7 @@ class _Work:
     def write(self) -> None:
         """Write it."""
         texts = [line.text for lines in self._lines.values() for line in lines]
-        self.said.put(self._heard, self._lines, encode_lines(self.backbone, texts))
+        self.said.put(self._heard, self._lines, self.sentences.encode(texts))
         self._heard, self._lines = [], {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from zsvg.grounding.hub import pinned
 from zsvg.grounding.load import load
 from zsvg.library import candidates
 from zsvg.library.example import Example, stored_example
+from zsvg.library.filters import chosen_by
 from zsvg.library.hearing import bring_up_to_date as hear
 from zsvg.library.hits import By, Hit, first, fused, records, seen
 from zsvg.library.indexing import Report, bring_up_to_date
@@ -22,7 +24,8 @@ from zsvg.library.looking import looking
 from zsvg.library.manifest import FILE, Manifest, Space, read_manifest
 from zsvg.library.rows import unpacked
 from zsvg.library.said import Heard, Said
-from zsvg.library.search import Answer, answers
+from zsvg.library.search import NARROW, TRIED, Answer, Question, answers
+from zsvg.library.sentences import Sentences, load_sentences, own_sentences, said_there
 from zsvg.library.sources import Source, roots_of, sources
 from zsvg.library.spaces import begin_space, indexed, own_grounder, space_of, taken_over
 from zsvg.library.spoken import spoken
@@ -36,9 +39,6 @@ if TYPE_CHECKING:
     from zsvg.features.cluster import Cluster
     from zsvg.transcripts.speech import Recogniser
 
-_TRIED = 5  # moments of a video that are looked at for each that may be shown
-_NARROW = 2000  # videos that the engine is told to look at alone; more are sorted out afterwards
-
 
 class Library:
     """Videos that were indexed with one frame encoder; make one with `Library.open`.
@@ -49,10 +49,13 @@ class Library:
         space: What the features that it reads and adds are made with.
     """
 
-    def __init__(self, folder: Path, grounder: Grounder, space: Space) -> None:
+    def __init__(
+        self, folder: Path, grounder: Grounder, space: Space, sentences: Callable[[], Sentences]
+    ) -> None:
         self.folder = folder
         self.grounder = grounder
         self.space = space
+        self._load_sentences = sentences
         self.tables = Tables(folder / space.name, space.width)
         self._known: tuple[int, list[Video]] | None = None
         self._said: Said | None = None
@@ -66,6 +69,7 @@ class Library:
         device: str | None = None,
         allow_download: bool = False,
         reembed: bool = False,
+        sentence_model: str | None = None,
     ) -> Library:
         """Open a library, or begin one.
 
@@ -78,6 +82,8 @@ class Library:
             allow_download: Fetch the backbone that a library or model folder names.
             reembed: Another model may be given: what is added is encoded by it, beside what is
                 there, and takes its place once all videos are.
+            sentence_model: What is said is compared by this model of sentence-transformers, an id
+                or a folder; `add` encodes lines by it. None: what the library was made with.
 
         Raises:
             ZsvgError: There is no library and no model, it is of a newer format, or was made with
@@ -108,7 +114,17 @@ class Library:
         if manifest is None or space.name not in manifest.spaces:
             with writing(folder):
                 begin_space(folder, space)
-        return cls(folder, grounder, space)
+        if sentence_model is None:
+            return cls(
+                folder,
+                grounder,
+                space,
+                partial(
+                    own_sentences, folder, grounder.backbone, device, allow_download=allow_download
+                ),
+            )
+        found = load_sentences(sentence_model, device, allow_download=allow_download)
+        return cls(folder, grounder, space, lambda: found)
 
     def add(
         self,
@@ -177,7 +193,15 @@ class Library:
                 self.tables.optimise()
             # Last: listening takes hours, and the videos are searched meanwhile.
             report.heard = self._hear(before, found, subtitles, recogniser, on_heard)
+            made = read_manifest(self.folder)
+            if self.searched and made.sentences != self.sentences.model:
+                replace(made, sentences=self.sentences.model).write(self.folder)
         return report
+
+    @cached_property
+    def sentences(self) -> Sentences:
+        """What lines are encoded by; a model of their own is loaded when it is needed first."""
+        return self._load_sentences()
 
     @property
     def searched(self) -> bool:
@@ -191,7 +215,7 @@ class Library:
             self._known = version, self.tables.videos()
         return self._known[1]
 
-    def search(self, query: str | Example, **options: Any) -> list[Prediction]:
+    def search(self, query: str | Question, **options: Any) -> list[Prediction]:
         """Return the best moments of all videos, as of `hits`.
 
         Returns:
@@ -202,7 +226,7 @@ class Library:
 
     def hits(
         self,
-        query: str | Example,
+        query: str | Question,
         *,
         top: int = 20,
         per_video: int = 3,
@@ -212,7 +236,8 @@ class Library:
         since: float | None = None,
         min_length: float = 0.0,
         among: Callable[[Video], bool] | None = None,
-        **options: Any,
+        exact: bool = False,
+        most: int | None = None,
     ) -> list[Hit]:
         """Return the best moments of all videos for a sentence, or for an example.
 
@@ -221,7 +246,7 @@ class Library:
         example is looked for in what is seen alone.
 
         Args:
-            query: The sentence, or what moments are to look like.
+            query: The sentence; or an `Example`, or a sentence that was `judged`.
             top: Most moments in all.
             per_video: Most of one video.
             by: Where to look: at what is "seen", what is "said", or "both".
@@ -230,7 +255,8 @@ class Library:
             since: Seconds since 1970.
             min_length: Seconds.
             among: Whether a video is looked at.
-            options: As of `answers`, too: `exact`, `most`.
+            exact: As of `answers`, like the last one.
+            most: How many videos are read whole.
 
         Returns:
             Hits, best first: of what is seen the best one of each video, then the second ones.
@@ -239,15 +265,19 @@ class Library:
             ZsvgError: What is said is to be searched alone, and nothing is known of it, or an
                 example is given.
         """
-        if by == "said" and isinstance(query, Example):
-            raise ZsvgError(f"{query.name}: an example is seen, not said; search it without --by")
-        wanted = self._wanted(folder, since, min_length, among)
-        options |= {"top_k": _TRIED * per_video}
+        sentence = query if isinstance(query, str) else query.sentence
+        if by == "said" and not isinstance(query, str) and not sentence:
+            raise ZsvgError(
+                f"{query.name}: an example is seen, not said; look for it in what is seen"
+            )
+        wanted = chosen_by(self.videos(), folder, since, min_length, among)
         found: list[Hit] = []
         if by != "said":
-            found = seen(self._answers(query, wanted, group=group, **options), per_video)
-        if by != "seen" and isinstance(query, str):
-            found = fused(found, self._spoken(query, wanted, found, by, top, per_video))
+            tried = TRIED * per_video
+            given = self._answers(query, wanted, exact=exact, most=most, top_k=tried, group=group)
+            found = seen(given, per_video)
+        if by != "seen" and sentence:
+            found = fused(found, self._spoken(sentence, wanted, found, by, top, per_video))
         return first(found, top, per_video)
 
     def like(self, content: str, start: float, end: float) -> Example:
@@ -270,7 +300,7 @@ class Library:
 
     def answers(
         self,
-        query: str | Example,
+        query: str | Question,
         *,
         folder: str | Path | None = None,
         since: float | None = None,
@@ -284,7 +314,7 @@ class Library:
         """Return what videos answer to a sentence or an example, the one that fits best first.
 
         Args:
-            query: The sentence, or what moments are to look like.
+            query: As of `hits`.
             folder: Only videos below it.
             since: Only videos that were changed then or later, seconds since 1970.
             min_length: Only videos of so many seconds or more.
@@ -295,29 +325,12 @@ class Library:
             top_k: Most moments of each.
             group: Name near duplicates with the better one instead of by themselves.
         """
-        wanted = self._wanted(folder, since, min_length, among)
+        wanted = chosen_by(self.videos(), folder, since, min_length, among)
         return self._answers(query, wanted, exact=exact, most=most, top_k=top_k, group=group)
-
-    def _wanted(
-        self,
-        folder: str | Path | None,
-        since: float | None,
-        min_length: float,
-        among: Callable[[Video], bool] | None,
-    ) -> list[Video]:
-        return [
-            video
-            for video in self.videos()
-            if video.usable
-            and (folder is None or _is_below(video, folder))
-            and (since is None or video.modified >= since)
-            and video.duration >= min_length
-            and (among is None or among(video))
-        ]
 
     def _answers(
         self,
-        query: str | Example,
+        query: str | Question,
         wanted: Sequence[Video],
         *,
         exact: bool = False,
@@ -328,13 +341,13 @@ class Library:
         usable = sum(video.usable for video in self.videos())
         chosen = candidates.choose(
             self.tables,
-            query.direction
-            if isinstance(query, Example)
-            else candidates.direction(self.grounder, query),
+            candidates.direction(self.grounder, query)
+            if isinstance(query, str)
+            else query.direction,
             list(dict.fromkeys(video.content for video in wanted)),
             candidates.count(usable) if most is None else most,
             exact=exact,
-            narrow=len(wanted) < min(usable / 2, _NARROW),
+            narrow=len(wanted) < min(usable / 2, NARROW),
         )
         return answers(self.tables, self.grounder, query, chosen, wanted, top_k=top_k, group=group)
 
@@ -343,7 +356,7 @@ class Library:
     ) -> list[Hit]:
         """Return at most so many lines, and so many `each` of a video, best first."""
         if self._said is None:
-            self._said = Said.there(self.tables.folder, self.space.width)
+            self._said = self.sentences.there(self.tables.folder)
         if self._said is None:
             if by == "both":
                 return []
@@ -352,7 +365,7 @@ class Library:
                 "reads it"
             )
         return spoken(
-            self._said, self.tables, self.grounder, query, wanted,
+            self._said, self.sentences, self.tables, self.grounder, query, wanted,
             seen={hit.video.content: hit.answer for hit in seen}, most=most, per_video=each,
             all_words=by == "both",
         )  # fmt: skip
@@ -368,14 +381,14 @@ class Library:
         """Bring what is said in the videos among some sources up to date."""
         films = {source.key for source in found if source.film}
         before = None
-        if manifest.current != self.space.name:
-            before = Said.there(self.folder / manifest.current, manifest.space.width)
-        said = Said(self.tables.folder, self.space.width)
+        if (manifest.current, manifest.sentences) != (self.space.name, self.sentences.model):
+            before = said_there(self.folder, manifest, manifest.current)
+        said = self.sentences.said(self.tables.folder)
         version = said.version
         heard = hear(
             said,
             [video for video in self.videos() if video.usable and video.key in films],
-            self.grounder.backbone,
+            self.sentences,
             before=before,
             subtitles=subtitles,
             recogniser=recogniser,
@@ -385,9 +398,3 @@ class Library:
         if said.version != version:
             said.optimise()
         return heard
-
-
-def _is_below(video: Video, folder: str | Path) -> bool:
-    """Return whether a video is below a folder, named from here or from the root of the video."""
-    inside = str(folder).strip("/") + "/"
-    return video.file.is_relative_to(absolute(place_of(folder))) or video.path.startswith(inside)

@@ -27,10 +27,17 @@ class _Space(BaseModel):
     width: int = Field(gt=0)
 
 
+class _Sentences(BaseModel):
+    model: str = Field(min_length=1)
+    fingerprint: str = Field(pattern="^[0-9a-f]{64}$")  # names a folder
+    width: int = Field(gt=0)
+
+
 class _Content(BaseModel):
     current: str
     spaces: dict[str, _Space]
     roots: list[str]
+    sentences: _Sentences | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +65,26 @@ class Space:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SentenceModel:
+    """What lines are compared by, where it is not the text tower of the frames' model.
+
+    Attributes:
+        model: What `zsvg.backbones.captions.load_sentence_model` takes.
+        fingerprint: Of its weights.
+        width: Length of a row.
+    """
+
+    model: str
+    fingerprint: str
+    width: int
+
+    @property
+    def name(self) -> str:
+        """Name of the folder of a space that lines are in."""
+        return f"sentences-{self.fingerprint[:16]}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The content of `library.json`.
 
@@ -65,11 +92,13 @@ class Manifest:
         current: Name of the space that is searched.
         spaces: By name; more than one while another model's features are being made.
         roots: Folders that were indexed, absolute.
+        sentences: What lines are compared by; None: the text tower of each space's model.
     """
 
     current: str
     spaces: Mapping[str, Space]
     roots: tuple[str, ...] = field(default=())
+    sentences: SentenceModel | None = None
 
     @property
     def space(self) -> Space:
@@ -83,6 +112,7 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Write it, in one step."""
         spaces = {name: asdict(space) for name, space in self.spaces.items()}
+        sentences = {"sentences": asdict(self.sentences)} if self.sentences else {}
         write_json(
             folder / FILE,
             {
@@ -90,6 +120,7 @@ class Manifest:
                 "current": self.current,
                 "spaces": spaces,
                 "roots": list(self.roots),
+                **sentences,
             },
         )
 
@@ -129,4 +160,5 @@ def read_manifest(folder: Path) -> Manifest:
         current=content.current,
         spaces=spaces,
         roots=tuple(content.roots),
+        sentences=SentenceModel(**own.model_dump()) if (own := content.sentences) else None,
     )

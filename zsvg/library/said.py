@@ -145,6 +145,9 @@ class Said:
 
     def whole(self, heard: Iterable[Heard]) -> list[Heard]:
         """Return those of which all lines are there."""
+        heard = list(heard)
+        if self._fit(heard):
+            return heard
         counts = self._counts()
         return [one for one in heard if counts[one.source] == one.count]
 
@@ -185,24 +188,33 @@ class Said:
         """Forget what was heard in videos that are none of these, and lines of no video."""
         known, keys = self.heard(), {video.key for video in videos}
         gone = [heard.key for heard in known if heard.key not in keys]
-        left = {heard.source for heard in known if heard.key in keys}
+        kept = [heard for heard in known if heard.key in keys]
+        left = {heard.source for heard in kept}
+        orphans = set() if self._fit(kept) else self.sources() - left
         with engine_of(self.folder):
-            for table, column, values in (
-                ("heard", "key", gone),
-                ("lines", "source", sorted(self.sources() - left)),
-            ):
+            for table, column, values in (("heard", "key", gone), ("lines", "source", orphans)):
                 if values:
-                    self._tables[table].delete(condition_of(column, values))
+                    self._tables[table].delete(condition_of(column, sorted(values)))
 
     def problems(self) -> list[str]:
         """Return what does not fit together, a line each."""
-        heard = self.heard()
+        heard, counts = self.heard(), self._counts()
         found = []
-        if lacking := len(heard) - len(self.whole(heard)):
+        if lacking := sum(counts[one.source] != one.count for one in heard):
             found.append(f"lines of {lacking} videos are missing")
-        if orphans := self.sources() - {one.source for one in heard}:
+        if orphans := set(counts) - {one.source for one in heard}:
             found.append(f"lines of {len(orphans)} sources that no video has")
         return found
+
+    def _fit(self, heard: Iterable[Heard]) -> bool:
+        """Return whether there are as many lines as some videos have.
+
+        Then those are what there is, and no column has to be read: what is interrupted loses lines
+        or leaves some behind, not as many of both.
+        """
+        counts = {one.source: one.count for one in heard}
+        with engine_of(self.folder):
+            return int(self._tables["lines"].count_rows()) == sum(counts.values())
 
     def _counts(self) -> Counter[str]:
         query = self._tables["lines"].search().select(["source"]).limit(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from zsvg.features.encoder import FrameFeatures
 from zsvg.grounding.answers import EncodedVideo, Grounding
 from zsvg.grounding.grounder import Grounder
-from zsvg.library.example import Example
 from zsvg.library.rows import unpacked
 from zsvg.library.tables import Tables, Video
 from zsvg.records import Prediction
@@ -23,6 +22,29 @@ DUPLICATE = 0.95
 _AS_LONG = 1.0  # seconds that near duplicates may differ
 _PARTS = 4
 _CHUNK = 64  # videos whose features are in memory at once
+TRIED = 5
+"""Moments of a video that are looked at for each that may be shown."""
+NARROW = 2000
+"""Videos that the engine is told to look at alone; more are sorted out afterwards."""
+
+
+class Question(Protocol):
+    """What is looked for, where it is more than a sentence or none."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in answers."""
+
+    @property
+    def sentence(self) -> str:
+        """What is looked for in what is said; "" where nothing is."""
+
+    @property
+    def direction(self) -> NDArray[np.float32]:
+        """The (D,) vector that rows of frames are compared with, to choose videos."""
+
+    def ask(self, grounder: Grounder, video: EncodedVideo, top_k: int) -> Grounding:
+        """Return the moments of a video that answer it, at most `top_k`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +77,7 @@ class Answer:
 def answers(
     tables: Tables,
     grounder: Grounder,
-    query: str | Example,
+    query: str | Question,
     chosen: Sequence[str],
     videos: Iterable[Video],
     *,
@@ -67,7 +89,7 @@ def answers(
     Args:
         tables: Where the features are.
         grounder: The model.
-        query: The sentence, or what moments are to look like.
+        query: The sentence, or another question.
         chosen: Contents to ask.
         videos: Whose contents they are; of several with one content the first by name answers.
         top_k: Most moments of each.
@@ -88,7 +110,7 @@ def answers(
 
 def _ask(
     grounder: Grounder,
-    query: str | Example,
+    query: str | Question,
     video: Video,
     copies: Sequence[Video],
     row: dict[str, Any],
@@ -96,10 +118,10 @@ def _ask(
 ) -> tuple[Answer, NDArray[np.float32]]:
     frames = unpacked(row, video.vid)
     encoded = EncodedVideo(vid=video.vid, frames=frames, encoder=grounder.encoder)
-    if isinstance(query, Example):
-        said = query.ask(grounder, encoded, top_k)
-    else:
+    if isinstance(query, str):
         said = grounder.ground(encoded, query, top_k=top_k)
+    else:
+        said = query.ask(grounder, encoded, top_k)
     alike = tuple(str(copy.file) for copy in copies)
     return Answer(video=video, grounding=said, alike=alike), _looks(frames, said)
 

@@ -6,20 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from zsvg.grounding.grounder import Grounder
-from zsvg.library.hearing import encode_lines
 from zsvg.library.hits import Hit
 from zsvg.library.said import Said
-from zsvg.library.search import Answer, answers
+from zsvg.library.search import NARROW, TRIED, Answer, answers
+from zsvg.library.sentences import Sentences
 from zsvg.library.tables import Tables, Video
 from zsvg.transcripts.lines import Line
 
-_NARROW = 2000  # videos that the engine is told to look at alone
 _LOOKED_AT = 200  # lines, at first
-_TRIED = 5  # moments of a video that is asked for its fit
 
 
 def spoken(
     said: Said,
+    sentences: Sentences,
     tables: Tables,
     grounder: Grounder,
     query: str,
@@ -32,14 +31,11 @@ def spoken(
 ) -> list[Hit]:
     """Return lines in which a sentence, or what it means, is said, best first.
 
-    A line means the same if it is nearer to the sentence than one that says nothing in particular
-    is. (Of two sentences about one moment of Charades-STA seven in eight pass, of two about any
-    moments one in twelve: CLIP's text space as rebuilt from MiniLM.)
-
     Args:
         said: What is said.
+        sentences: What its lines were encoded by.
         tables: Where the features of the videos are.
-        grounder: Its frozen text tower encodes the sentence.
+        grounder: Asks them.
         query: The sentence.
         videos: Where to look, in the order of their names.
         seen: Content -> what its video answers, of those that were asked; the others are asked,
@@ -51,11 +47,11 @@ def spoken(
     Returns:
         Of copies, those of the first one. What is said at one time in several languages is one hit.
     """
-    lines = _lines(said, grounder, query, videos, most, per_video, all_words)
+    lines = _lines(said, sentences, query, videos, most, per_video, all_words)
     known = dict(seen)
     lacking = {video.content for video, _ in lines} - known.keys()
     for answer in answers(
-        tables, grounder, query, sorted(lacking), videos, top_k=_TRIED, group=False
+        tables, grounder, query, sorted(lacking), videos, top_k=TRIED, group=False
     ):
         known[answer.video.content] = answer
     return [
@@ -73,7 +69,7 @@ def spoken(
 
 def _lines(
     said: Said,
-    grounder: Grounder,
+    sentences: Sentences,
     query: str,
     videos: Iterable[Video],
     most: int,
@@ -88,8 +84,8 @@ def _lines(
             places.setdefault(sources[video.key], video)
     if not places:
         return []
-    vector = encode_lines(grounder.backbone, [query])[0]
-    least, narrow = float(vector @ grounder.usual), places if len(places) <= _NARROW else None
+    vector = sentences.encode([query])[0]
+    least, narrow = sentences.least(vector), places if len(places) <= NARROW else None
     limit = _LOOKED_AT
     while True:
         found, more = said.find(query, vector, least, limit, narrow, all_words=all_words)

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zsvg.library.manifest import read_manifest
-from zsvg.library.said import Said
+from zsvg.library.manifest import Manifest, read_manifest
+from zsvg.library.sentences import said_there
 from zsvg.library.tables import Tables, Video
 from zsvg.library.writing import writing
 from zsvg.places.urls import Url, place_of
 
 _SPACE = re.compile(r"[0-9a-f]{16}")
+_SENTENCES = re.compile(r"sentences-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ def info(folder: str | Path) -> dict[str, Any]:
     manifest, tables = read_manifest(folder), tables_of(folder)
     videos = tables.videos()
     usable = [video for video in videos if video.usable]
-    said = Said.there(folder / manifest.current, manifest.space.width)
+    said = said_there(folder, manifest, manifest.current)
     coming = [space for name, space in manifest.spaces.items() if name != manifest.current]
     return {
         "folder": str(folder),
@@ -54,6 +55,7 @@ def info(folder: str | Path) -> dict[str, Any]:
         "hours": round(sum(video.duration for video in usable) / 3600, 3),
         "vanished": sum(video.vanished for video in videos),
         "failed": sum(bool(video.failure) for video in videos),
+        "sentence_model": manifest.sentences.model if manifest.sentences else None,
         "with_words": 0 if said is None else sum(heard.count > 0 for heard in said.heard()),
         "rows": tables.sizes(),
         "indexed": tables.indexed,
@@ -65,7 +67,7 @@ def info(folder: str | Path) -> dict[str, Any]:
 def check(folder: str | Path) -> list[str]:
     """Return what does not fit together, a line each."""
     manifest, tables = read_manifest(place_of(folder)), tables_of(folder)
-    said = Said.there(place_of(folder) / manifest.current, manifest.space.width)
+    said = said_there(place_of(folder), manifest, manifest.current)
     return tables.problems() + ([] if said is None else said.problems())
 
 
@@ -87,12 +89,11 @@ def compact(folder: str | Path, *, alone: bool = False) -> Freed:
             tables = Tables(folder / name, space.width)
             tables.sweep()
             tables.optimise(alone=alone)
-            if (said := Said.there(folder / name, space.width)) is not None:
+            if (said := said_there(folder, manifest, name)) is not None:
                 said.sweep(tables.videos())
                 said.optimise(alone=alone)
-        for old in () if isinstance(folder, Url) else sorted(folder.iterdir()):
-            if old.name not in manifest.spaces and _is_space(old):
-                shutil.rmtree(old)
+        for old in () if isinstance(folder, Url) else _unused(folder, manifest):
+            shutil.rmtree(old)
         return Freed(before=before, after=_size(folder))
 
 
@@ -103,26 +104,50 @@ def prune(folder: str | Path) -> list[Video]:
         ZsvgError: Another process is writing to it.
     """
     with writing(place_of(folder)):
-        return forget_vanished(tables_of(folder))
+        vanished = forget_vanished(tables := tables_of(folder))
+        manifest = read_manifest(place_of(folder))
+        if (said := said_there(place_of(folder), manifest, manifest.current)) is not None:
+            said.sweep(tables.videos())
+        return vanished
 
 
 def forget_vanished(tables: Tables) -> list[Video]:
-    """Forget the videos that vanished; the caller holds the lock."""
+    """Forget the videos that vanished, but not what was said; the caller holds the lock."""
     vanished = [video for video in tables.videos() if video.vanished]
     tables.forget(vanished)
     tables.sweep()
-    if (said := Said.there(tables.folder, tables.width)) is not None:
-        said.sweep(tables.videos())
     return vanished
+
+
+def _unused(folder: Path, manifest: Manifest) -> list[Path]:
+    """Return the folders of ours in a library that nothing reads any more."""
+    own = manifest.sentences.name if manifest.sentences else ""
+    unused = [old for old in folder.iterdir() if old.name not in manifest.spaces and _is_space(old)]
+    for space in (folder / name for name in manifest.spaces):
+        unused += [old for old in space.iterdir() if old.name != own and _is_said(old)]
+        if own:  # what the text tower was used for
+            unused += [place for place in _said_tables(space) if place.is_dir()]
+    return sorted(unused)
 
 
 def _is_space(folder: Path) -> bool:
     """Whether a folder holds tables of ours, and nothing else."""
     if folder.is_symlink() or not folder.is_dir() or not _SPACE.fullmatch(folder.name):
         return False
-    names = ("videos", "features", "frames", "events", "heard", "lines")
-    ours = {f"{name}.lance" for name in names}
-    return {path.name for path in folder.iterdir()} <= ours
+    ours = {f"{name}.lance" for name in ("videos", "features", "frames", "events")}
+    ours |= {place.name for place in _said_tables(folder)}
+    return all(path.name in ours or _is_said(path) for path in folder.iterdir())
+
+
+def _is_said(folder: Path) -> bool:
+    """Whether a folder holds what is said, by a model of sentences, and nothing else."""
+    if folder.is_symlink() or not folder.is_dir() or not _SENTENCES.fullmatch(folder.name):
+        return False
+    return set(folder.iterdir()) <= set(_said_tables(folder))
+
+
+def _said_tables(folder: Path) -> list[Path]:
+    return [folder / "heard.lance", folder / "lines.lance"]
 
 
 def _size(folder: Path) -> int:

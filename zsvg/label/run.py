@@ -249,7 +249,8 @@ def pseudo_label(
             yield from ahead([*contents, *left], start)
             return
         yield from ahead(contents, start)
-        yield from spread({vid: place_of(files[vid]) for vid in left}, labeller.elsewhere(), cluster)
+        places = {vid: place_of(files[vid]) for vid in left}
+        yield from spread(places, labeller.elsewhere(), cluster)
 
     parts: dict[str, dict[str, Any]] = {}
     finished: dict[str, str] = {}

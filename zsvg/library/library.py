@@ -32,7 +32,7 @@ from zsvg.library.spoken import spoken
 from zsvg.library.tables import Tables, Video
 from zsvg.library.upkeep import forget_vanished
 from zsvg.library.writing import writing
-from zsvg.places.urls import absolute, place_of
+from zsvg.places.urls import place_of
 from zsvg.records import Prediction
 
 if TYPE_CHECKING:

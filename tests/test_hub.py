@@ -397,7 +397,8 @@ def test_what_comes_from_strangers_is_looked_at(work: Path, hub: Hub, tmp_path: 
         assert words in said
         assert said.count("\n") == 1
     assert not trap.exists()
-    assert not any(path.endswith((".pkl", ".bin", ".pt", ".py")) for _, path in hub.asked)
+    of_models = {path.rpartition("/")[2] for _, path in hub.asked if path.startswith("/org/")}
+    assert of_models == FILES  # no pickle, no program
     assert not any("somebody" in path for _, path in hub.asked)
     assert (allowed[0], listed[0]) == (1, 1)  # this hub has no backbone
     assert any("/trusted/clip/" in path for _, path in hub.asked)

@@ -83,7 +83,7 @@ def own_grounder(
 
 
 def _fetched(library: Path, model: HubModel, allow_download: bool) -> Path:
-    """Return the folder of a model of the hub that a library names, which nobody else has."""
+    """Return the folder of the model of the hub that a library names; it is a stranger's choice."""
     try:
         return fetch(model, stored=not allow_download)
     except ModelFolderError as error:

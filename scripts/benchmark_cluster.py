@@ -81,8 +81,8 @@ def stages(arguments: argparse.Namespace) -> None:
         videos = world(Path(name), arguments)
         for path in videos.values():
             with counted("decode"):
-                sampled = sample_frames(path, fps=2, size=clip.image_size)
-                frames = np.stack([pixels for _, pixels in sampled])
+                shown = sample_frames(path, fps=2, size=clip.image_size)
+                frames = np.stack([pixels for _, pixels in shown])
             with counted("encode"):
                 parts = [frames[at : at + BATCH] for at in range(0, len(frames), BATCH)]
                 rows = np.concatenate([clip.encode_frames(part).cpu().numpy() for part in parts])

@@ -13,6 +13,7 @@ import pytest
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+from tests.conftest import wait_for
 from tests.demo_pages import Page, library_page
 from tests.demo_tab import SETTLED, Tab
 from zsvg.microworld.world import plan_video
@@ -53,6 +54,7 @@ def play(tab: Tab, rank: int) -> Any:
     if is_phone(tab):
         card.get_by_label(f"Play moment {rank} here").tap()
     else:
+        tab.page.locator("#head").hover()
         card.locator(".zw-open").hover()
     return card
 
@@ -194,8 +196,14 @@ def test_a_video_that_has_vanished_says_so(tab: Tab, served: Page):
     file = served.base / "videos" / f"{name}.mp4"
     away = file.rename(file.with_suffix(".away"))
     try:
-        card = play(tab, rank)
-        card.get_by_text("This video is not there any more.").wait_for()
+        card = page.locator(".zw-card").nth(rank - 1)
+
+        def said() -> bool:
+            play(tab, rank)
+            page.wait_for_timeout(1000)
+            return bool(card.get_by_text("This video is not there any more.").count())
+
+        wait_for(said)  # a page that has just been opened draws its wall once more
         assert tab.grave() == []
         card.locator(".zw-open").click()
         toast = page.get_by_test_id("toast-body").get_by_text("is not there any more")
@@ -204,7 +212,6 @@ def test_a_video_that_has_vanished_says_so(tab: Tab, served: Page):
     finally:
         away.rename(file)
     page.get_by_test_id("toast-close").first.click()
-    page.locator("#head").hover()
     play(tab, rank)
     card.locator("video").wait_for()
     assert card.get_by_text("not there any more").count() == 0

@@ -129,9 +129,9 @@ def give_answers(
         failures=failures,
     )
     somewhere = {one.query for one in asked if one.somewhere}
-    shown = {one.query for one in asked if any(a.pred_relevant_windows for a in one.answers)}
+    found = {one.query for one in asked if any(a.pred_relevant_windows for a in one.answers)}
     for query in dict.fromkeys(one.query for one in asked):
-        if predictions and query not in shown:
+        if predictions and query not in found:
             say(f"{query!r}: no moment is so likely to be there (--sure)")
         elif predictions and query not in somewhere:
             say(f"{query!r}: perhaps no such moment, every score is low for this model")

@@ -20,6 +20,7 @@ from zsvg.grounding.model_folder import (
     load_named,
     read_manifest,
 )
+from zsvg.heads.presence import load_judge
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ def _load(
         backbone,
         adapter=adapter,
         head=load_head(folder, manifest["head"], backbone),
+        judge=load_judge(folder, backbone.embed_dim),
         alignment=load_alignment(folder, backbone.embed_dim) if aligned else None,
         template=manifest["template"],
         fps=manifest["sampling"]["fps"],

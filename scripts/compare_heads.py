@@ -35,6 +35,7 @@ from zsvg.experiments.compare import LANGUAGE_FREE, Material, Run, measure
 from zsvg.experiments.compare_report import mean_and_spread
 from zsvg.experiments.quickstart import supervised_recipe
 from zsvg.heads.by_name import HEADS
+from zsvg.microworld.near_misses import with_near_misses
 from zsvg.microworld.world import truth
 from zsvg.records import read_annotations
 from zsvg.training.recipes import load_recipe
@@ -55,12 +56,12 @@ def one_run(world: World, head: str, level: str) -> dict[str, Any]:
     pseudo = level in ("features", "captions")
     world.videos("test")
     material = Material(
-        labels=truth(world.domain, "train", world.seed, VIDEOS),
+        labels=with_near_misses(truth(world.domain, "train", world.seed, VIDEOS), world.seed),
         annotations=read_annotations(world.folder / "test" / "annotations.jsonl"),
         videos=world.videos("train"),
         test_videos=world.videos("test"),
         backbone=world.backbone,
-        pseudo=labels_of(world, "blocks", level) if pseudo else (),
+        pseudo=with_near_misses(labels_of(world, "blocks", level), world.seed) if pseudo else (),
         cache=world.folder / "features",
     )
     run = Run(

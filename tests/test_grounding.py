@@ -82,7 +82,8 @@ def test_a_tuned_folder_loads_and_answers_like_the_network_that_was_tuned(
     assert backbone.adapters is None
     assert 0 <= outcome.held_out <= 1
     files = {p.name for p in (tmp_path / "model").iterdir()}
-    expected = {"zsvg.json", "head.safetensors", "history.json", "README.md"}
+    expected = {"zsvg.json", "head.safetensors", "presence.safetensors"}
+    expected |= {"history.json", "README.md"}
     if name != "head-only":
         expected |= {"adapter_config.json", "adapter_model.safetensors"}
     if outcome.alignment:
@@ -440,6 +441,9 @@ def test_only_moments_that_are_likely_enough_are_answered(
     assert status == 1
     assert "does not know how likely its answers are" in error
     assert run_zsvg(*common, "--sure", "2")[0] == 2
+    (tmp_path / "model" / "presence.safetensors").unlink()
+    with pytest.raises(ModelFolderError, match="presence.safetensors: is missing"):
+        zsvg.load(tmp_path / "model", backbone=backbone)
 
 
 @pytest.mark.parametrize("name", ["coop", "cocoop", "vpt"])

@@ -20,7 +20,7 @@ from zsvg.grounding.alignment import Alignment
 from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
 from zsvg.grounding.model_card import describe_features
 from zsvg.grounding.parts import Parts, parts_of
-from zsvg.grounding.presence import Presence, checked_sure, least_of, presence_of
+from zsvg.grounding.presence import checked_sure, least_of, presence_of
 from zsvg.grounding.ranking import USUAL, fit
 from zsvg.grounding.relations import Read, in_time
 from zsvg.grounding.share import mixed
@@ -295,8 +295,8 @@ class Grounder:
         else:
             seen = answer_video(self.head, video.frames.features, video.frames.edges, text)
             asked = f"{self.template} {self.asked(query)}".strip()
-            text = None if self.judge is None else self._frozen_text(asked)
-            presence = presence_of(self.judge, video.frames, seen, text, self.manifest)
+            vector = None if self.judge is None else self._frozen_text(asked)
+            presence = presence_of(self.judge, video.frames, seen, vector, self.manifest)
             fits = (fits + seen.presence) / 2
             if self.share is None:
                 moments, curve = _moments(seen.moments, seen.scores, top_k), seen.relevance

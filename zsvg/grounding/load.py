@@ -20,7 +20,8 @@ from zsvg.grounding.model_folder import (
     load_named,
     read_manifest,
 )
-from zsvg.heads.presence import load_judge
+from zsvg.grounding.presence import Presence
+from zsvg.heads.presence import PRESENCE_FILE, load_judge
 
 _log = logging.getLogger(__name__)
 
@@ -93,11 +94,15 @@ def _load(
     if (folder / ADAPTER_FILE).is_file():
         adapter = attach_adapter(backbone, folder)
     aligned = bool(manifest.get("alignment"))
+    judge = load_judge(folder, backbone.embed_dim)
+    measured = Presence.of(manifest)
+    if judge is None and measured is not None and measured.scale is not None:
+        raise ModelFolderError(f"{folder / PRESENCE_FILE}: is missing; copy the whole folder")
     return Grounder(
         backbone,
         adapter=adapter,
         head=load_head(folder, manifest["head"], backbone),
-        judge=load_judge(folder, backbone.embed_dim),
+        judge=judge,
         alignment=load_alignment(folder, backbone.embed_dim) if aligned else None,
         template=manifest["template"],
         fps=manifest["sampling"]["fps"],

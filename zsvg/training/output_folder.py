@@ -20,8 +20,20 @@ from zsvg.files import locked, remove_own, sha256_file
 from zsvg.grounding.alignment import ALIGNMENT_FILE
 from zsvg.grounding.model_card import CARD
 from zsvg.grounding.model_folder import ADAPTER_CONFIG, ADAPTER_FILE, HEAD_FILE, HISTORY
+from zsvg.heads.presence import PRESENCE_FILE
 
-OWN = frozenset({MANIFEST, HISTORY, HEAD_FILE, ALIGNMENT_FILE, ADAPTER_CONFIG, ADAPTER_FILE, CARD})
+OWN = frozenset(
+    {
+        MANIFEST,
+        HISTORY,
+        HEAD_FILE,
+        PRESENCE_FILE,
+        ALIGNMENT_FILE,
+        ADAPTER_CONFIG,
+        ADAPTER_FILE,
+        CARD,
+    }
+)
 
 
 def folder_of(output: str | Path) -> Path:

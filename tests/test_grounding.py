@@ -442,7 +442,7 @@ def test_only_moments_that_are_likely_enough_are_answered(
     assert "does not know how likely its answers are" in error
     assert run_zsvg(*common, "--sure", "2")[0] == 2
     (tmp_path / "model" / "presence.safetensors").unlink()
-    with pytest.raises(ModelFolderError, match="presence.safetensors: is missing"):
+    with pytest.raises(ModelFolderError, match="is missing; copy the whole folder"):
         zsvg.load(tmp_path / "model", backbone=backbone)
 
 

@@ -11,8 +11,9 @@ sentence is true (`microworld_meaning`), whatever domain it is of.
 
 Models are the bare `micro` (training-free), and the same tuned as `zsvg quickstart` tunes
 `zero-labels`, on 90 unlabelled videos of the domain. Orders are by the score of the best moment,
-which is how it was, by the peak of the similarity curve, by `Grounding.presence`, by
-`Grounding.fit`, which is how it is, and at random. The first command runs on the development
+which is how it was, by the peak of the similarity curve, by how well a head's best answer fits
+(`cosine`), by `Grounding.presence`, by `Grounding.fit`, which is how it is and has no part of
+`presence`, by the mean of both (`both`), and at random. The first command runs on the development
 domain, where half of `fit` was chosen (see `zsvg.grounding.ranking.fit`); the second on one that
 nothing was chosen on.
 Gains have paired 95 % bootstrap intervals; drawn are videos, each with all its sentences.
@@ -60,7 +61,7 @@ from zsvg.video.finding import find_videos
 SIZES = (6, 30, 100)
 KINDS = ("in-domain", "mixed")
 MODELS = ("training-free", "tuned")
-ORDERS = ("random", "score", "peak", "presence", "fit")
+ORDERS = ("random", "score", "peak", "cosine", "presence", "both", "fit")
 MEASURES = ("R@1", "R@5", "MRR")
 POOL, UNLABELLED, ASKED = 100, 90, 6
 _AT_ONCE = 32  # sentences in one call of a head
@@ -127,7 +128,7 @@ def ask(grounder: Grounder, video: EncodedVideo, texts: TextStates) -> dict[str,
         scorer = grounder.scorer_for(video.frames.fps)
         best = [find_moments(c, edges, scorer, features)[1][0] for c in columns]
         return {"score": np.array(best), "peak": peak, "fit": fits}
-    score, presence = [], []
+    score, cosine = [], []
     middles = torch.from_numpy((edges[:-1] + edges[1:]) / 2 / edges[-1]).float()
     for first in range(0, len(texts.pooled), _AT_ONCE):
         some = slice(first, first + _AT_ONCE)
@@ -144,9 +145,15 @@ def ask(grounder: Grounder, video: EncodedVideo, texts: TextStates) -> dict[str,
                 points=None if texts.points is None else texts.points[some],
             )
         score += output.scores[:, 0].tolist()
-        presence += output.presence.tolist()
-    there = np.array(presence)
-    return {"score": np.array(score), "peak": peak, "presence": there, "fit": (fits + there) / 2}
+        cosine += output.presence.tolist()
+    best = np.array(cosine)
+    order = (fits + best) / 2
+    return {
+        "score": np.array(score),
+        "peak": peak,
+        "cosine": best,
+        "fit": order,
+    }
 
 
 def together(states: Sequence[TextStates]) -> TextStates:
@@ -188,9 +195,17 @@ def one_run(out: Path, domain: str, seed: int, model: str, backbone: ClipBackbon
     )  # fmt: skip
     texts = together([grounder.encode_query(query) for query, _ in asked])
     cache = out / "features"
-    said = [ask(grounder, grounder.encode(file, cache=cache), texts) for file in files]
+    videos = [grounder.encode(file, cache=cache) for file in files]
+    said = [ask(grounder, video, texts) for video in videos]
+    likely = None
+    if grounder.judge is not None:
+        likely = np.array(
+            [[grounder.ground(video, q).presence for video in videos] for q, _ in asked]
+        )
     detach_adapters(backbone)
     values = {order: np.stack([one[order] for one in said], axis=1) for order in said[0]}
+    if likely is not None:
+        values |= {"presence": likely, "both": (values["fit"] + likely) / 2}
     values["random"] = rng.random(true.shape)
 
     ranks: dict[str, dict[str, list[int]]] = {}
@@ -242,15 +257,18 @@ def report(runs: Sequence[Mapping[str, Any]]) -> None:
             [POOL * i + video for i, run in enumerate(own) for video in run["videos"][name]]
         )
         won = []
-        for other in ("score", "peak"):
-            gains = 100 * (found["fit"] - found[other])
-            won.append((gains.mean(axis=0), *interval(gains, groups)))
+        pairs = [("fit", "score"), ("fit", "peak"), ("presence", "fit"), ("both", "fit")]
+        for one, other in pairs:
+            gains = 100 * (found[one] - found[other]) if one in found else np.zeros((1, 3))
+            within = interval(gains, groups) if one in found else np.zeros((2, 3))
+            won.append((gains.mean(axis=0), *within))
         for i, table_rows in enumerate(rows):
             means = [f"{100 * found[o][:, i].mean():.1f}" if o in found else "-" for o in ORDERS]
             cells = [f"{mean[i]:+.1f} [{low[i]:+.1f}, {high[i]:+.1f}]" for mean, low, high in won]
             table_rows.append((name, model, f"{len(groups)}", *means, *cells))
     for measure, table_rows in zip(MEASURES, rows, strict=True):
-        header = ("videos", "model", "sentences", *ORDERS, "fit - score", "fit - peak")
+        gains = ("fit - score", "fit - peak", "presence - fit", "both - fit")
+        header = ("videos", "model", "sentences", *ORDERS, *gains)
         table(header, table_rows, title=f"{measure} of the video, by")
 
 

@@ -36,6 +36,7 @@ from zsvg.experiments.compare import LANGUAGE_FREE, Material, Run, measure
 from zsvg.experiments.compare_report import mean_and_spread
 from zsvg.experiments.quickstart import supervised_recipe
 from zsvg.heads.by_name import HEADS
+from zsvg.microworld.near_misses import with_near_misses
 from zsvg.microworld.world import truth
 from zsvg.records import read_annotations
 from zsvg.training.recipes import load_recipe
@@ -62,12 +63,14 @@ def one_run(world: World, head: str, level: str) -> dict[str, Any]:
         recipe = recipe.with_training(stitch_rate=STITCHED)
     world.videos("test")
     material = Material(
-        labels=truth(world.domain, "train", world.seed, VIDEOS),
+        labels=with_near_misses(truth(world.domain, "train", world.seed, VIDEOS), world.seed),
         annotations=read_annotations(world.folder / "test" / "annotations.jsonl"),
         videos=world.videos("train"),
         test_videos=world.videos("test"),
         backbone=world.backbone,
-        pseudo=labels_of(world, "blocks", PSEUDO[level]) if level in PSEUDO else (),
+        pseudo=with_near_misses(labels_of(world, "blocks", PSEUDO[level]), world.seed)
+        if level in PSEUDO
+        else (),
         cache=world.folder / "features",
     )
     told = level if level in ("weak", "glance") else "full"

@@ -2,9 +2,10 @@
 
 import importlib
 import json
+import math
 import shutil
 import threading
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,11 @@ from zsvg.evaluation.metrics import evaluate
 from zsvg.features import extract as features
 from zsvg.features.extract import extract
 from zsvg.grounding.alignment import AMOUNTS
+from zsvg.grounding.calibration import logits_of
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.prediction import predict
-from zsvg.grounding.presence import calibrate, elsewhere
+from zsvg.grounding.presence import TRUE, Presence
 from zsvg.grounding.ranking import USUAL, fit
 from zsvg.grounding.share import SHARES
 from zsvg.microworld.world import truth, write_world
@@ -80,7 +82,8 @@ def test_a_tuned_folder_loads_and_answers_like_the_network_that_was_tuned(
     assert backbone.adapters is None
     assert 0 <= outcome.held_out <= 1
     files = {p.name for p in (tmp_path / "model").iterdir()}
-    expected = {"zsvg.json", "head.safetensors", "history.json", "README.md"}
+    expected = {"zsvg.json", "head.safetensors", "presence.safetensors"}
+    expected |= {"history.json", "README.md"}
     if name != "head-only":
         expected |= {"adapter_config.json", "adapter_model.safetensors"}
     if outcome.alignment:
@@ -357,11 +360,14 @@ def test_a_model_says_where_a_moment_may_not_be_and_how_often_it_is_wrong(
     make(world, backbone, tmp_path / "model", validation=held)
     manifest = json.loads((tmp_path / "model" / MANIFEST).read_text())
     grounder = zsvg.load(tmp_path / "model", backbone=backbone)
-    scores = [predict(grounder, asked, videos)[0] for asked in (held, elsewhere(held))]
-    present, absent = ([p.extra["presence"] for p in found] for found in scores)
-    expected = calibrate(present, absent)
-    stored = manifest["presence"]
-    assert stored == (None if expected is None else asdict(expected))
+    assert manifest["presence"] is None or Presence.of(manifest).scale is not None
+    manifest["presence"] = None
+    grounder.manifest["presence"] = None
+    asked, _ = predict(grounder, held, videos)
+    present = [p.extra["presence"] for p in asked]
+    assert all(0 < one < 1 for one in present)
+    with pytest.raises(ZsvgError, match="does not know how likely"):
+        grounder.sure = 0.5
 
     known = np.sort(present)  # whatever this tiny model can tell; in its widest gap
     gap = int(np.diff(known).argmax())
@@ -375,12 +381,73 @@ def test_a_model_says_where_a_moment_may_not_be_and_how_often_it_is_wrong(
         {"presence": fit} | ({"absent": True} if fit < threshold else {}) for fit in present
     ]
     assert {"absent" in p.extra for p in found} == {True, False}
-    assert [p.pred_relevant_windows for p in found] == [p.pred_relevant_windows for p in scores[0]]
+    assert [p.pred_relevant_windows for p in found] == [p.pred_relevant_windows for p in asked]
     assert not any(Grounder(backbone).ground(videos[a.vid], a.query).extra for a in held[:2])
 
 
+def test_only_moments_that_are_likely_enough_are_answered(
+    world, backbone, tmp_path, run_zsvg, monkeypatch
+):
+    monkeypatch.setenv("ZSVG_CACHE", str(tmp_path / "cache"))
+    videos, labels = world
+    make(world, backbone, tmp_path / "model")
+    manifest = json.loads((tmp_path / "model" / MANIFEST).read_text())
+    grounder = zsvg.load(tmp_path / "model", backbone=backbone)
+    held = [a for a in labels if a.vid == labels[0].vid]
+    asked, _ = predict(grounder, held, videos)
+    logits = np.sort(logits_of([p.extra["presence"] for p in asked]))
+    gap = int(np.diff(logits).argmax())
+    middle = float(logits[gap : gap + 2].mean())
+    # What the head tells apart by little becomes one in ten and nine in ten at the gap's ends.
+    slope = 2 * math.log(9) / float(logits[gap + 1] - logits[gap])
+    manifest["presence"] = {
+        "threshold": 0.01, "lost": 0.05, "refused": 0.6, "labels": 90,
+        "slope": slope, "offset": -slope * middle, "brier": 0.1, "error": 0.02,
+    }  # fmt: skip
+    (tmp_path / "model" / MANIFEST).write_text(json.dumps(manifest))
+    likely = zsvg.load(tmp_path / "model", backbone=backbone)
+    usual, _ = predict(likely, held, videos)
+    likely.sure = 0.5
+    found, _ = predict(likely, held, videos)
+    assert [p.qid for p in found] == [p.qid for p in usual]
+    sure = [p.extra["presence"] >= 0.5 for p in usual]
+    assert set(sure) == {True, False}
+    for one, other, there in zip(found, usual, sure, strict=True):
+        assert one.extra["presence"] == other.extra["presence"]
+        assert one.pred_relevant_windows == (other.pred_relevant_windows if there else ())
+        assert ("absent" in one.extra) is not there
+    likely.sure = 0.0
+    assert not any("absent" in p.extra for p in predict(likely, held, videos)[0])
+    likely.sure = None
+    assert predict(likely, held, videos)[0] == usual
+    with pytest.raises(ZsvgError, match="from 0 to 1"):
+        likely.sure = 1.5
+
+    place, model = str(videos[labels[0].vid]), str(tmp_path / "model")
+    texts = [held[sure.index(True)].query, held[sure.index(False)].query]
+    common = ["ground", place, *texts, "--model", model, "--format", "jsonl"]
+    status, out, error = run_zsvg(*common, "--sure", "0.5")
+    assert status == 0, error
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert first["pred_relevant_windows"]
+    assert second["pred_relevant_windows"] == []
+    assert second["absent"] is True
+    assert f"{texts[1]!r}: no moment is so likely to be there" in error
+    assert repr(texts[0]) not in error
+    status, _, error = run_zsvg("ground", place, *texts, "--model", model, "--sure", "1")
+    assert status == 0
+    assert error.count("no moment is so likely") == 2
+    status, _, error = run_zsvg("ground", place, texts[0], "--model", "micro", "--sure", "0.5")
+    assert status == 1
+    assert "does not know how likely its answers are" in error
+    assert run_zsvg(*common, "--sure", "2")[0] == 2
+    (tmp_path / "model" / "presence.safetensors").unlink()
+    with pytest.raises(ModelFolderError, match="is missing; copy the whole folder"):
+        zsvg.load(tmp_path / "model", backbone=backbone)
+
+
 @pytest.mark.parametrize("name", ["coop", "cocoop", "vpt"])
-def test_what_sorts_videos_is_half_presence_and_half_the_best_clip(
+def test_what_sorts_videos_is_half_the_best_answer_and_half_the_best_clip(
     world, backbone, tmp_path, monkeypatch, name
 ):
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "scripts"))
@@ -397,7 +464,7 @@ def test_what_sorts_videos_is_half_presence_and_half_the_best_clip(
     for number, query in enumerate(queries):
         found = grounder.ground(video, query)
         best = fit(video.frames.features, texts.pooled[number].numpy(), usual)
-        assert found.fit == pytest.approx((best + found.presence) / 2, abs=1e-5)
+        assert found.fit == pytest.approx((best + said["cosine"][number]) / 2, abs=1e-5)
         assert said["fit"][number] == pytest.approx(found.fit, abs=1e-5)
         assert said["presence"][number] == pytest.approx(found.presence, abs=1e-5)
 
@@ -551,9 +618,8 @@ def test_a_held_out_video_that_is_not_read_again_shifts_no_answer(
     assert held[0].vid == lost  # its answers would have come first
     seen = []
 
-    def recorded(present, absent):
-        seen.append((list(present), list(absent)))
-        return calibrate(present, absent)
+    def recorded(*given, **options):
+        seen.append(given)
 
     encode = Grounder.encode
 
@@ -568,9 +634,12 @@ def test_a_held_out_video_that_is_not_read_again_shifts_no_answer(
     grounder = zsvg.load(tmp_path / "model", backbone=backbone)
     own, _ = predict(grounder, held, videos)
     assert {p.vid for p in own} == set(others)
-    away, _ = predict(grounder, elsewhere(held), videos)
-    (scores,) = seen
-    assert scores == tuple([p.extra["presence"] for p in asked] for asked in (own, away))
+    ((presence, kinds, vids),) = seen
+    assert set(vids) == set(others)
+    count = kinds.count(TRUE)
+    assert kinds[:count] == [TRUE] * len(own)
+    assert presence[:count] == [p.extra["presence"] for p in own]
+    assert len(presence) == len(kinds) == len(vids) > count
     bare, _ = predict(Grounder(backbone, fps=grounder.fps), held, videos)
     assert outcome.training_free == pytest.approx(evaluate(bare, held)["mIoU"], abs=1e-5)
     assert outcome.held_out <= len(own) / len(held)  # the others count as missed

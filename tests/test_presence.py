@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from zsvg.backbones.clip import load_backbone
-from zsvg.errors import RecordError, ZsvgError
+from zsvg.errors import ModelFolderError, RecordError, ZsvgError
 from zsvg.grounding.calibration import brier_score, calibration_error, logits_of, scale_of
 from zsvg.grounding.presence import (
     ENOUGH,
@@ -23,15 +22,15 @@ from zsvg.grounding.presence import (
     calibrate,
     checked_sure,
     least_of,
-    presence_of,
 )
-from zsvg.heads.losses import presence_loss
+from zsvg.heads.presence import PresenceJudge, describe, load_judge
 from zsvg.microworld.language import action_in, with_action
 from zsvg.microworld.near_misses import with_near_misses
 from zsvg.microworld.world import plan_video, truth
 from zsvg.records import FROM_FRAMES, Annotation
 from zsvg.training.absent import ABSENT, absent_sentences, asked_of
-from zsvg.training.examples import Example, draw_sample
+from zsvg.training.examples import Example
+from zsvg.training.presence import learn_presence
 from zsvg.training.supervision import encoded_sentences
 
 
@@ -150,34 +149,22 @@ def test_what_a_folder_tells_comes_back_and_older_ones_are_read():
     assert older.scale is None
     assert set(older.told) == {"threshold", "lost", "refused", "labels"}
 
-    assert presence_of(None, 0.3, older) == 0.3  # it learned of nothing that is not there
-    assert presence_of(0.0, 0.3, None) == 0.5
     scaled = replace(older, slope=2.0, offset=-1.0)
-    assert presence_of(0.5, 0.3, scaled) == pytest.approx(0.5)
-    assert presence_of(1.0, 0.3, scaled) == pytest.approx(1 / (1 + math.exp(-1)))
-
+    assert scaled.scale.probability([0.5, 1.0]).tolist() == pytest.approx(
+        [0.5, 1 / (1 + math.exp(-1))]
+    )
+    older, scaled = {"presence": older.told}, {"presence": scaled.told}
     assert least_of(None, older) == 0.2
     assert least_of(0.9, scaled) == 0.9
-    assert least_of(None, None) == -math.inf
+    assert least_of(None, {}) == -math.inf
     assert checked_sure(0.9, scaled) == 0.9
-    assert checked_sure(None, None) is None
-    for measured in (None, older):
+    assert checked_sure(None, {}) is None
+    for measured in ({}, older):
         with pytest.raises(ZsvgError, match="does not know how likely"):
             checked_sure(0.9, measured)
     for wrong in (-0.1, 1.1, math.nan):
         with pytest.raises(ZsvgError, match="from 0 to 1"):
             checked_sure(wrong, scaled)
-
-
-def test_presence_loss_is_the_cross_entropy_of_both_answers():
-    zero, three = torch.zeros(2), torch.full((2,), math.log(3))
-    assert presence_loss(zero, zero) == pytest.approx(math.log(2))
-    assert presence_loss(three, -three) == pytest.approx(math.log(4 / 3))
-    assert presence_loss(-three, three) == pytest.approx(math.log(4))
-    weight = torch.tensor([2.0, 0.0])
-    assert presence_loss(torch.stack((three[0], zero[0])), zero, weight=weight) == pytest.approx(
-        (math.log(4 / 3) + math.log(2)) / 2
-    )
 
 
 def test_what_is_not_there_is_near_to_a_label_and_says_nothing_that_is():
@@ -225,19 +212,6 @@ def test_near_sentences_of_microworld_are_of_the_same_things_and_not_true(script
     looks = [(own.noun.shape, own.noun.colour) == (o.noun.shape, o.noun.colour)
              for own, o, _ in near]  # fmt: skip
     assert np.mean(looks) > 0.2  # by chance 3 %
-
-
-def test_one_sentence_that_is_not_there_is_drawn_of_either_kind():
-    example = Example(
-        vid="a", features=np.eye(4, dtype=np.float32), centres=np.array([0.1, 0.3, 0.6, 0.9]),
-        duration=4.0, query="x", windows=np.array([[1.0, 2.0]]),
-        absent=(("n1", "n2"), ("f1",)),
-    )  # fmt: skip
-    drawn = [
-        draw_sample([example], 0, np.random.default_rng(seed))[0].absent for seed in range(200)
-    ]
-    assert set(drawn) == {(("n1",),), (("n2",),), (("f1",),)}
-    assert 0.4 < np.mean([one == (("f1",),) for one in drawn]) < 0.6
 
 
 def test_the_benchmark_counts_as_by_hand(script):
@@ -293,3 +267,47 @@ def test_the_grammar_says_what_is_nearly_true(script):
     assert len(wrong) > 500
     assert all(own.noun == other.noun for own, other, _ in wrong)  # of the same thing
     assert not any(meaning.holds(other, scene) for _, other, scene in wrong)
+
+
+def test_a_stretch_is_described_by_its_looks_and_what_changes():
+    centres = np.arange(8) / 8 + 1 / 16
+    rising = np.stack([centres, np.ones(8)], axis=1).astype(np.float32)
+    row = describe(rising, centres, np.array([[0.25, 0.75]]))[0].reshape(7, 2)
+    assert row[0].tolist() == pytest.approx([0.5, 1.0])  # mean
+    assert row[1][0] > 0.1 > abs(row[1][1])  # it rises, the other stays
+    assert row[3].tolist() == pytest.approx([1 / 8, 0.0])  # from clip to clip
+    assert row[4][0] < row[6][0] < row[5][0]  # start, middle, end
+    backwards = describe(rising[::-1].copy(), centres, np.array([[0.25, 0.75]]))[0].reshape(7, 2)
+    assert backwards[1][0] == pytest.approx(-row[1][0])
+    assert np.isfinite(describe(rising[:1], centres[:1], np.array([[0.0, 1.0]]))).all()
+
+
+def test_a_judge_learns_what_is_there_and_comes_back_from_its_folder(tmp_path):
+    axes = np.eye(8, dtype=np.float32)
+    vectors = {f"t{i}": axes[i] for i in range(4)}
+    centres = np.arange(12) / 12 + 1 / 24
+
+    def example(number):
+        rows = np.repeat(axes[4 + number % 4][None], 12, axis=0)
+        return Example(
+            vid=f"v{number}", features=rows, centres=centres, duration=12.0,
+            query=f"t{number % 4}", windows=np.array([[3.0, 9.0]]),
+        )  # fmt: skip
+
+    examples = [example(number) for number in range(200)]
+    absent = [{"far": tuple(t for t in vectors if t != e.query)} for e in examples]
+    judge = learn_presence(examples, absent, vectors, 0)
+    spans = np.array([[3.0, 9.0]]) / 12
+    for number in range(4):
+        said = [judge.best(examples[number].features, centres, spans, axes[t]) for t in range(4)]
+        assert int(np.argmax(said)) == number
+        assert said[number] > 0 > max(said[:number] + said[number + 1 :])
+    assert load_judge(tmp_path, 8) is None
+    judge.save(tmp_path)
+    again = load_judge(tmp_path, 8)
+    assert again.best(examples[0].features, centres, spans, axes[0]) == judge.best(
+        examples[0].features, centres, spans, axes[0]
+    )
+    with pytest.raises(ModelFolderError, match="cannot be loaded"):
+        load_judge(tmp_path, 16)
+    assert isinstance(again, PresenceJudge)

@@ -27,6 +27,7 @@ from zsvg.grounding.load import load
 from zsvg.grounding.prediction import predict
 from zsvg.label.run import default_options, pseudo_label
 from zsvg.microworld.domains import look_of
+from zsvg.microworld.near_misses import with_near_misses
 from zsvg.microworld.world import check_world, truth, write_world
 from zsvg.records import (
     Annotation,
@@ -152,7 +153,7 @@ def run(
     def tuned(name: str, labels: Sequence[Annotation], recipe: Recipe) -> History:
         with stage(f"tuning: {name}", recipe.training.steps) as advance:
             outcome = tune(
-                labels,
+                with_near_misses(labels, seed),
                 clips,
                 clip,
                 out / name,

@@ -20,7 +20,7 @@ from zsvg.grounding.alignment import Alignment
 from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
 from zsvg.grounding.model_card import describe_features
 from zsvg.grounding.parts import Parts, parts_of
-from zsvg.grounding.presence import Presence, checked_sure, least_of, presence_of
+from zsvg.grounding.presence import checked_sure, least_of, presence_of
 from zsvg.grounding.ranking import USUAL, fit
 from zsvg.grounding.relations import Read, in_time
 from zsvg.grounding.share import mixed
@@ -35,6 +35,7 @@ from zsvg.video.sampling import Sampling
 
 if TYPE_CHECKING:
     from zsvg.heads.encoder import Encoder
+    from zsvg.heads.presence import PresenceJudge
     from zsvg.tuners import PromptConfig
 
 _log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Grounder:
         adapter: str | None = None,
         head: Encoder | None = None,
         alignment: Alignment | None = None,
+        judge: PresenceJudge | None = None,
         template: str | None = None,
         fps: float | None = None,
         framing: Framing = "crop",
@@ -81,6 +83,7 @@ class Grounder:
         self.adapter = adapter
         self.head = head
         self.alignment = alignment
+        self.judge = judge
         self.template = backbone.template if template is None else template
         self.templates: tuple[str, ...] = ()
         self.reads_time = True
@@ -122,12 +125,7 @@ class Grounder:
 
     @sure.setter
     def sure(self, probability: float | None) -> None:
-        self._sure = checked_sure(probability, self.measured)
-
-    @property
-    def measured(self) -> Presence | None:
-        """What held-out labels say of how likely answers are; None where none do."""
-        return None if self.head is None else Presence.of(self.manifest)
+        self._sure = checked_sure(probability, self.manifest)
 
     @property
     def share(self) -> float | None:
@@ -296,7 +294,9 @@ class Grounder:
             moments = self.read(video, curve, top_k)
         else:
             seen = answer_video(self.head, video.frames.features, video.frames.edges, text)
-            presence = round(presence_of(seen.there, seen.presence, self.measured), 6)
+            asked = f"{self.template} {self.asked(query)}".strip()
+            vector = None if self.judge is None else self._frozen_text(asked)
+            presence = presence_of(self.judge, video.frames, seen, vector, self.manifest)
             fits = (fits + seen.presence) / 2
             if self.share is None:
                 moments, curve = _moments(seen.moments, seen.scores, top_k), seen.relevance
@@ -311,7 +311,7 @@ class Grounder:
             centres=video.frames.centres,
             fit=round(fits, 6),
             presence=presence,
-            absent=presence is not None and presence < least_of(self.sure, self.measured),
+            absent=presence is not None and presence < least_of(self.sure, self.manifest),
         )
 
     def asked(self, query: str) -> str:

@@ -21,6 +21,8 @@ from zsvg.grounding.model_folder import (
     load_named,
     read_manifest,
 )
+from zsvg.grounding.presence import Presence
+from zsvg.heads.presence import PRESENCE_FILE, load_judge
 
 _log = logging.getLogger(__name__)
 
@@ -98,10 +100,15 @@ def _load(
     if has_adapter(folder):
         adapter = attach_adapter(backbone, folder)
     aligned = bool(manifest.get("alignment"))
+    judge = load_judge(folder, backbone.embed_dim)
+    measured = Presence.of(manifest)
+    if judge is None and measured is not None and measured.scale is not None:
+        raise ModelFolderError(f"{folder / PRESENCE_FILE}: is missing; copy the whole folder")
     return Grounder(
         backbone,
         adapter=adapter,
         head=load_head(folder, manifest["head"], backbone),
+        judge=judge,
         alignment=load_alignment(folder, backbone.embed_dim) if aligned else None,
         template=manifest["template"],
         fps=manifest["sampling"]["fps"],

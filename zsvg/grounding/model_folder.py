@@ -22,6 +22,7 @@ from zsvg.grounding.alignment import ALIGNMENT_FILE
 from zsvg.grounding.model_card import CARD
 from zsvg.heads.by_name import head_config, make_head
 from zsvg.heads.encoder import Encoder
+from zsvg.heads.presence import PRESENCE_FILE
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +31,18 @@ ADAPTER_FILE = "adapter_model.safetensors"
 HEAD_FILE = "head.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 HISTORY = "history.json"
-OWN = frozenset({MANIFEST, HISTORY, HEAD_FILE, ALIGNMENT_FILE, ADAPTER_CONFIG, ADAPTER_FILE, CARD})
+OWN = frozenset(
+    {
+        MANIFEST,
+        HISTORY,
+        HEAD_FILE,
+        PRESENCE_FILE,
+        ALIGNMENT_FILE,
+        ADAPTER_CONFIG,
+        ADAPTER_FILE,
+        CARD,
+    }
+)
 """All that a model folder is made of; what else lies in one is somebody's own."""
 
 TRUSTED = "--allow-download (in Python `allow_download=True`) fetches it, if you trust both"

@@ -1,10 +1,9 @@
 """Whether a sentence is in a video at all: how likely it is, and from where on it counts.
 
 A model always has a best answer. How likely it is that there is any is learned from sentences that
-are not true of a video (`HeadOutput.there`), and made a probability by held-out labels, which are
-asked of their own video, of others, and with sentences of others that are next to their own. A
-threshold on it loses a stated share of the held-out labels (`LOST`), and what it refuses of the
-others is known, not hoped for.
+are not true of a video (`zsvg.heads.presence`), and made a probability by held-out labels and
+sentences of other videos. A threshold on it loses a stated share of the held-out labels (`LOST`),
+and what it refuses of the others is known, not hoped for.
 
 The probability is of a sentence that is as often true as not, and where it is not, as often of the
 same thing as of another.
@@ -15,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,11 @@ from zsvg.grounding.calibration import (
     logits_of,
     scale_of,
 )
+
+if TYPE_CHECKING:
+    from zsvg.features.encoder import FrameFeatures
+    from zsvg.heads.long_videos import Seen
+    from zsvg.heads.presence import PresenceJudge
 
 LOST = 0.05
 """Share of true sentences whose moments a threshold may refuse."""
@@ -86,28 +90,39 @@ class Presence:
         return Scale(slope=self.slope, offset=self.offset)
 
 
-def presence_of(there: float | None, fit: float, measured: Presence | None) -> float:
+def presence_of(
+    judge: PresenceJudge | None,
+    frames: FrameFeatures,
+    seen: Seen,
+    text: NDArray[np.float32] | None,
+    manifest: Mapping[str, Any],
+) -> float:
     """Return how likely it is that a sentence is in a video; of older models, how well it fits.
 
     Args:
-        there: Logit of "it is there"; None of a head that learned of nothing that is not.
-        fit: How well the best answer fits (`HeadOutput.presence`).
-        measured: What the model folder tells; a scale of 1 stands in for it.
+        judge: What was learned of sentences that are not there; None of older models.
+        frames: The video.
+        seen: What the head says of it: the likeliest of its moments counts.
+        text: (D,) frozen embedding of the sentence; None without a judge.
+        manifest: What the model folder tells; a scale of 1 stands in for it.
     """
-    if there is None:
-        return fit
+    if judge is None or text is None:
+        return round(seen.presence, 6)
+    there = judge.best(frames.features, frames.centres, seen.moments, text)
+    measured = Presence.of(manifest)
     scale = (measured and measured.scale) or Scale(slope=1.0, offset=0.0)
-    return float(scale.probability(there))
+    return round(float(scale.probability(there)), 6)
 
 
-def least_of(sure: float | None, measured: Presence | None) -> float:
+def least_of(sure: float | None, manifest: Mapping[str, Any]) -> float:
     """Return the presence from which on a moment is taken to be there: `sure`, if given."""
     if sure is not None:
         return sure
+    measured = Presence.of(manifest)
     return -math.inf if measured is None else measured.threshold
 
 
-def checked_sure(probability: float | None, measured: Presence | None) -> float | None:
+def checked_sure(probability: float | None, manifest: Mapping[str, Any]) -> float | None:
     """Return the least probability that is asked for, if a model can tell.
 
     Raises:
@@ -115,6 +130,7 @@ def checked_sure(probability: float | None, measured: Presence | None) -> float 
     """
     if probability is None:
         return None
+    measured = Presence.of(manifest)
     if not 0 <= probability <= 1:
         raise ZsvgError(f"sure {probability:g}: it is a probability, from 0 to 1")
     if measured is None or measured.scale is None:

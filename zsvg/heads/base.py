@@ -55,10 +55,6 @@ class HeadOutput:
     """(B, T) bool, as given."""
     centres: Tensor
     """(B, T), as given; 0 at padding."""
-    there: Tensor | None = None
-    """(B,) float32 logits of "it is in the video at all"; None where nobody learned it."""
-    wrong: Tensor | None = None
-    """(B,) the same of a sentence that is not there; in training only."""
 
     @property
     def presence(self) -> Tensor:

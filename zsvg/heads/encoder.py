@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from zsvg.heads.base import HeadOutput
 from zsvg.heads.curves import CurveEncoder, similarity_curves, standardise
 from zsvg.heads.layers import Attention, Block, Residual, coarse, drop_channels, quiet_mlp
-from zsvg.heads.losses import attention_guidance_loss, inside_loss, presence_loss
-from zsvg.heads.presence import Presence
+from zsvg.heads.losses import attention_guidance_loss, inside_loss
 from zsvg.heads.span_arithmetic import around
 
 _TIME_OCTAVES = 4
@@ -52,13 +51,10 @@ class HeadConfig:
             are learned by heart.
         words: whether the query's words are looked at; False reads the query as a whole, as a head
             must that never met a sentence (`zsvg.training.frame_queries`).
-        presence: whether sentences that are not there were told, so that answers can say how likely
-            theirs is; follows from the labels.
         answers: how many moments to return per query.
         guidance_weight: weight of the temporal attention guidance loss.
         inside_weight: weight of the per-frame cross-entropy. It makes `relevance` a probability,
             which answers are read from.
-        presence_weight: weight of the cross-entropy of "it is there at all", where it is learned.
     """
 
     dim: int = Field(ge=1, le=8192)
@@ -68,11 +64,9 @@ class HeadConfig:
     dropout: Rate = 0.1
     content_dropout: Rate = 0.5
     words: bool = True
-    presence: bool = False
     answers: int = Field(default=5, ge=1, le=1000)
     guidance_weight: Weight = 1.0
     inside_weight: Weight = 1.0
-    presence_weight: Weight = 1.0
 
     def __post_init__(self) -> None:
         if self.hidden % (2 * self.attention_heads):
@@ -124,8 +118,6 @@ class Encoded:
     """(B, T) float32 clip centres in [0, 1], 0 at padding."""
     points: Tensor | None = None
     """(B, 2, D) as given, unit length."""
-    there: Tensor | None = None
-    """(B,) float32 logits of "it is in the video at all"; None where nobody learned it."""
 
     @property
     def probability(self) -> Tensor:
@@ -133,14 +125,13 @@ class Encoded:
         return self.logits.sigmoid() * self.frame_mask
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What every `HeadOutput` says of the frames, and whether it is there."""
+    def told(self) -> dict[str, Tensor]:
+        """What every `HeadOutput` says of the frames."""
         return {
             "relevance": self.probability,
             "logits": self.logits,
             "frame_mask": self.frame_mask,
             "centres": self.centres,
-            "there": self.there,
         }
 
 
@@ -168,7 +159,6 @@ class Encoder(nn.Module, ABC):
         # Training starts from CLIP's relevance: no correction of the curve.
         self.attend = quiet_mlp(hidden, hidden, 1, bias=-3.0)
         self.relevance_gain = nn.Parameter(torch.tensor(2.0))
-        self.presence = Presence(hidden) if config.presence else None
 
     def forward(
         self,
@@ -198,20 +188,6 @@ class Encoder(nn.Module, ABC):
         Returns:
             Moments (B, K, 2), K = `config.answers` without a target.
         """
-        seen = self.look(frames, frame_mask, centres, tokens, token_mask, pooled, points)
-        return self.answer(seen, target)
-
-    def look(
-        self,
-        frames: Tensor,
-        frame_mask: Tensor,
-        centres: Tensor,
-        tokens: Tensor,
-        token_mask: Tensor,
-        pooled: Tensor,
-        points: Tensor | None = None,
-    ) -> Encoded:
-        """Let frames and queries look at each other; arguments are those of `forward`."""
         if not self.config.words:
             tokens, token_mask = pooled[:, None], torch.ones_like(pooled[:, :1])
         frame_mask, token_mask = frame_mask.bool(), token_mask.bool()
@@ -220,8 +196,7 @@ class Encoder(nn.Module, ABC):
         pooled = self.adapt_query(pooled)
         centres = centres.masked_fill(~frame_mask, 0.0).float()
         motion = F.pad(frames[:, 1:] - frames[:, :-1], (0, 0, 1, 0)).masked_fill(~real, 0.0)
-        cosines = torch.einsum("btd,bd->bt", frames.float(), pooled.float())
-        relevance = standardise(cosines, real)
+        relevance = standardise(torch.einsum("btd,bd->bt", frames.float(), pooled.float()), real)
         x = self.frame_in(self._channels(frames, motion, centres))
         x = x + self.curves(similarity_curves(relevance, motion, pooled, real).to(x.dtype), real)
         query = self.pooled_in(pooled * math.sqrt(self.config.dim))
@@ -230,20 +205,17 @@ class Encoder(nn.Module, ABC):
             x, words = block(x, words, frame_mask, token_mask)
         x = self.norm(x + self.non_local(x, *coarse(x, frame_mask, _REMEMBERED)))
         logits = self.attend(x + x * query[:, None]).squeeze(-1).float()
-        logits = logits + self.relevance_gain * relevance[..., 1]
-        told = x, query, logits, cosines, frame_mask
-        there = None if self.presence is None else self.presence(*told)
-        return Encoded(
+        seen = Encoded(
             x=x,
             query=query,
             frames=frames,
             pooled=pooled,
-            logits=logits,
+            logits=logits + self.relevance_gain * relevance[..., 1],
             frame_mask=frame_mask,
             centres=centres,
             points=points,
-            there=there,
         )
+        return self.answer(seen, target)
 
     @abstractmethod
     def answer(self, seen: Encoded, target: Tensor | None) -> HeadOutput:
@@ -259,17 +231,13 @@ class Encoder(nn.Module, ABC):
         """
 
     def frame_losses(self, output: HeadOutput, truth: Truth) -> dict[str, Tensor]:
-        """Which frames belong: "guidance" and "inside", and "presence" if learned; weighted."""
+        """Which frames belong: "guidance" and "inside", weighted."""
         config, weight = self.config, truth.weight
         given = output.logits, output.frame_mask, truth.true_frames(output)
-        terms = {
+        return {
             "guidance": config.guidance_weight * attention_guidance_loss(*given, weight=weight),
             "inside": config.inside_weight * inside_loss(*given, weight=weight),
         }
-        if output.there is not None and output.wrong is not None:
-            judged = presence_loss(output.there, output.wrong, weight=weight)
-            terms["presence"] = config.presence_weight * judged
-        return terms
 
     def _channels(self, frames: Tensor, motion: Tensor, centres: Tensor) -> Tensor:
         """Frame features, their differences (motion; stills have none) and time."""

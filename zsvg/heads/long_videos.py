@@ -37,14 +37,12 @@ class Seen:
         scores: (K,) in [0, 1], not increasing.
         relevance: (T,) in [0, 1].
         presence: of the window where the sentence fits best; see `HeadOutput.presence`.
-        there: likewise the logit of "it is in the video at all"; None where nobody learned it.
     """
 
     moments: Spans
     scores: NDArray[np.float64]
     relevance: Curve
     presence: float
-    there: float | None = None
 
 
 def answer_video(
@@ -81,14 +79,7 @@ def answer_video(
     stretches = np.array([(edges[start], edges[start + size]) for start in starts])
     moments, scores = _merge(found, stretches, float(np.diff(edges).max()))
     presence = max(seen.presence for seen in found)
-    told = [seen.there for seen in found if seen.there is not None]
-    return Seen(
-        moments=moments,
-        scores=scores,
-        relevance=relevance,
-        presence=presence,
-        there=max(told, default=None),
-    )
+    return Seen(moments=moments, scores=scores, relevance=relevance, presence=presence)
 
 
 @torch.no_grad()
@@ -116,7 +107,6 @@ def _ask(
         points=None if text.points is None else text.points.expand(count, -1, -1),
     )
     found, presence = [], output.presence.float().tolist()
-    there = [None] * count if output.there is None else output.there.float().tolist()
     for row, start in enumerate(starts):
         spans = (output.moments[row].float().clamp(0, 1) * borders[row, -1]).cpu().numpy()
         scores = output.scores[row].float().cpu().numpy().astype(np.float64)
@@ -127,7 +117,6 @@ def _ask(
                 scores=scores[exists],
                 relevance=output.relevance[row].float().cpu().numpy(),
                 presence=presence[row],
-                there=there[row],
             )
         )
     return found

@@ -62,17 +62,6 @@ def inside_loss(
     return _mean((loss * real).sum(-1) / real.sum(-1).clamp(min=1), weight)
 
 
-def presence_loss(there: Tensor, wrong: Tensor, *, weight: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy of "it is there": of a true sentence, and of one that is not.
-
-    Args:
-        there: (B,) logits of sentences about their own videos.
-        wrong: (B,) logits of sentences that are not true of the same videos.
-        weight: (B,) sample weights.
-    """
-    return _mean((F.softplus(-there) + F.softplus(wrong)) / 2, weight)
-
-
 def scaled_iou_loss(
     logits: Tensor,
     overlap: Tensor,

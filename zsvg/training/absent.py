@@ -63,7 +63,7 @@ def absent_sentences(
             rest = order[len(near) :]
             far = np.sort(rng.choice(rest, size=min(FAR, len(rest)), replace=False))
             kinds = {
-                "told": _told(labels[number]),
+                "told": told_absent(labels[number]),
                 "near": tuple(queries[i] for i in near),
                 "far": tuple(queries[i] for i in far),
             }
@@ -86,7 +86,12 @@ def asked_of(labels: Sequence[Annotation], absent: Sequence[Kinds]) -> list[Anno
     ]
 
 
-def _told(label: Annotation) -> tuple[str, ...]:
+def told_absent(label: Annotation) -> tuple[str, ...]:
+    """Return the sentences that a label has under `ABSENT`.
+
+    Raises:
+        RecordError: It is no list of sentences.
+    """
     given = label.extra.get(ABSENT, ())
     if not isinstance(given, list | tuple) or not all(isinstance(x, str) and x for x in given):
         raise RecordError(

@@ -163,6 +163,6 @@ def _data_hash(examples: Sequence[Example]) -> str:
             times = [example.centres.tolist(), example.windows.tolist(), example.duration]
             about = [example.vid, example.domain, example.query, example.weight]
             about += [example.doubtful, example.glance]
-            yield [*about, digests[key], *times, example.absent]
+            yield [*about, digests[key], *times]
 
     return sha256_json(list(rows()))

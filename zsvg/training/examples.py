@@ -32,7 +32,6 @@ class Example:
         doubtful: Its window is not an annotator's, so denoising may doubt it.
         glance: An instant in seconds that is known to lie in the moment.
         domain: Name of the video's domain, for prompts that have domains.
-        absent: Kinds of texts that are not true of the video (`zsvg.training.absent`).
 
     Raises:
         ValueError: Shapes disagree, or a time is out of range.
@@ -50,7 +49,6 @@ class Example:
     doubtful: bool = True
     glance: float | None = None
     domain: str | None = None
-    absent: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         name = f"example {self.vid!r} / {self.query!r}"
@@ -200,8 +198,6 @@ def draw_sample(
 ) -> tuple[Example, int]:
     """Take one example, choose one of its windows as the target, and augment it.
 
-    Of the texts that are not true of it one is kept, of any kind alike.
-
     With `most`, longer examples are cut to at most so many clips.
 
     Returns:
@@ -220,9 +216,6 @@ def draw_sample(
     elif stitch_rate and rng.random() < stitch_rate and other.vid != example.vid:
         place = int(rng.integers(len(other.centres) + 1))
         example, target = stitch(example, target, other, place), 0
-    if example.absent:
-        kind = example.absent[int(rng.integers(len(example.absent)))]
-        example = replace(example, absent=((kind[int(rng.integers(len(kind)))],),))
     return example, target
 
 
@@ -263,7 +256,6 @@ def collate(
         if not raw_frames:
             features[row, :clips] = example.features
     wordless = [example.wordless for example, _ in chosen]
-    absent = [kind[0] for example, _ in chosen for kind in example.absent[:1]]
     frames = tuple(e.load_frames().to(device) for e, _ in chosen) if raw_frames else None
     return Batch(
         token_ids=torch.stack([token_ids[example.query] for example, _ in chosen]).to(device),
@@ -276,7 +268,4 @@ def collate(
         frames=frames,
         wordless=torch.tensor(wordless, device=device) if any(wordless) else None,
         domains=tuple(example.domain for example, _ in chosen),
-        absent=torch.stack([token_ids[text] for text in absent]).to(device)
-        if len(absent) == count
-        else None,
     )

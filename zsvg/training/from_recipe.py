@@ -18,12 +18,7 @@ from zsvg.training.recipes import Recipe
 
 
 def build_network(
-    backbone: TunableBackbone,
-    recipe: Recipe,
-    seed: int,
-    labels: Sequence[Annotation],
-    *,
-    presence: bool = False,
+    backbone: TunableBackbone, recipe: Recipe, seed: int, labels: Sequence[Annotation]
 ) -> GroundingNetwork:
     """Return the trainable network of a recipe; nothing of the backbone changes yet.
 
@@ -43,11 +38,7 @@ def build_network(
             "prompts; take --recipe head-only"
         )
     torch.manual_seed(seed)
-    given = {
-        "dim": backbone.embed_dim,
-        "words": not all(wordless),
-        "presence": presence,
-    }
+    given = {"dim": backbone.embed_dim, "words": not all(wordless)}
     head = make_head(recipe.head.kind, recipe.head.options | given)
     return GroundingNetwork(
         backbone,

@@ -180,9 +180,7 @@ class _Run:
         All of them now, in one order: the last bit of a text depends on what else is in its pass,
         and a resumed run must not meet them in others.
         """
-        every = [*self.samples, *self.held]
-        absent = {text for example in every for kind in example.absent for text in kind}
-        queries = sorted({example.query for example in every} | absent)
+        queries = sorted({example.query for example in [*self.samples, *self.held]})
         ids = self.network.tokenize(queries)
         for some in ids.split(_TEXTS_PER_PASS):
             self.network.remember_texts(some.to(self.network.backbone.device))

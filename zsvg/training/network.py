@@ -48,8 +48,6 @@ class Batch:
     """B tensors (T_b, S, S, 3) uint8, instead of `features` to train the image tower's prompts."""
     domains: tuple[str | None, ...] | None = None
     """B names of the domains that the videos are of, for prompts that have domains (DAPL)."""
-    absent: Tensor | None = None
-    """(B, L) int64 like `token_ids`, of texts that are not true of the videos."""
 
 
 class GroundingNetwork(nn.Module):
@@ -181,17 +179,6 @@ class GroundingNetwork(nn.Module):
             points=text.points,
             target=batch.target if teacher else None,
         )
-        if teacher and batch.absent is not None and output.there is not None:
-            other = self._text_states(replace(batch, token_ids=batch.absent), frames)
-            seen = self.head.look(
-                frames=frames,
-                frame_mask=batch.frame_mask,
-                centres=batch.centres,
-                tokens=other.tokens,
-                token_mask=other.mask,
-                pooled=other.pooled,
-            )
-            return replace(output, wrong=seen.there)
         return output
 
     def tokenize(self, texts: list[str]) -> Tensor:

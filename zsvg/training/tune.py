@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import zsvg
 from zsvg.backbones.base import TunableBackbone, videos_for
@@ -30,8 +31,9 @@ from zsvg.grounding.share import USUAL_SHARE
 from zsvg.heads.by_name import describe_head
 from zsvg.heads.encoder import Encoder
 from zsvg.records import FROM_FRAMES, Annotation, check_trainable
-from zsvg.training.absent import Kinds, absent_sentences, asked_of
+from zsvg.training.absent import Kinds, absent_sentences, asked_of, told_absent
 from zsvg.training.aligning import alignment_of
+from zsvg.training.answers import encoded as encode_again
 from zsvg.training.checkpoint import remove_checkpoint
 from zsvg.training.examples import Example
 from zsvg.training.from_recipe import build_network
@@ -41,6 +43,7 @@ from zsvg.training.loop import train
 from zsvg.training.options import TrainingOptions, TuneOptions
 from zsvg.training.outcome import TuneOutcome
 from zsvg.training.output_folder import folder_of, only_run, replace_folder, staged
+from zsvg.training.presence import learn_presence
 from zsvg.training.recipes import Recipe, load_recipe
 from zsvg.training.supervision import encoded_sentences, hide, level_of, located
 from zsvg.video.sampling import FrameSampler
@@ -199,16 +202,14 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
     known = run.validation and [a for a in run.validation if a.vid in encoded]
     training, held = hold_out(usable, known, recipe, options)
     training = located(training, encoded, backbone, recipe.template)
-    absent = _absent(run, [*training, *held])
-    network = build_network(backbone, recipe, options.seed, usable, presence=bool(absent))
+    absent, vectors = _absent(run, [*training, *held])
+    network = build_network(backbone, recipe, options.seed, usable)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
+    examples = [_example(run, a, encoded[a.vid], network.trains_vision) for a in training]
     try:
         history = train(
             network,
-            [
-                _example(run, a, encoded[a.vid], network.trains_vision, kinds)
-                for a, kinds in zip(training, absent or [{}] * len(training), strict=False)
-            ],
+            examples,
             [_example(run, a, encoded[a.vid], network.trains_vision) for a in held],
             _training(recipe, options),
             checkpoint,
@@ -224,6 +225,11 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
         if processes.main:
             made.mkdir(parents=True)
             network.save(made)
+            if absent:
+                shown = encode_again(network, examples) if network.trains_vision else examples
+                texts = [{k: tuple(_text(run, t) for t in some) for k, some in kinds.items()}
+                         for kinds in absent[: len(shown)]]  # fmt: skip
+                learn_presence(shown, texts, vectors, options.seed).save(made)
     finally:
         network.release()
     if processes.main:
@@ -314,23 +320,29 @@ def _encode(run: _Run, vids: Sequence[str]) -> tuple[dict[str, FrameFeatures], d
     return encoded, failures
 
 
-def _absent(run: _Run, labels: Sequence[Annotation]) -> list[Kinds]:
-    """Return what is not true of each label's video; nothing at all where one has nothing."""
-    if run.query_blind:
-        return []
-    sentences = sorted({label.query for label in labels} - {FROM_FRAMES})
+def _absent(
+    run: _Run, labels: Sequence[Annotation]
+) -> tuple[list[Kinds], dict[str, NDArray[np.float32]]]:
+    """Return what is not true of each label's video, and text -> frozen vector of all of it.
+
+    Nothing at all where a label has no sentence, or there is none that is not true.
+    """
+    if run.query_blind or any(label.query == FROM_FRAMES for label in labels):
+        return [], {}
+    told = {text for label in labels for text in told_absent(label)}
+    sentences = sorted({label.query for label in labels} | told)
     vectors = encoded_sentences(sentences, run.backbone, run.recipe.template)
     found = absent_sentences(labels, vectors, run.options.seed)
-    return found if all(found) else []
+    if not all(found):
+        return [], {}
+    return found, {_text(run, sentence): vector for sentence, vector in vectors.items()}
 
 
-def _example(
-    run: _Run,
-    record: Annotation,
-    video: FrameFeatures,
-    needs_frames: bool,
-    absent: Kinds | None = None,
-) -> Example:
+def _text(run: _Run, sentence: str) -> str:
+    return f"{run.recipe.template} {sentence}".strip()
+
+
+def _example(run: _Run, record: Annotation, video: FrameFeatures, needs_frames: bool) -> Example:
     def frames() -> np.ndarray[Any, np.dtype[np.uint8]]:
         size, sampling = run.backbone.image_size, run.options.sampling
         sampled = FrameSampler(run.videos[record.vid], size, sampling)
@@ -346,15 +358,11 @@ def _example(
         features=video.features,
         centres=video.centres / video.duration,
         duration=video.duration,
-        query=f"{run.recipe.template} {query}".strip(),
+        query=_text(run, query),
         windows=np.asarray(record.relevant_windows, dtype=np.float64),
         weight=float(record.extra.get("weight", 1.0)),
         frames=frames if needs_frames else None,
         domain=record.extra.get("domain") if run.recipe.prompts.domain_tokens else None,
-        absent=tuple(
-            tuple(f"{run.recipe.template} {text}".strip() for text in kind)
-            for kind in (absent or {}).values()
-        ),
     )
 
 

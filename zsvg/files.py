@@ -1,4 +1,4 @@
-"""Atomic writes, locks, bounded reading, stable JSON and content hashes."""
+"""Atomic writes, locks, bounded reading, stable JSON, content hashes, and files of `prompts/`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, TypeVar
 
-from zsvg.errors import RecordError, ZsvgError
+from zsvg.errors import RecipeError, RecordError, ZsvgError, told
+from zsvg.resources import shipped
 from zsvg.strict_json import escaped
+
+_Checked = TypeVar("_Checked")
 
 STANDARD = "-"
 """The path that means standard input, or standard output, as everywhere in a shell."""
@@ -342,3 +345,51 @@ def sha256_json(value: Any) -> str:
     """Return the hexadecimal SHA-256 of a JSON-serialisable value (key order does not matter)."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_yaml(
+    name_or_path: str, kind: Literal["recipe", "template", "labeller"]
+) -> tuple[Path, dict[str, Any]]:
+    """Return a YAML file of a user, or a shipped one of `prompts/` by its name, and what it says.
+
+    Args:
+        name_or_path: A path ends with .yaml or .yml.
+        kind: The folder of `prompts/`, in the singular.
+
+    Raises:
+        RecipeError: There is no such file, or it is no mapping.
+    """
+    import yaml
+
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        folder = shipped("prompts") / f"{kind}s"
+        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        if name_or_path not in known:
+            raise RecipeError(
+                f"unknown {kind} {name_or_path!r}; choose one of {', '.join(known)}, or a .yaml"
+            )
+        path = folder / f"{name_or_path}.yaml"
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such {kind} file")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict | None):
+        raise RecipeError(f"{path}: a {kind} file is a mapping of keys to values")
+    return path, values or {}
+
+
+def checked_values(
+    path: Path, check: Callable[[dict[str, Any]], _Checked], values: dict[str, Any]
+) -> _Checked:
+    """Return what a file says as `check` reads it: `model_validate` of a class of pydantic.
+
+    Raises:
+        RecipeError: A key is unknown or missing, or a value is out of range.
+    """
+    try:
+        return check(values)
+    except ValueError as error:  # pydantic's is one
+        raise RecipeError(f"{path}: {told(error)}") from error

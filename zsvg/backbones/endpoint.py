@@ -134,7 +134,10 @@ class Endpoint:
         """
         asked = [self._decides(question) for question in questions]
         keys = [sha256_json(decides) for decides in asked]
-        decides, wanted = dict(zip(keys, asked, strict=True)), dict(zip(keys, questions, strict=True))
+        decides, wanted = (
+            dict(zip(keys, asked, strict=True)),
+            dict(zip(keys, questions, strict=True)),
+        )
         found: dict[str, str | NoAnswer] = {}
         if self._cache is not None:
             known = {key: kept_answer(self._cache, decides[key]) for key in wanted}

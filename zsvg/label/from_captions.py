@@ -18,8 +18,9 @@ from zsvg.errors import ITEM_ERRORS, ZsvgError, failure
 from zsvg.events.proposals import propose
 from zsvg.files import sha256_json
 from zsvg.label.forms import check_tagger, phrase, well_said
-from zsvg.label.run import LabelOptions, LabelReport, as_json, report_of
+from zsvg.label.run import LabelOptions, LabelReport, report_of
 from zsvg.label.tagging import Tagger
+from zsvg.label.video import as_json
 from zsvg.label.views import clean
 from zsvg.moments import spans_to_mask
 

@@ -14,29 +14,26 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from zsvg.backbones.base import TunableBackbone, videos_for
-from zsvg.backbones.captioner import Captioner, CaptionOptions
+from zsvg.backbones.captioner import CaptionOptions
 from zsvg.backbones.clip import as_backbone
-from zsvg.backbones.endpoint import Endpoint, load_labeller
+from zsvg.backbones.endpoint import load_labeller
 from zsvg.errors import ITEM_ERRORS, EndpointError, ZsvgError, failure
-from zsvg.events.proposals import ProposalOptions, propose
+from zsvg.events.proposals import ProposalOptions
 from zsvg.features.ahead import ahead
-from zsvg.features.encoder import FrameFeatures
-from zsvg.features.extract import content_of, extract
+from zsvg.features.extract import content_of
 from zsvg.features.processes import Processes
 from zsvg.files import sha256_json, write_json
-from zsvg.label.forms import check_tagger, phrase, well_said
+from zsvg.label.asking import Asking
+from zsvg.label.forms import check_tagger
 from zsvg.label.parts import finished_contents, gather, other_parts, part_file, read_part
-from zsvg.label.queries import PseudoQuery, QueryOptions, choose_events
+from zsvg.label.queries import QueryOptions
 from zsvg.label.tagging import Tagger
-from zsvg.label.views import ask_events, caption_events, picture_size, view_times
-from zsvg.moments import Spans
+from zsvg.label.video import Seen, check_asking, say, see
+from zsvg.label.views import Labeller
 from zsvg.records import FROM_FRAMES, Annotation
 from zsvg.video.pictures import Framing
-from zsvg.video.sampling import Sampling, load_frames_at
+from zsvg.video.sampling import Sampling
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +102,7 @@ def label_settings(
     backbone: str,
     captioner: str | None,
     tagger: str | None,
+    asking: Asking | None = None,
 ) -> dict[str, Any]:
     """Return all that decides a video's labels beside its content, as JSON.
 
@@ -117,6 +115,7 @@ def label_settings(
         captioner: The captioner's fingerprint, like the next one without effect where the options
             do not need it.
         tagger: The tagger's fingerprint.
+        asking: What is asked beside a caption.
     """
     queries = options.queries
     return {
@@ -129,15 +128,17 @@ def label_settings(
         "backbone": backbone,
         "captioner": captioner if queries.speaks else None,
         "tagger": tagger if queries.needs_tagger else None,
+        **(asking.settings if asking is not None and queries.speaks else {}),
     }
 
 
 def pseudo_label(
     videos: Mapping[str, Path] | str | Path,
     backbone: TunableBackbone | str,
-    captioner: Captioner | Endpoint | str | None,
+    captioner: Labeller | str | None,
     *,
     options: LabelOptions | None = None,
+    asking: Asking | None = None,
     tagger: Tagger | None = None,
     seed: int = 0,
     cache: Path | None = None,
@@ -158,6 +159,7 @@ def pseudo_label(
             `zsvg.backbones.endpoint.load_labeller`. The form "features" does without, and calls
             none.
         options: What to propose and which sentences to keep.
+        asking: What is asked beside a caption, and whom; nothing by default.
         tagger: What tells nouns and verbs, for options that ask for them; see
             `zsvg.label.tagging`.
         seed: Of random proposals and sampled captions. Each video draws from its own stream (seed,
@@ -186,6 +188,7 @@ def pseudo_label(
         EndpointError: The endpoint is not there, or refuses all. Its answers so far are kept.
     """
     options = options or LabelOptions()
+    asking = asking or Asking()
     check_tagger(options.queries, tagger)
     if captioner is None and options.queries.speaks:
         raise ZsvgError(
@@ -196,18 +199,20 @@ def pseudo_label(
     speaker = captioner
     if isinstance(speaker, str):
         speaker = load_labeller(speaker, str(clip.device), cache=cache)
+    check_asking(asking, speaker, options.queries)
     sampling = Sampling(fps, framing, allow_truncated)
     processes = processes or Processes()
     if processes.count > 1 and work_dir is None:
         raise ValueError("several processes need a work_dir, where they meet")
     settings = label_settings(
         options=options,
-        captions=speaker.options if speaker else CaptionOptions(),
+        captions=getattr(speaker, "options", CaptionOptions()),
         seed=seed,
         sampling=sampling,
         backbone=clip.fingerprint,
         captioner=speaker.fingerprint if speaker else None,
         tagger=tagger.fingerprint if tagger else None,
+        asking=asking,
     )
     if processes.main and work_dir is not None and (others := other_parts(work_dir, settings)):
         _log.warning(
@@ -223,7 +228,7 @@ def pseudo_label(
 
     contents = finished_contents(own, files, work_dir, settings, hashed)
 
-    def start(vid: str) -> tuple[Path | None, dict[str, Any] | _Seen]:
+    def start(vid: str) -> tuple[Path | None, dict[str, Any] | Seen]:
         """Return a finished video's part, or one that only the captioner has not seen."""
         path = Path(files[vid])
         content = contents.get(vid) or hashed(path)
@@ -231,7 +236,11 @@ def pseudo_label(
         if (part := read_part(file)) is not None:
             return file, part
         own_seed = int(sha256_json([seed, content])[:8], 16)
-        return file, _look(path, clip, speaker, options, own_seed, sampling, cache)
+        several = asking.instructions is not None
+        return file, see(
+            path, clip, speaker, options.proposals, options.queries, own_seed,
+            several=several, sampling=sampling, cache=cache,
+        )  # fmt: skip
 
     parts: dict[str, dict[str, Any]] = {}
     finished: dict[str, str] = {}
@@ -241,10 +250,10 @@ def pseudo_label(
         for done, (vid, started) in enumerate(looked, start=1):
             try:
                 file, found = started.result()
-                if isinstance(found, _Seen):
+                if isinstance(found, Seen):
                     # A copy of this video may have been finished since the look ahead.
                     known = read_part(file)
-                    part = known or _say(found, clip, speaker, tagger, options.queries)
+                    part = known or say(found, clip, speaker, options.queries, asking, tagger)
                     fresh = known is None
                 else:
                     part, fresh = found, False
@@ -273,78 +282,6 @@ def pseudo_label(
             parts[vid] = theirs
         processes.wait()  # all have read: a caller may now remove the folder
     return report_of(parts, failures, options, clip.name, speaker.name if speaker else None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Seen:
-    """One video, of which nothing has been said yet; `views` are for the captioner, if it is asked.
-
-    The name of the video is not part of it.
-    """
-
-    frames: FrameFeatures
-    events: Spans
-    views: NDArray[np.uint8] | None
-    seed: int
-
-
-def _look(
-    path: Path,
-    backbone: TunableBackbone,
-    captioner: Captioner | Endpoint | None,
-    options: LabelOptions,
-    seed: int,
-    sampling: Sampling,
-    cache: Path | None,
-) -> _Seen:
-    """Find the events of a video; it may run ahead in another thread."""
-    frames = extract(path, backbone, sampling, cache=cache)
-    events, _ = propose(frames.features, frames.edges, options=options.proposals, seed=seed)
-    views = None
-    if captioner is not None and options.queries.speaks:
-        times = view_times(events, options.queries.view)
-        size = picture_size(captioner, options.queries.view)
-        pictures = load_frames_at(path, times.ravel(), size, sampling.framing,
-                                  allow_truncated=sampling.allow_truncated)  # fmt: skip
-        views = pictures.reshape(*times.shape, *pictures.shape[1:])
-    return _Seen(frames=frames, events=events, views=views, seed=seed)
-
-
-def _say(
-    seen: _Seen,
-    backbone: TunableBackbone,
-    captioner: Captioner | Endpoint | None,
-    tagger: Tagger | None,
-    queries: QueryOptions,
-) -> dict[str, Any]:
-    """Return the labels of a video and what else is kept of it, as JSON."""
-    rows = seen.frames.features
-    place: dict[str, Any] = {"events": seen.events, "centres": seen.frames.centres}
-    lost: list[str] = []
-    if captioner is None or seen.views is None:
-        chosen = choose_events(rows, **place, options=queries)
-    else:
-        draws: dict[str, Any] = {"samples": queries.samples, "seed": seen.seed}
-        draws["keep"] = lambda caption: well_said(caption, queries)
-        if isinstance(captioner, Endpoint):
-            times = view_times(seen.events, queries.view)
-            raw, unanswered = ask_events(seen.views, times, captioner, **draws)
-            for number, why in unanswered.items():
-                start, end = seen.events[number]
-                lost.append(f"{start:.1f} to {end:.1f} s: {why}")
-        else:
-            raw = caption_events(seen.views, captioner, **draws)
-
-        def encode(texts: list[str]) -> NDArray[np.float32]:
-            return backbone.encode_text(texts).pooled.float().cpu().numpy()
-
-        chosen = phrase(raw, encode, rows, **place, options=queries, tagger=tagger)
-    part = {
-        "duration": float(seen.frames.duration),
-        "events": seen.events.tolist(),
-        "labels": [as_json(query, queries) for query in chosen],
-    }
-    return {**part, "lost": lost} if lost else part
 
 
 def report_of(
@@ -381,19 +318,20 @@ def as_annotations(
             vid=vid,
             duration=part["duration"],
             relevant_windows=(tuple(label["window"]),),
-            extra={"source": {**source, **_said(label)}, "weight": 1.0},
+            extra={
+                "source": {**source, **_said(label)},
+                "weight": label.get("weight", 1.0),
+                **({"absent": label["absent"]} if "absent" in label else {}),
+            },
         )
         for index, label in enumerate(part["labels"])
     ]
 
 
-def as_json(query: PseudoQuery, options: QueryOptions) -> dict[str, Any]:
-    """Return a label as finished videos keep it."""
-    kept = {"query": query.text, "window": list(query.span), "score": round(query.score, 6)}
-    return {**kept, "form": query.form} if options.form == "composed" else kept
+_TOLD = ("score", "form", "event", "who", "object", "paraphrase", "verdict")
 
 
 def _said(label: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a label's `source` tells that is its own."""
-    found = {key: label[key] for key in ("score", "form") if key in label}
+    found = {key: label[key] for key in _TOLD if key in label}
     return found if label["query"] == FROM_FRAMES else {**found, "caption": label["query"]}

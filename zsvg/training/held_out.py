@@ -101,8 +101,10 @@ def hold_out(
 ) -> tuple[list[Annotation], list[Annotation]]:
     """Return labels to train on, and those to select by; none where no label has times.
 
-    A window that the backbone found would choose the network that is most like the backbone.
+    Labels that weigh nothing are neither. A window that the backbone found would choose the network
+    that is most like the backbone.
     """
+    labels = [a for a in labels if a.extra.get("weight", 1.0) > 0]  # a verifier doubted the others
     if validation:
         return list(labels), list(validation)
     if not any(a.relevant_windows for a in labels):

@@ -107,7 +107,9 @@ class IdealLabeller:
 
     def _other_ways(self, text: str) -> list[str]:
         scene = self._scene()
-        count, sentence = re.findall(r" in (\d+) other ways.* Sentence: (.*?) Answer with", text)[0]
+        count, sentence = re.findall(r" in (\d+) other ways.* Sentence: \"(.*?)\"\. Answer", text)[
+            0
+        ]
         events = self.said.get(sentence, [])
         if not events:
             return []
@@ -129,7 +131,7 @@ class IdealLabeller:
     def _verdict(self, text: str) -> dict[str, str]:
         times = _times(text)
         inside, sentence = re.findall(
-            r"Pictures 1 to (\d+) show.* this happen: (.*?) Answer with", text
+            r"Pictures 1 to (\d+) show.* this happen: \"(.*?)\"\? Answer", text
         )[0]
         events = self.said.get(sentence, [])  # none of a near miss
         held = [any(_in(event, time) for event in events) for time in times]

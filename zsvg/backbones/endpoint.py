@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,32 @@ PICTURE_TOKENS, LETTERS, ANSWER_TOKENS = 256, 4, 30
 answer in one sentence."""
 
 _ASK = PROMPT + " Answer with the sentence alone, and speak neither of pictures nor of times."
+
+
+class Errand(NamedTuple):
+    """What an endpoint is to be asked, at most.
+
+    Attributes:
+        requests: How many.
+        images: In all of them.
+        letters: Of the text of one.
+        tokens: Of one answer, about.
+    """
+
+    requests: int
+    images: int
+    letters: int = len(MANY + _ASK)
+    tokens: int = ANSWER_TOKENS
+
+    def times(self, videos: int) -> Errand:
+        """Return the same of so many videos."""
+        return self._replace(requests=self.requests * videos, images=self.images * videos)
+
+    @property
+    def estimate(self) -> tuple[int, int]:
+        """About how many tokens the requests take, and how many the answers have."""
+        words = self.requests * self.letters // LETTERS
+        return self.images * PICTURE_TOKENS + words, self.requests * self.tokens
 
 
 class Endpoint:
@@ -147,15 +173,11 @@ class Endpoint:
             found |= self.chat.ask(missing, lambda key, text: self._keep(decides[key], text))
         return [found[key] for key in keys]
 
-    def estimate(self, requests: int, images: int) -> tuple[int, int]:
-        """Return about how many tokens that many requests take, and how many the answers have."""
-        words = requests * len(MANY + _ASK) // LETTERS
-        return images * PICTURE_TOKENS + words, requests * ANSWER_TOKENS
-
-    def announcement(self, requests: int, images: int) -> str:
+    def announcement(self, errand: Errand) -> str:
         """Return what is about to leave this machine, and where it goes, as text."""
         key = f", with the key of ${KEY}" if self.chat.with_key else ""
-        return f"{self.chat} is sent at most {images:,} images in {requests:,} requests{key}"
+        what = f"{errand.images:,} images" if errand.images else "text, no image,"
+        return f"{self.chat} is sent at most {what} in {errand.requests:,} requests{key}"
 
     def summary(self, price: tuple[float, float] | None = None) -> str:
         """Return what was asked, as text.

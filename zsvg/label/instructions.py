@@ -38,8 +38,8 @@ class Instructions(BaseModel):
     source: str = ""
     look: _Text
     parts: Parts
-    rephrase: _Text = "Say this sentence in {count} other ways: {sentence}"
-    verify: _Text = "Pictures {inside} show one moment, {outside} others. Is it true: {sentence}"
+    rephrase: _Text
+    verify: _Text
 
     @field_validator("rephrase", "verify")
     @classmethod
@@ -64,8 +64,12 @@ class Instructions(BaseModel):
 def load_instructions(name_or_path: str) -> Instructions:
     """Read shipped instructions by name ("rich", "sentence"), or any YAML file by path.
 
+    What a file does not say of rephrasing and verification is as "rich" has it.
+
     Raises:
         RecipeError: No such file, an unknown key, or a text without a place for the sentence.
     """
     path, values = read_yaml(name_or_path, "labeller")
+    _, usual = read_yaml("rich", "labeller")
+    values = {**{name: usual[name] for name in ("rephrase", "verify")}, **values}
     return checked_values(path, Instructions.model_validate, values)

@@ -36,7 +36,8 @@ from zsvg.label.views import (
 from zsvg.moments import Spans
 from zsvg.video.sampling import Sampling, load_frames_at
 
-_JUDGED = 4  # frames inside, and as many outside, by which a sentence is verified
+JUDGED = 4
+"""Frames inside an event, and as many outside, by which a sentence is verified."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,10 @@ def check_asking(asking: Asking, labeller: Labeller | None, queries: QueryOption
         ZsvgError: It writes captions only, or the options contradict each other.
     """
     asks = asking.instructions is not None
+    if not queries.speaks and (asks or asking.rephraser or asking.verifier):
+        raise ZsvgError(
+            f"form {queries.form!r} has no sentences; leave --ask, --rephrase and --verify out"
+        )
     if asks and queries.samples:
         raise ZsvgError("--samples draws captions; with --ask take --rephrase for other wordings")
     if asks and isinstance(labeller, Captioner) and not labeller.takes_questions:
@@ -279,7 +284,7 @@ def _verified(
         if window not in shown:
             times = np.concatenate((_inside(window), _outside(window, seen.frames.duration)))
             pictures = seen.pictures(times[None], asking.verifier.image_size)[0]
-            shown[window] = pictures, times, _JUDGED
+            shown[window] = pictures, times, JUDGED
         for text in (label.get("paraphrase", label["query"]), *label.get("absent", ())):
             asked[text, window] = (text, *shown[window])
     verdicts = dict(zip(asked, verify(list(asked.values()), asking), strict=True))
@@ -305,7 +310,7 @@ def _verified(
 
 
 def _inside(window: tuple[float, float]) -> NDArray[np.float64]:
-    parts = (np.arange(_JUDGED) + 0.5) / _JUDGED
+    parts = (np.arange(JUDGED) + 0.5) / JUDGED
     return np.asarray(window[0] + parts * (window[1] - window[0]))
 
 
@@ -315,7 +320,7 @@ def _outside(window: tuple[float, float], duration: float) -> NDArray[np.float64
     rest = duration - (end - start)
     if rest <= 0:
         return np.zeros(0)
-    places = (np.arange(_JUDGED) + 0.5) / _JUDGED * rest
+    places = (np.arange(JUDGED) + 0.5) / JUDGED * rest
     return np.where(places < start, places, places + (end - start))
 
 

@@ -28,6 +28,7 @@ from zsvg.evaluation.audit import audit
 from zsvg.label.asking import Asking, Verdict, read_verdict
 from zsvg.label.instructions import load_instructions
 from zsvg.label.look import Look, fields_of, read_look, response_format
+from zsvg.label.opinions import rephrased, verified
 from zsvg.label.queries import PseudoQuery, QueryOptions
 from zsvg.label.run import default_options, pseudo_label
 from zsvg.label.video import spread
@@ -144,6 +145,77 @@ class TestSentences:
         assert [label["weight"] for label in labels] == [0.333333, 0.333333, 0.333333, 1.0]
         assert [label.get("absent") for label in labels] == [None, None, None, ["A cat eats"]]
         assert {tuple(label["window"]) for label in labels[:3]} == {(0, 4)}
+
+
+class TestOpinions:
+    @pytest.mark.parametrize(
+        ("window", "times"),
+        [
+            ((4.0, 8.0), [4.5, 5.5, 6.5, 7.5, 2, 10, 14, 18]),  # 16 s are left, in four parts
+            ((0.0, 20.0), [2.5, 7.5, 12.5, 17.5]),
+        ],
+    )
+    def test_what_the_verifier_is_shown(self, window, times):
+        asked: list[Question] = []
+        shown: list[list[float]] = []
+
+        class Doubter:
+            name, fingerprint, image_size = "doubter", "0", 4
+
+            def answers(self, questions):
+                asked.extend(questions)
+                return ['{"inside": "partly", "outside": "no"}' for _ in questions]
+
+        def pictures(when: np.ndarray, size: int) -> np.ndarray:
+            shown.extend(when.tolist())
+            return np.zeros((*when.shape, size, size, 3), np.uint8)
+
+        label = {"query": "a dog runs", "window": list(window), "weight": 0.5, "absent": ["no"]}
+        lost: list[str] = []
+        (found,) = verified([label], Asking(verifier=Doubter()), 20.0, pictures, lost)
+        assert shown == [times]
+        assert [question.text.count("a dog runs") for question in asked] == [1, 0]
+        assert found["weight"] == 0.25
+        assert "absent" not in found  # as it is not sure to be absent
+        assert lost == []
+
+    def test_who_does_not_answer_is_believed(self):
+        class Mute:
+            name, fingerprint, image_size = "mute", "0", 4
+
+            def answers(self, questions):
+                return [NoAnswer("silence") for _ in questions]
+
+        def pictures(when: np.ndarray, size: int) -> np.ndarray:
+            return np.zeros((*when.shape, size, size, 3), np.uint8)
+
+        label = {"query": "a dog runs", "window": [0.0, 4.0], "absent": ["a dog sits"]}
+        lost: list[str] = []
+        asking = Asking(rephraser=Mute(), verifier=Mute())
+        labels = rephrased([label], asking, lost)
+        (found,) = verified(labels, asking, 20.0, pictures, lost)
+        assert found == {"query": "a dog runs", "window": [0.0, 4.0]}
+        assert len(lost) == 3
+
+    def test_wordings_share_the_weight_and_none_comes_twice(self):
+        class Poet:
+            name, fingerprint, image_size = "poet", "0", 1
+
+            def answers(self, questions):
+                assert all(len(question.pictures) == 0 for question in questions)
+                return ['{"sentences": ["A cat sits.", "the dog is running", "more"]}'] * 2
+
+        labels = [
+            {"query": text, "window": [start, start + 4.0], "weight": 0.5}
+            for text, start in (("a dog runs", 0.0), ("a cat sits", 4.0))
+        ]
+        found = rephrased(labels, Asking(rephraser=Poet()), [])
+        assert [(label["query"], label["weight"], label["window"][0]) for label in found] == [
+            ("a dog runs", 0.25, 0.0),
+            ("the dog is running", 0.25, 0.0),
+            ("a cat sits", 0.5, 4.0),
+        ]
+        assert found[1]["paraphrase"] == "a dog runs"
 
 
 class TestInstructions:
@@ -470,7 +542,8 @@ class TestFaults:
 
         def refuse(body: dict[str, Any]) -> Reply:
             if "response_format" in body:
-                return plain('{"error": "unsupported field: response_format"}', 422)
+                detail = "Unsupported fields in the request: {'response_format'}"  # of transformers
+                return plain(json.dumps({"detail": detail}), 422)
             return ideal(body)
 
         out = tmp_path / "pseudo.jsonl"
@@ -489,7 +562,8 @@ class TestFaults:
             (("--ask", "poor"), "unknown labeller 'poor'"),
             (("--rephrase", "gpt"), "unknown text model 'gpt'"),
             (("--verify", "gpt"), "unknown captioner 'gpt'"),
-            (("--ask", "rich"), "takes no instructions"),
+            (("--ask", "rich"), "takes no instructions; leave --ask out"),
+            (("--verify", "micro"), "takes no instructions; leave --verify out"),
         ):
             status, _, told = run_zsvg(*line(videos, "micro", out, *more))
             assert status == 1, more

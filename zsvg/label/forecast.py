@@ -16,10 +16,10 @@ from zsvg.features.extract import cache_file
 from zsvg.label.asking import Asking
 from zsvg.label.forms import check_tagger
 from zsvg.label.look import MOST
+from zsvg.label.opinions import JUDGED
 from zsvg.label.parts import any_part, noted_captioner, part_file, read_part
 from zsvg.label.run import LabelOptions, label_settings
 from zsvg.label.tagging import Tagger
-from zsvg.label.video import JUDGED
 from zsvg.label.views import pictures
 from zsvg.video.hashes import video_hash
 from zsvg.video.reading import probe

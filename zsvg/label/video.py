@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from zsvg.backbones.base import TunableBackbone
 from zsvg.backbones.captioner import Captioner
 from zsvg.backbones.endpoint import Endpoint
-from zsvg.backbones.questions import NoAnswer
 from zsvg.errors import ZsvgError
 from zsvg.events.proposals import ProposalOptions, propose
 from zsvg.features.encoder import FrameFeatures
 from zsvg.features.extract import extract
-from zsvg.label.asking import Asking, look, rephrase, verify
+from zsvg.label.asking import Asking, look
 from zsvg.label.forms import phrase, put, well_said
 from zsvg.label.look import Look
+from zsvg.label.opinions import rephrased, span_of, verified
 from zsvg.label.queries import PseudoQuery, QueryOptions, choose_events
 from zsvg.label.tagging import Tagger
 from zsvg.label.views import (
@@ -35,9 +35,6 @@ from zsvg.label.views import (
 )
 from zsvg.moments import Spans
 from zsvg.video.sampling import Sampling, load_frames_at
-
-JUDGED = 4
-"""Frames inside an event, and as many outside, by which a sentence is verified."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +76,12 @@ def check_asking(asking: Asking, labeller: Labeller | None, queries: QueryOption
         )
     if asks and queries.samples:
         raise ZsvgError("--samples draws captions; with --ask take --rephrase for other wordings")
-    if asks and isinstance(labeller, Captioner) and not labeller.takes_questions:
-        raise ZsvgError(
-            f"captioner {labeller.name!r} takes no instructions; leave --ask out, or name an "
-            "image-text-to-text model with a chat template, or openai:MODEL@URL"
-        )
+    for option, model in (("--ask", labeller if asks else None), ("--verify", asking.verifier)):
+        if isinstance(model, Captioner) and not model.takes_questions:
+            raise ZsvgError(
+                f"captioner {model.name!r} takes no instructions; leave {option} out, or name an "
+                "image-text-to-text model with a chat template, or openai:MODEL@URL"
+            )
     if queries.view == "around" and not asks and isinstance(labeller, Captioner):
         raise ZsvgError(
             "view 'around' is eight pictures for models that are asked (--ask); a captioner of one "
@@ -153,8 +151,9 @@ def say(
         if asking.instructions is not None:
             said = [put(own, queries, tagger) for own in captions]
             labels = spread(chosen, looks, said, queries)
-        labels = _rephrased(labels, asking, lost)
-        labels = _verified(seen, labels, asking, lost)
+        labels = rephrased(labels, asking, lost)
+        duration = float(seen.frames.duration)
+        labels = verified(labels, asking, duration, seen.pictures, lost)
     part = {
         "duration": float(seen.frames.duration),
         "events": seen.events.tolist(),
@@ -229,7 +228,7 @@ def _looked(
     else:
         found, unanswered = look(seen.views, times, queries.view, labeller, asking.instructions)
         looks = [_cleaned(one, fit) for one in found]
-    lost += [f"{_span(seen.events[number])}: {why}" for number, why in unanswered.items()]
+    lost += [f"{span_of(seen.events[number])}: {why}" for number, why in unanswered.items()]
     events = seen.events.copy()
     for number, one in enumerate(looks):
         if one.frames is None or one.frames == _whole(queries):
@@ -250,79 +249,3 @@ def _whole(queries: QueryOptions) -> tuple[int, int]:
     """Return the numbers of the first and last frame inside an event, which keep its borders."""
     inside = [i for i, share in enumerate(VIEWS[queries.view]) if 0 <= share < 1]
     return inside[0], inside[-1]
-
-
-def _rephrased(
-    labels: Sequence[dict[str, Any]], asking: Asking, lost: list[str]
-) -> list[dict[str, Any]]:
-    """Put behind each label what else can be said; they share its weight."""
-    ways, unanswered = rephrase([label["query"] for label in labels], asking)
-    lost += [f"rephrasing {sentence!r}: {why}" for sentence, why in unanswered.items()]
-    taken = {label["query"].casefold() for label in labels}
-    found: list[dict[str, Any]] = []
-    for label in labels:
-        texts = dict.fromkeys(map(clean, ways.get(label["query"], ())))
-        fresh = [text for text in texts if text and text.casefold() not in taken]
-        taken |= {text.casefold() for text in fresh}
-        weight = round(label.get("weight", 1.0) / (1 + len(fresh)), 6)
-        label = {**label, "weight": weight} if fresh else label
-        found.append(label)
-        found += [{**label, "query": text, "paraphrase": label["query"]} for text in fresh]
-    return found
-
-
-def _verified(
-    seen: Seen, labels: Sequence[dict[str, Any]], asking: Asking, lost: list[str]
-) -> list[dict[str, Any]]:
-    """Multiply weights by what the verifier says, and leave out what it says is not absent."""
-    if asking.verifier is None or not labels:
-        return list(labels)
-    asked: dict[tuple[str, tuple[float, float]], Any] = {}
-    shown: dict[tuple[float, float], Any] = {}
-    for label in labels:
-        window = (float(label["window"][0]), float(label["window"][1]))
-        if window not in shown:
-            times = np.concatenate((_inside(window), _outside(window, seen.frames.duration)))
-            pictures = seen.pictures(times[None], asking.verifier.image_size)[0]
-            shown[window] = pictures, times, JUDGED
-        for text in (label.get("paraphrase", label["query"]), *label.get("absent", ())):
-            asked[text, window] = (text, *shown[window])
-    verdicts = dict(zip(asked, verify(list(asked.values()), asking), strict=True))
-    for (text, window), verdict in verdicts.items():
-        if isinstance(verdict, NoAnswer):
-            lost.append(f"{_span(window)}: verifying {text!r}: {verdict}")
-    found = []
-    for label in labels:
-        window = (float(label["window"][0]), float(label["window"][1]))
-        one = verdicts[label.get("paraphrase", label["query"]), window]
-        fresh = dict(label)
-        if not isinstance(one, NoAnswer):
-            fresh["weight"] = round(label.get("weight", 1.0) * one.weight, 6)
-            fresh["verdict"] = [one.inside, one.outside]
-        absent = [verdicts[text, window] for text in fresh.pop("absent", ())]
-        kept = [
-            text
-            for text, verdict in zip(label.get("absent", ()), absent, strict=True)
-            if not isinstance(verdict, NoAnswer) and verdict.absent
-        ]
-        found.append({**fresh, "absent": kept} if kept else fresh)
-    return found
-
-
-def _inside(window: tuple[float, float]) -> NDArray[np.float64]:
-    parts = (np.arange(JUDGED) + 0.5) / JUDGED
-    return np.asarray(window[0] + parts * (window[1] - window[0]))
-
-
-def _outside(window: tuple[float, float], duration: float) -> NDArray[np.float64]:
-    """Return the middles of equal parts of what is left of a video, none where nothing is."""
-    start, end = window
-    rest = duration - (end - start)
-    if rest <= 0:
-        return np.zeros(0)
-    places = (np.arange(JUDGED) + 0.5) / JUDGED * rest
-    return np.where(places < start, places, places + (end - start))
-
-
-def _span(window: Any) -> str:
-    return f"{float(window[0]):.1f} to {float(window[1]):.1f} s"

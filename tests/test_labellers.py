@@ -37,6 +37,9 @@ from zsvg.microworld.render import Renderer
 from zsvg.microworld.script import Scene
 from zsvg.microworld.world import plan_video, write_video_file
 from zsvg.records import Annotation, read_annotations
+from zsvg.training.held_out import hold_out
+from zsvg.training.options import TuneOptions
+from zsvg.training.recipes import load_recipe
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -595,3 +598,17 @@ def test_the_weights_of_labels_are_audited():
     assert nothing.values["weightless"] == 1
     assert "1 labels weigh nothing" in nothing.notes()
     assert "weighted" not in audit([record((0.0, 8.0))], truth).values["precision"]
+
+
+def test_labels_that_weigh_nothing_are_not_trained_on():
+    def record(vid: str, weight: float) -> Annotation:
+        return Annotation(qid=vid, query="it", vid=vid, duration=20.0,
+                          relevant_windows=((0.0, 8.0),), extra={"weight": weight})  # fmt: skip
+
+    recipe, options = load_recipe("coop"), TuneOptions()
+    labels = [record("a", 1.0), record("b", 0.0), record("c", 0.5)]
+    training, held = hold_out(labels, None, recipe, options)
+    assert sorted(label.vid for label in [*training, *held]) == ["a", "c"]
+    assert hold_out(labels, [record("d", 1.0)], recipe, options)[0] == [labels[0], labels[2]]
+    with pytest.raises(ZsvgError, match="all labels have the weight 0"):
+        hold_out([record("a", 0.0), record("b", 0.0)], None, recipe, options)

@@ -233,13 +233,13 @@ class TestPseudoLabel:
             part.unlink()
         parts[1].write_text('{"labels": [')  # damaged: done again
         calls: list[Path] = []
-        real = label_module._look
+        real = label_module.see
 
         def counted(path, *args, **kwargs):
             calls.append(path)
             return real(path, *args, **kwargs)
 
-        monkeypatch.setattr(label_module, "_look", counted)
+        monkeypatch.setattr(label_module, "see", counted)
         again = run(find_videos(videos), models, tmp_path, cache=tmp_path / "other-cache")
         assert len(calls) == 3
         assert as_bytes(again, tmp_path / "2.jsonl") == whole

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zsvg.backbones.names import check_labeller, check_text_model, endpoint_of
+from zsvg.cli import completion
 from zsvg.errors import ZsvgError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ Ask = Annotated[
     typer.Option(
         metavar="NAME",
         help="Ask the captioner for more than a caption: rich, sentence, or a YAML file of yours.",
+        autocompletion=completion.offer("rich", "sentence"),
     ),
 ]
 Parts = Annotated[

@@ -39,6 +39,8 @@ from zsvg.backbones.names import check_captioner, endpoint_of
 from zsvg.errors import BackboneError, EndpointError
 from zsvg.features.cache import cache_content
 from zsvg.features.processes import Processes
+from zsvg.label.asking import look
+from zsvg.label.instructions import load_instructions
 from zsvg.label.parts import read_part
 from zsvg.label.run import LabelReport, default_options, pseudo_label
 from zsvg.records import read_annotations
@@ -650,13 +652,17 @@ def test_transformers_serve_is_killed_and_started_again(tmp_path: Path):
         served = Served(model, port, tmp_path / "log")
         again = Endpoint(name, cache=tmp_path / "cache")
         texts, lost = again.describe(frames, times)
+        # It takes no `response_format` (5.24 ignores it, others refuse): words come as they come.
+        looks, unseen = look(frames, times, "strip", again, load_instructions("rich"))
     finally:
         served.kill()
     assert lost == {}
     assert texts[:2] == first
     assert all(set(own.split()) <= {*WORDS, "USER", "ASSISTANT", ":"} for (own,) in texts)
-    assert again.summary().startswith(f"{model} at 127.0.0.1:{port}: 2 answers, 2 more of earlier")
+    assert again.summary().startswith(f"{model} at 127.0.0.1:{port}: 6 answers, 2 more of earlier")
     assert again.chat.told["in"] > 0
+    assert unseen == {}
+    assert all(len(one.sentences) == 1 and not one.nearly for one in looks)
 
 
 def test_the_client_is_not_imported_for_others(tmp_path: Path):

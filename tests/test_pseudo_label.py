@@ -15,7 +15,7 @@ from zsvg.backbones.captioner import load_captioner
 from zsvg.backbones.clip import load_backbone
 from zsvg.events.proposals import ProposalOptions
 from zsvg.files import sha256_file
-from zsvg.label.one_video import Labeller
+from zsvg.label.one_video import Labelling
 from zsvg.label.queries import QueryOptions, choose, fit
 from zsvg.label.run import LabelOptions, LabelReport, pseudo_label
 from zsvg.label.views import caption_events, clean, view_times
@@ -233,13 +233,13 @@ class TestPseudoLabel:
             part.unlink()
         parts[1].write_text('{"labels": [')  # damaged: done again
         calls: list[Path] = []
-        real = Labeller.look
+        real = Labelling.look
 
         def counted(labeller, path, content):
             calls.append(path)
             return real(labeller, path, content)
 
-        monkeypatch.setattr(Labeller, "look", counted)
+        monkeypatch.setattr(Labelling, "look", counted)
         again = run(find_videos(videos), models, tmp_path, cache=tmp_path / "other-cache")
         assert len(calls) == 3
         assert as_bytes(again, tmp_path / "2.jsonl") == whole

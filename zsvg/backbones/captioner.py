@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from zsvg.backbones.base import pick_device
 from zsvg.backbones.names import check_captioner
+from zsvg.backbones.questions import NoAnswer, Question, checked
 from zsvg.backbones.quiet import quiet
 from zsvg.errors import BackboneError
 from zsvg.files import sha256_tensors
@@ -126,6 +127,55 @@ class Captioner:
         flat = self._generate(images, samples, seed=seed, top_k=0, temperature=1.0, **nucleus)
         return [flat[i : i + samples] for i in range(0, len(flat), samples)]
 
+    @property
+    def takes_questions(self) -> bool:
+        """Whether the model has a chat template, so that it can be asked."""
+        return self._asks
+
+    def answers(self, questions: Sequence[Question]) -> list[str | NoAnswer]:
+        """Return the answer to each question, whose pictures are shown as several images.
+
+        Each is asked for itself, without randomness: how much memory several pictures take differs
+        between models by orders of magnitude.
+
+        Raises:
+            BackboneError: The model takes no questions.
+        """
+        if not self._asks:
+            raise BackboneError(f"captioner {self.name!r} has no chat template to ask it with")
+        found: list[str | NoAnswer] = []
+        for question in questions:
+            inputs = self._asked([list(question.pictures)], question.text)
+            with self.lock, quiet(), torch.inference_mode():
+                tokens = self.model.generate(
+                    **inputs,
+                    max_new_tokens=int(question.fields["max_tokens"]),
+                    do_sample=False,
+                    num_beams=self.options.num_beams,
+                )
+            said = tokens[:, inputs["input_ids"].shape[1] :]
+            (text,) = self.processor.batch_decode(said, skip_special_tokens=True)
+            found.append(checked(question, " ".join(text.split())))
+        return found
+
+    def _asked(self, images: list[list[NDArray[np.uint8]]], text: str) -> dict[str, Any]:
+        """Return what `generate` takes of rows that show as many images each, behind one text."""
+        content: list[dict[str, str]] = [{"type": "image"} for _ in images[0]]
+        prompt = self.processor.apply_chat_template(
+            [{"role": "user", "content": [*content, {"type": "text", "text": text}]}],
+            add_generation_prompt=True,
+        )
+        inputs = self.processor(
+            images=images, text=[prompt] * len(images), padding=True, return_tensors="pt"
+        )
+        return self._placed(inputs)
+
+    def _placed(self, inputs: Any) -> dict[str, Any]:
+        return {
+            key: value.to(self.device, self._dtype if value.is_floating_point() else None)
+            for key, value in inputs.items()
+        }
+
     def _generate(
         self,
         images: Sequence[NDArray[np.uint8]],
@@ -163,22 +213,8 @@ class Captioner:
     def _inputs(self, images: list[NDArray[np.uint8]]) -> dict[str, Any]:
         """Return what `generate` takes, on the device."""
         if self._asks:
-            content = [{"type": "image"}, {"type": "text", "text": PROMPT}]
-            prompt = self.processor.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True
-            )
-            inputs = self.processor(
-                images=[[image] for image in images],
-                text=[prompt] * len(images),
-                padding=True,
-                return_tensors="pt",
-            )
-        else:
-            inputs = self.processor(images=images, return_tensors="pt")
-        return {
-            key: value.to(self.device, self._dtype if value.is_floating_point() else None)
-            for key, value in inputs.items()
-        }
+            return self._asked([[image] for image in images], PROMPT)
+        return self._placed(self.processor(images=images, return_tensors="pt"))
 
 
 def load_captioner(

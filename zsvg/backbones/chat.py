@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from io import BytesIO
 from textwrap import shorten
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsvg.backbones.names import Address
+from zsvg.backbones.questions import NoAnswer, Question, checked
 from zsvg.errors import BackboneError, EndpointError
 
 _log = logging.getLogger(__name__)
@@ -41,24 +42,6 @@ MOST_LOST = 20
 _REFUSAL = re.compile(
     r"(?:un|not )(?:supported|known|expected|recogni[sz]ed)|not (?:allowed|permitted)", re.I
 )
-
-
-class NoAnswer(Exception):
-    """Why a question has no answer."""
-
-
-class Question(NamedTuple):
-    """What is asked once.
-
-    Attributes:
-        pictures: (k, H, W, 3) uint8, shown before the text.
-        text: The question.
-        fields: How the answer is decoded: fields of the request that a server may refuse.
-    """
-
-    pictures: NDArray[np.uint8]
-    text: str
-    fields: Mapping[str, Any]
 
 
 class Chat:
@@ -205,7 +188,10 @@ class Chat:
             except (openai.OpenAIError, ValueError) as error:
                 raise NoAnswer(f"an answer that is no JSON: {self._said(error)}") from None
             else:
-                return self._text(answer)
+                text = checked(question, self._text(answer))
+                if isinstance(text, NoAnswer):
+                    raise text
+                return text
 
     def _goes_without(self, error: Any, fields: Mapping[str, Any]) -> bool:
         """Whether the server refuses fields that it can be asked without; they are left out then.

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsvg.backbones.captioner import PROMPT, Captioner, CaptionOptions, load_captioner
-from zsvg.backbones.chat import KEY, Chat, NoAnswer, Question
+from zsvg.backbones.chat import KEY, Chat
 from zsvg.backbones.names import endpoint_of
+from zsvg.backbones.questions import MANY, ONE, NoAnswer, Question, introduced
 from zsvg.errors import BackboneError, ZsvgError
 from zsvg.features.answers import keep_answer, kept_answer
 from zsvg.files import sha256_json
@@ -34,9 +36,33 @@ PICTURE_TOKENS, LETTERS, ANSWER_TOKENS = 256, 4, 30
 """For the forecast: tokens of a picture (one for 28 x 28 pixels), letters of a token, tokens of an
 answer in one sentence."""
 
-_ONE = "The picture is the frame of a video at {seconds} s."
-_MANY = "The {count} pictures are frames of one video, in this order, at {seconds} s."
 _ASK = PROMPT + " Answer with the sentence alone, and speak neither of pictures nor of times."
+
+
+class Errand(NamedTuple):
+    """What an endpoint is to be asked, at most.
+
+    Attributes:
+        requests: How many.
+        images: In all of them.
+        letters: Of the text of one.
+        tokens: Of one answer, about.
+    """
+
+    requests: int
+    images: int
+    letters: int = len(MANY + _ASK)
+    tokens: int = ANSWER_TOKENS
+
+    def times(self, videos: int) -> Errand:
+        """Return the same of so many videos."""
+        return self._replace(requests=self.requests * videos, images=self.images * videos)
+
+    @property
+    def estimate(self) -> tuple[int, int]:
+        """About how many tokens the requests take, and how many the answers have."""
+        words = self.requests * self.letters // LETTERS
+        return self.images * PICTURE_TOKENS + words, self.requests * self.tokens
 
 
 class Endpoint:
@@ -55,7 +81,12 @@ class Endpoint:
     image_size = PICTURE
 
     def __init__(
-        self, name: str, *, cache: str | Path | None = None, requests: int | None = None
+        self,
+        name: str,
+        *,
+        cache: str | Path | None = None,
+        requests: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Take an address.
 
@@ -63,6 +94,7 @@ class Endpoint:
             name: openai:MODEL@URL.
             cache: Folder of answers, one JSON file each; None keeps none.
             requests: Most requests in flight, see `Chat`.
+            timeout: Seconds of silence after which a request failed, see `Chat`.
 
         Raises:
             BackboneError: It is no such name, or there is nothing to ask with.
@@ -72,10 +104,10 @@ class Endpoint:
         if address is None:
             raise BackboneError(f"{name!r} names no endpoint; say openai:MODEL@URL")
         self.name = name.rstrip("/")
-        self.chat = Chat(address, requests=requests)
+        self.chat = Chat(address, requests=requests, timeout=timeout)
         self.kept = 0
         self.options = CaptionOptions(max_new_tokens=100)
-        self.fingerprint = sha256_json([FORMAT, address.model, _ONE, _MANY, _ASK, PICTURE])
+        self.fingerprint = sha256_json([FORMAT, address.model, ONE, MANY, _ASK, PICTURE])
         self._cache = cache
 
     def describe(
@@ -102,41 +134,50 @@ class Endpoint:
             EndpointError: There is no server, it refuses all, or fails again and again.
         """
         draws: list[int | None] = list(range(samples)) or [None]
-        asked: dict[str, dict[str, Any]] = {}
-        events: list[list[str]] = []  # the keys of their questions
-        questions: dict[str, Question] = {}
-        for shown, when in zip(frames, times, strict=True):
-            events.append([])
-            for draw in draws:
-                question = self._question(shown, when, seed, draw)
-                decides = self._decides(question)
-                events[-1].append(key := sha256_json(decides))
-                asked[key], questions[key] = decides, question
-        answers: dict[str, str | NoAnswer] = {}
-        if self._cache is not None:
-            known = {key: kept_answer(self._cache, decides) for key, decides in asked.items()}
-            answers = {key: answer for key, answer in known.items() if answer is not None}
-        self.kept += len(answers)
-        if missing := {key: one for key, one in questions.items() if key not in answers}:
-            answers |= self.chat.ask(missing, lambda key, text: self._keep(asked[key], text))
+        found = self.answers(
+            [
+                self._question(shown, when, seed, draw)
+                for shown, when in zip(frames, times, strict=True)
+                for draw in draws
+            ]
+        )
         texts: list[list[str]] = []
         lost: dict[int, str] = {}
-        for number, keys in enumerate(events):
-            found = [answers[key] for key in keys]
-            if why := [answer for answer in found if isinstance(answer, NoAnswer)]:
+        for number in range(len(frames)):
+            own = found[number * len(draws) : (number + 1) * len(draws)]
+            if why := [answer for answer in own if isinstance(answer, NoAnswer)]:
                 lost[number] = str(why[0])
-            texts.append([] if why else [answer for answer in found if isinstance(answer, str)])
+            texts.append([] if why else [answer for answer in own if isinstance(answer, str)])
         return texts, lost
 
-    def estimate(self, requests: int, images: int) -> tuple[int, int]:
-        """Return about how many tokens that many requests take, and how many the answers have."""
-        words = requests * len(_MANY + _ASK) // LETTERS
-        return images * PICTURE_TOKENS + words, requests * ANSWER_TOKENS
+    def answers(self, questions: Sequence[Question]) -> list[str | NoAnswer]:
+        """Return the answer to each question, or why there is none.
 
-    def announcement(self, requests: int, images: int) -> str:
+        Equal questions are asked once, and those that were answered before not at all.
+
+        Raises:
+            EndpointError: There is no server, it refuses all, or fails again and again.
+        """
+        asked = [self._decides(question) for question in questions]
+        keys = [sha256_json(decides) for decides in asked]
+        decides, wanted = (
+            dict(zip(keys, asked, strict=True)),
+            dict(zip(keys, questions, strict=True)),
+        )
+        found: dict[str, str | NoAnswer] = {}
+        if self._cache is not None:
+            known = {key: kept_answer(self._cache, decides[key]) for key in wanted}
+            found = {key: answer for key, answer in known.items() if answer is not None}
+        self.kept += len(found)
+        if missing := {key: one for key, one in wanted.items() if key not in found}:
+            found |= self.chat.ask(missing, lambda key, text: self._keep(decides[key], text))
+        return [found[key] for key in keys]
+
+    def announcement(self, errand: Errand) -> str:
         """Return what is about to leave this machine, and where it goes, as text."""
         key = f", with the key of ${KEY}" if self.chat.with_key else ""
-        return f"{self.chat} is sent at most {images:,} images in {requests:,} requests{key}"
+        what = f"{errand.images:,} images" if errand.images else "text, no image,"
+        return f"{self.chat} is sent at most {what} in {errand.requests:,} requests{key}"
 
     def summary(self, price: tuple[float, float] | None = None) -> str:
         """Return what was asked, as text.
@@ -155,15 +196,12 @@ class Endpoint:
     def _question(
         self, frames: NDArray[np.uint8], times: NDArray[np.float64], seed: int, draw: int | None
     ) -> Question:
-        form = _ONE if len(frames) == 1 else _MANY
-        seconds = ", ".join(f"{time:.1f}" for time in times)
         decoding: dict[str, Any] = {"max_tokens": self.options.max_new_tokens, "temperature": 0.0}
         if draw is not None:
             mixed = hashlib.sha256(f"{seed} {draw}".encode()).digest()
             own = int.from_bytes(mixed[:4], "big") >> 1  # servers take 31 bits
             decoding |= {"temperature": 1.0, "top_p": self.options.top_p, "seed": own}
-        text = form.format(count=len(frames), seconds=seconds)
-        return Question(frames, f"{text} {_ASK}", decoding)
+        return Question(frames, f"{introduced(times)} {_ASK}", decoding)
 
     def _decides(self, question: Question) -> dict[str, Any]:
         """Return all that decides an answer, by which it is kept."""
@@ -193,6 +231,7 @@ def load_labeller(
     *,
     cache: str | Path | None = None,
     requests: int | None = None,
+    timeout: float | None = None,
 ) -> Captioner | Endpoint:
     """Load a captioner, or take the address of one behind an endpoint.
 
@@ -201,12 +240,13 @@ def load_labeller(
         device: Of a captioner on this machine.
         cache: Folder of answers of an endpoint.
         requests: Most requests in flight to an endpoint.
+        timeout: Seconds of silence after which a request to an endpoint failed.
 
     Raises:
         BackboneError: The name is None or unknown, or the model cannot be loaded.
     """
     if name is not None and endpoint_of(name) is not None:
-        return Endpoint(name, cache=cache, requests=requests)
+        return Endpoint(name, cache=cache, requests=requests, timeout=timeout)
     return load_captioner(name, device)
 
 

@@ -222,6 +222,22 @@ def check_labeller(name: str | None) -> None:
         check_captioner(name)
 
 
+def check_text_model(name: str) -> None:
+    """Refuse what can be neither a text model nor one behind an endpoint; nothing is asked.
+
+    Args:
+        name: As of `zsvg.backbones.text_model.load_text_model`.
+
+    Raises:
+        BackboneError: There is no such model, or no such address.
+    """
+    if endpoint_of(name) is None and not _folder_or_hub(name):
+        raise BackboneError(
+            f"unknown text model {name!r}: it is neither openai:MODEL@URL, nor a folder, nor an "
+            "ORG/NAME of the Hugging Face Hub"
+        )
+
+
 class Address(NamedTuple):
     """Where a model answers.
 

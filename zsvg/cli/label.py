@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zsvg.cli import completion
+from zsvg.cli import completion, labellers
 from zsvg.cli import options as opts
 from zsvg.cli.options import cache_folder, finish, footage, write_labels
 from zsvg.cli.places import REMOTE
@@ -103,17 +102,14 @@ def pseudo_label(
             autocompletion=completion.captioners,
         ),
     ] = None,
-    requests: Annotated[
-        int | None,
-        typer.Option(min=1, help="Of openai:MODEL@URL: most requests in flight; 4 by default."),
-    ] = None,
-    price: Annotated[
-        str | None,
-        typer.Option(
-            metavar="IN/OUT",
-            help="Of openai:MODEL@URL: what a million tokens cost, such as 0.15/0.6.",
-        ),
-    ] = None,
+    ask: labellers.Ask = None,
+    parts: labellers.Parts = None,
+    rephrase: labellers.Rephrase = None,
+    paraphrases: labellers.Paraphrases = None,
+    verify: labellers.Verify = None,
+    requests: labellers.Requests = None,
+    timeout: labellers.Timeout = None,
+    price: labellers.Price = None,
     kind: Annotated[
         str | None,
         typer.Option(
@@ -135,8 +131,9 @@ def pseudo_label(
     view: Annotated[
         str | None,
         typer.Option(
-            help="strip (2x2 frames), middle (one), or ends (two, one after the other).",
-            autocompletion=completion.offer("strip", "middle", "ends"),
+            help="strip (2x2 frames), middle (one), ends (two, one after the other), or around "
+            "(eight, of --ask).",
+            autocompletion=completion.offer("strip", "middle", "ends", "around"),
         ),
     ] = None,
     form: Annotated[
@@ -216,18 +213,17 @@ def pseudo_label(
 
     check_output(output)
     cluster = opts.cluster_of(ray, workers, gpus_per_worker, device)
-    prices = _prices(price)
-    if (requests, prices) != (None, None) and endpoint_of(captioner) is None:
-        raise ZsvgError(
-            "--requests and --price are of a captioner behind an endpoint, openai:MODEL@URL"
-        )
+    asks = labellers.given(
+        captioner, ask, parts, rephrase, paraphrases, verify, requests, timeout, price
+    )
     words = load_tagger(tagger) if tagger is not None else None
     tracks = caption_files(videos or (), backbone)
     found: Mapping[str, Path] = {}
     if not tracks:
         found = footage(videos, features, clip_seconds, window_seconds, durations)
     phrases = phrases_of(form, nouns, actions, sentences)
-    if cluster is not None and (tracks or phrases is not None or features is not None):
+    together = any(one is not None for one in (phrases, features, rephrase, verify))
+    if cluster is not None and (tracks or together):
         raise ZsvgError(
             f"--ray {ray} is for videos that are labelled one by one; use it in `zsvg features` of "
             "these videos, and label without it"
@@ -242,7 +238,7 @@ def pseudo_label(
     if phrases is not None:
         own = None if captioner == os.environ.get("ZSVG_CAPTIONER") else captioner
         idle = {"--captioner": own, "--view": view, "--tagger": tagger, "--min-score": min_score,
-                "--alike": alike, "--per-video": per_video}  # fmt: skip
+                "--alike": alike, "--per-video": per_video, **asks.asks}  # fmt: skip
         label_by_phrases(
             found, backbone, output, phrases, seed, cache_folder(cache, rehash), idle, dry_run,
             device, kind=kind, count=count, clusters=clusters, samples=samples,
@@ -258,10 +254,10 @@ def pseudo_label(
     with loading(str(backbone)):
         from zsvg.backbones.clip import load_backbone
         from zsvg.backbones.endpoint import Endpoint, load_labeller
+        from zsvg.label.forecast import errands, forecast
         from zsvg.label.forms import check_tagger
         from zsvg.label.run import default_options
         from zsvg.label.run import pseudo_label as label
-        from zsvg.label.views import pictures
         from zsvg.video.sampling import Sampling
 
         options = default_options(
@@ -271,7 +267,7 @@ def pseudo_label(
             per_video=per_video,
             min_score=min_score,
             samples=samples,
-            view=view,
+            view=asks.view(view),
             form=form,
             alike=alike,
         )
@@ -281,7 +277,8 @@ def pseudo_label(
         sampling = Sampling(fps, framing, allow_truncated)  # type: ignore[arg-type]
     if tracks:
         own = None if captioner == os.environ.get("ZSVG_CAPTIONER") else captioner
-        unused = {"--captioner": own, "--samples": samples, "--view": view, "--cache": cache}
+        unused = {"--captioner": own, "--samples": samples, "--view": view, "--cache": cache,
+                  **asks.asks}  # fmt: skip
         label_from_captions(
             tracks, str(backbone), output, options, seed, words, unused, dry_run, device
         )
@@ -307,28 +304,35 @@ def pseudo_label(
         say(f"{len(found)} videos of ready features to label")
         return
     if dry_run:
-        from zsvg.label.forecast import forecast
-
+        settings["asking"] = None if asks.local else asks.loaded(device, settings["cache"])
+        near = asks.loaded(device, settings["cache"], remote=True)
+        speaker = load_labeller(captioner, device) if endpoint_of(captioner) else None
         with progress("looking", len(found)) as advance:
             size = forecast(
-                found, clip, captioner, **settings, sampling=sampling, on_progress=advance
+                found,
+                clip,
+                captioner,
+                **settings,
+                asked=errands(options, near, speaker),
+                sampling=sampling,
+                on_progress=advance,
             )
-        for line in size.lines(prices):
+        for line in size.lines(asks.prices):
             say(line)
         return
     describe = None
     if options.queries.speaks:
         folder = settings["cache"]
-        describe = load_labeller(captioner, here, cache=folder, requests=requests)
+        describe = load_labeller(captioner, here, cache=folder, requests=requests, timeout=timeout)
+    settings["asking"] = asking = asks.loaded(device, settings["cache"])
     share, who = len(processes.share(found)), ""
     if processes.count > 1:
         who = f"process {processes.index + 1} of {processes.count}"
         say(f"{who} takes {share} of {len(found)} videos")
     if processes.main and describe is not None:
         note_captioner(work, describe.name, describe.fingerprint)
-    if isinstance(describe, Endpoint):
-        asked = share * options.proposals.count * max(options.queries.samples, 1)
-        say(describe.announcement(asked, asked * pictures(options.queries.view, endpoint=True)))
+    for whom, errand in errands(options, asking, describe):
+        say(whom.announcement(errand.times(share)))
     with progress(f"labelling {who}".strip(), share, hidden=not processes.main) as advance:
         report = label(
             found,
@@ -345,20 +349,11 @@ def pseudo_label(
         write_labels(report, len(found), output)
         for line in unusable:
             say(f"error: {line}")
-        if isinstance(describe, Endpoint):
-            say(describe.summary(prices))
+        for model in (describe, asking.rephraser, asking.verifier):
+            if isinstance(model, Endpoint):
+                say(model.summary(asks.prices))
         if work.is_dir():
             say(f"{work} lets the next run label what is new alone; it can be deleted")
     processes.end()
     if report.failures or report.lost or unusable:
         raise typer.Exit(1)
-
-
-def _prices(given: str | None) -> tuple[float, float] | None:
-    """Return the prices of a million tokens in and out."""
-    if given is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)", given.strip())
-    if match is None:
-        raise typer.BadParameter(f"--price {given}: say IN/OUT, such as 0.15/0.6")
-    return float(match[1]), float(match[2])

@@ -45,6 +45,7 @@ class Audit:
         rows = []
         names = {
             "own": "{}",
+            "weighted": "{}, by the weights of the labels",
             "exchanged": "{}, labels exchanged between videos",
             "all_videos": "{}, videos without a label too",
         }
@@ -69,6 +70,7 @@ class Audit:
             f"{v['labels']} labels, {v['events']} distinct events in {v['videos']} videos; "
             f"{v['moments']} true moments, {v['uncovered_videos']} of their videos without a label",
             f"{v['duplicates']} labels repeat sentence and window of another",
+            *([f"{v['weightless']} labels weigh nothing"] if v["weightless"] else []),
             f"worst event: best IoU {v['minimum']:.4f}",
         ]
         if v["unknown_videos"]:
@@ -87,9 +89,10 @@ def audit(labels: Iterable[Annotation], truth: Iterable[Annotation], *, seed: in
     Returns:
         Precision (best IoU of each label with its video's true moments) and coverage (best IoU of
         each true moment with its video's labels), own and exchanged, over the videos that have
-        labels; coverage also over all videos, 0 where there is no label: mean, and shares at IoU
-        >= .5 and >= .7. Histograms of length and centre in tenths of the video; duplicates; signs
-        that labels were made or chosen with the truth in hand.
+        labels; precision also by the labels' weights, where they differ; coverage also over all
+        videos, 0 where there is no label: mean, and shares at IoU >= .5 and >= .7. Histograms of
+        length and centre in tenths of the video; duplicates; signs that labels were made or chosen
+        with the truth in hand.
 
     Raises:
         ZsvgError: The two have no video in common.
@@ -107,7 +110,9 @@ def audit(labels: Iterable[Annotation], truth: Iterable[Annotation], *, seed: in
     unknown = {record.vid for record in given} - moments.keys()
     events = {vid: np.unique(found, axis=0) for vid, found in spans.items()}
     exchanged = _exchange(spans, lengths, seed)
-    best = _best(events, moments)
+    best, own = _best(events, moments), _best(spans, moments)
+    by_video = _weights(given)
+    weights = np.concatenate([by_video[vid] for vid in spans])
     best_exchanged = _best(
         {vid: np.unique(found, axis=0) for vid, found in exchanged.items()}, moments
     )
@@ -123,8 +128,10 @@ def audit(labels: Iterable[Annotation], truth: Iterable[Annotation], *, seed: in
             "unknown_videos": len(unknown),
             "duplicates": sum(count - 1 for count in repeats.values()),
             "minimum": float(best.min()),
+            "weightless": int((weights == 0).sum()),
             "precision": {
-                "own": _summary(_best(spans, moments)),
+                "own": _summary(own),
+                **({"weighted": _summary(own, weights)} if len(set(weights)) > 1 else {}),
                 "exchanged": _summary(_best(exchanged, moments)),
             },
             "coverage": {
@@ -146,6 +153,15 @@ def _by_video(records: Sequence[Annotation]) -> dict[str, NDArray[np.float64]]:
     return {vid: np.array(windows) for vid, windows in found.items() if windows}
 
 
+def _weights(records: Sequence[Annotation]) -> dict[str, list[float]]:
+    """Return the weight of each window of `_by_video`."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        weight = float(record.extra.get("weight", 1.0))
+        found[record.vid] += [weight] * len(record.relevant_windows)
+    return found
+
+
 def _exchange(spans: Spans, lengths: Mapping[str, float], seed: int) -> Spans:
     """Give each video the labels of another one, stretched to its length."""
     other = another_video(spans, seed)
@@ -162,11 +178,15 @@ def _best(spans: Spans, others: Spans) -> NDArray[np.float64]:
     )
 
 
-def _summary(best: NDArray[np.float64]) -> dict[str, float]:
+def _summary(
+    best: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+) -> dict[str, float]:
+    if weights is not None and not weights.any():
+        weights = None  # nothing counts: all count alike
+    values = {"mean": best, "0.5": best >= 0.5, "0.7": best >= 0.7}
     return {
-        "mean": float(best.mean()),
-        "0.5": float((best >= 0.5).mean()),
-        "0.7": float((best >= 0.7).mean()),
+        name: float(np.average(value.astype(np.float64), weights=weights))
+        for name, value in values.items()
     }
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from zsvg.backbones.base import TunableBackbone
 from zsvg.backbones.captioner import CaptionOptions
-from zsvg.backbones.endpoint import ANSWER_TOKENS, LETTERS, PICTURE_TOKENS, Endpoint, cost
+from zsvg.backbones.endpoint import LETTERS, PICTURE_TOKENS, Endpoint, Errand, cost
 from zsvg.backbones.names import endpoint_of
 from zsvg.errors import ITEM_ERRORS, failure
 from zsvg.features.extract import cache_file
+from zsvg.label.asking import Asking
 from zsvg.label.forms import check_tagger
+from zsvg.label.look import MOST
+from zsvg.label.opinions import JUDGED
 from zsvg.label.parts import any_part, noted_captioner, part_file, read_part
 from zsvg.label.run import LabelOptions, label_settings
 from zsvg.label.tagging import Tagger
@@ -21,6 +24,8 @@ from zsvg.label.views import pictures
 from zsvg.video.hashes import video_hash
 from zsvg.video.reading import probe
 from zsvg.video.sampling import Sampling, clip_count
+
+_LOOK_TOKENS, _SENTENCE_TOKENS, _VERDICT_TOKENS = 150, 25, 15  # of usual answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +38,10 @@ class Forecast:
         finished: Those that an earlier run has labelled with the same settings.
         cached: Those of the rest whose frame features are in the cache.
         frames: To encode.
-        images: To caption or to send, at most.
+        images: To caption here, at most.
         samples: Captions drawn of each image; 0: one, by greedy search.
-        requests: To an endpoint, at most.
-        endpoint: Whom these would go to; None where nothing leaves this machine.
         unreadable: vid -> why it cannot be read.
+        asked: Endpoints and what they would be asked; none where nothing leaves this machine.
     """
 
     videos: int
@@ -48,14 +52,13 @@ class Forecast:
     images: int
     samples: int
     unreadable: Mapping[str, str]
-    requests: int = 0
-    endpoint: Endpoint | None = None
+    asked: Sequence[tuple[Endpoint, Errand]] = ()
 
     def lines(self, price: tuple[float, float] | None = None) -> list[str]:
         """Return it as text.
 
         Args:
-            price: Of a million tokens in and out of the endpoint, in any currency.
+            price: Of a million tokens in and out of the endpoints, in any currency.
         """
         left = self.videos - self.finished
         each = f", {self.samples} sampled captions of each" if self.samples else ""
@@ -63,26 +66,60 @@ class Forecast:
             f"{self.videos} videos of {self.seconds:,.1f} s in all",
             f"{self.finished} are labelled already, {left} are left",
             f"{self.frames:,} frames to encode; features of {self.cached} videos are cached",
-            *(self._asked(price) or [f"at most {self.images:,} images to caption{each}"]),
+            *([f"at most {self.images:,} images to caption{each}"] if not self.sent else []),
+            *(line for whom, errand in self.asked for line in _told(whom, errand, price)),
             *(f"cannot be read: {reason}" for reason in self.unreadable.values()),
             "nothing was written",
         ]
 
-    def _asked(self, price: tuple[float, float] | None) -> list[str]:
-        """Return what an endpoint would be asked; answers of earlier runs are not looked for."""
-        if self.endpoint is None:
-            return []
-        tokens = self.endpoint.estimate(self.requests, self.images)
-        lines = [
-            f"at most {self.requests:,} requests with {self.images:,} images to "
-            f"{self.endpoint.chat}",
-            f"about {tokens[0]:,} tokens in ({PICTURE_TOKENS} an image, one for {LETTERS} letters) "
-            f"and {tokens[1]:,} out ({ANSWER_TOKENS} an answer)",
-        ]
-        if price is not None:
-            money, each = cost(*tokens, price), "{:g}/{:g}".format(*price)
-            lines.append(f"about {money:.4f} at {each} a million tokens in and out")
-        return lines
+    @property
+    def sent(self) -> bool:
+        """Whether images of all events leave this machine, instead of being captioned here."""
+        return not self.images and bool(self.asked)
+
+
+def errands(
+    options: LabelOptions, asking: Asking, labeller: object
+) -> list[tuple[Endpoint, Errand]]:
+    """Return what endpoints are asked about one video, at most.
+
+    Args:
+        options: How many events there are, and how many labels.
+        asking: What is asked beside a caption.
+        labeller: Who says what happens.
+    """
+    queries, words = options.queries, asking.instructions
+    found: list[tuple[object, Errand]] = []
+    events = options.proposals.count * max(queries.samples, 1)
+    images = events * pictures(queries.view, endpoint=True)
+    sentences, misses = queries.per_video, 0
+    if words is None:
+        found.append((labeller, Errand(events, images)))
+    else:
+        letters = len(words.look) + sum(len(getattr(words.parts, p)) for p in words.parts.asked)
+        found.append((labeller, Errand(events, images, letters + 200, _LOOK_TOKENS)))
+        sentences *= MOST
+        misses = queries.per_video if words.parts.nearly else 0
+    tokens = _SENTENCE_TOKENS * asking.paraphrases
+    found.append((asking.rephraser, Errand(sentences, 0, len(asking.words.rephrase) + 200, tokens)))
+    judged, letters = sentences + misses, len(asking.words.verify) + 300
+    shown = 2 * JUDGED * judged
+    found.append((asking.verifier, Errand(judged, shown, letters, _VERDICT_TOKENS)))
+    return [(whom, errand) for whom, errand in found if isinstance(whom, Endpoint)]
+
+
+def _told(whom: Endpoint, errand: Errand, price: tuple[float, float] | None) -> list[str]:
+    """Return what an endpoint would be asked; answers of earlier runs are not looked for."""
+    tokens = errand.estimate
+    lines = [
+        f"at most {errand.requests:,} requests with {errand.images:,} images to {whom.chat}",
+        f"about {tokens[0]:,} tokens in ({PICTURE_TOKENS} an image, one for {LETTERS} letters) "
+        f"and {tokens[1]:,} out ({errand.tokens} an answer)",
+    ]
+    if price is not None:
+        money, each = cost(*tokens, price), "{:g}/{:g}".format(*price)
+        lines.append(f"about {money:.4f} at {each} a million tokens in and out")
+    return lines
 
 
 def forecast(
@@ -91,6 +128,8 @@ def forecast(
     captioner: str | None,
     *,
     options: LabelOptions,
+    asking: Asking | None = None,
+    asked: Sequence[tuple[Endpoint, Errand]] = (),
     tagger: Tagger | None = None,
     seed: int,
     cache: Path,
@@ -106,7 +145,9 @@ def forecast(
         videos: vid -> file.
         backbone: Frozen CLIP; it decides what is cached.
         captioner: The captioner's name; without effect where no captioner is needed.
-        options: As of `pseudo_label`, like the next ones.
+        options: As of `pseudo_label`, like the next one and those after `asked`.
+        asking: None where it is not known, as a model that takes part was not loaded.
+        asked: What endpoints are asked about one video, see `errands`.
         tagger: What tells nouns and verbs.
         seed: Of everything random.
         cache: Folder of frame features.
@@ -126,7 +167,7 @@ def forecast(
     noted = noted_captioner(work_dir, captioner) if begun and queries.speaks else None
     if endpoint is not None:
         noted = endpoint.fingerprint
-    known = begun and (noted is not None or not queries.speaks)
+    known = begun and (not queries.speaks or (noted is not None and asking is not None))
     settings = label_settings(
         options=options,
         captions=CaptionOptions() if endpoint is None else endpoint.options,
@@ -135,11 +176,11 @@ def forecast(
         backbone=backbone.fingerprint,
         captioner=noted,
         tagger=tagger.fingerprint if tagger else None,
+        asking=asking,
     )
     some_cached = any(Path(cache).expanduser().glob("*.safetensors"))
     events = options.proposals.count if queries.speaks else 0
-    shown = pictures(queries.view, endpoint is not None)
-    draws = 1 if endpoint is None else max(queries.samples, 1)
+    shown = 0 if endpoint is not None else pictures(queries.view)
     seconds, finished, cached, frames = 0.0, 0, 0, 0
     unreadable: dict[str, str] = {}
     for done, vid in enumerate(sorted(videos), start=1):
@@ -161,16 +202,15 @@ def forecast(
         else:
             frames += clip_count(duration, sampling.fps)
     readable = len(videos) - len(unreadable)
-    requests = (readable - finished) * events * draws
+    left = readable - finished
     return Forecast(
         videos=readable,
         seconds=seconds,
         finished=finished,
         cached=cached,
         frames=frames,
-        images=requests * shown,
+        images=left * events * shown,
         samples=queries.samples if queries.speaks else 0,
         unreadable=unreadable,
-        requests=0 if endpoint is None else requests,
-        endpoint=endpoint,
+        asked=[(whom, errand.times(left)) for whom, errand in asked] if queries.speaks else (),
     )

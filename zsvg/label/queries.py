@@ -36,7 +36,8 @@ class QueryOptions:
             events without a sentence (Kim et al., WACV 2023), which no captioner looks at.
         view: "strip" shows the captioner four frames of an event in a 2 x 2 grid, "middle"
             the one frame in its middle, "ends" an early and a late one, each for itself; the
-            sentence is then "EARLY then LATE", or only one where both say the same.
+            sentence is then "EARLY then LATE", or only one where both say the same. "around" is
+            for models that take several pictures: four of the event, two before and two after it.
         samples: Captions drawn per event by nucleus sampling; 0 for one decoded without randomness.
         least_words: Captions with fewer words are dropped.
         quality: Drop captions that repeat themselves, see `zsvg.label.forms.well_said`.
@@ -81,12 +82,14 @@ class PseudoQuery:
         span: (start, end) of the event, seconds.
         score: How well it fits, in [-1, 1]; see `choose`.
         form: "caption", or "before" and "after" where it relates two events.
+        event: Number of the event among those that it was chosen from.
     """
 
     text: str
     span: tuple[float, float]
     score: float
     form: Form = "caption"
+    event: int = 0
 
 
 def fit(curves: NDArray[np.floating], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -146,14 +149,16 @@ def choose(
     row = {text: index for index, text in enumerate(texts)}
     seen = pooled @ features.T
     pairs: list[PseudoQuery] = []
-    for span, own in zip(np.asarray(events, dtype=np.float64), captions, strict=True):
+    spans = np.asarray(events, dtype=np.float64)
+    for event, (span, own) in enumerate(zip(spans, captions, strict=True)):
         inside = spans_to_mask(span[None], centres)
         if not own or not inside.any():
             continue
         alone = _likeness_fit(features, inside)
         scores = (fit(seen[[row[text] for text in own]], inside) + alone) / 2
+        ends = (float(span[0]), float(span[1]))
         pairs += [
-            PseudoQuery(text=text, span=(float(span[0]), float(span[1])), score=float(score))
+            PseudoQuery(text=text, span=ends, score=float(score), event=event)
             for text, score in zip(own, scores, strict=True)
         ]
 

@@ -18,18 +18,20 @@ from typing import Any
 from zsvg.backbones.base import TunableBackbone, videos_for
 from zsvg.backbones.captioner import Captioner, CaptionOptions
 from zsvg.backbones.clip import as_backbone
-from zsvg.backbones.endpoint import Endpoint, load_labeller
+from zsvg.backbones.endpoint import load_labeller
 from zsvg.errors import ITEM_ERRORS, EndpointError, ZsvgError, failure
 from zsvg.events.proposals import ProposalOptions
 from zsvg.features.ahead import ahead
 from zsvg.features.cluster import Cluster, spread
 from zsvg.features.processes import Processes
 from zsvg.files import write_json
+from zsvg.label.asking import Asking, check_asking
 from zsvg.label.forms import check_tagger
-from zsvg.label.one_video import Labeller, Seen
+from zsvg.label.one_video import Labelling, Seen
 from zsvg.label.parts import finished_contents, gather, other_parts, part_file, read_part
 from zsvg.label.queries import QueryOptions
 from zsvg.label.tagging import Tagger
+from zsvg.label.views import Labeller
 from zsvg.places.urls import place_of
 from zsvg.records import FROM_FRAMES, Annotation
 from zsvg.video.pictures import Framing
@@ -102,6 +104,7 @@ def label_settings(
     backbone: str,
     captioner: str | None,
     tagger: str | None,
+    asking: Asking | None = None,
 ) -> dict[str, Any]:
     """Return all that decides a video's labels beside its content, as JSON.
 
@@ -114,6 +117,7 @@ def label_settings(
         captioner: The captioner's fingerprint, like the next one without effect where the options
             do not need it.
         tagger: The tagger's fingerprint.
+        asking: What is asked beside a caption.
     """
     queries = options.queries
     return {
@@ -126,15 +130,17 @@ def label_settings(
         "backbone": backbone,
         "captioner": captioner if queries.speaks else None,
         "tagger": tagger if queries.needs_tagger else None,
+        **(asking.settings if asking is not None and queries.speaks else {}),
     }
 
 
 def pseudo_label(
     videos: Mapping[str, Path] | str | Path,
     backbone: TunableBackbone | str,
-    captioner: Captioner | Endpoint | str | None,
+    captioner: Labeller | str | None,
     *,
     options: LabelOptions | None = None,
+    asking: Asking | None = None,
     tagger: Tagger | None = None,
     seed: int = 0,
     cache: Path | None = None,
@@ -156,6 +162,7 @@ def pseudo_label(
             `zsvg.backbones.endpoint.load_labeller`. The form "features" does without, and calls
             none.
         options: What to propose and which sentences to keep.
+        asking: What is asked beside a caption, and whom; nothing by default.
         tagger: What tells nouns and verbs, for options that ask for them; see
             `zsvg.label.tagging`.
         seed: Of random proposals and sampled captions. Each video draws from its own stream (seed,
@@ -182,10 +189,12 @@ def pseudo_label(
     Raises:
         ValueError: Several processes without a `work_dir`, or no such sampling.
         ZsvgError: Another process's files are not in `work_dir`, or the options need a captioner or
-            a tagger that is not given, or a cluster is to ask an endpoint or read ready features.
+            a tagger that is not given, or a cluster is to ask an endpoint or a second model, or to
+            read ready features.
         EndpointError: The endpoint is not there, or refuses all. Its answers so far are kept.
     """
     options = options or LabelOptions()
+    asking = asking or Asking()
     check_tagger(options.queries, tagger)
     if captioner is None and options.queries.speaks:
         raise ZsvgError(
@@ -196,23 +205,27 @@ def pseudo_label(
     speaker = captioner
     if isinstance(speaker, str):
         speaker = load_labeller(speaker, str(clip.device), cache=cache)
+    check_asking(asking, speaker, options.queries)
     sampling = Sampling(fps, framing, allow_truncated)
-    if cluster is not None and (isinstance(speaker, Endpoint) or clip.files is not None):
+    alone = asking.rephraser is None and asking.verifier is None
+    here = speaker is None or isinstance(speaker, Captioner)
+    if cluster is not None and not (alone and here and clip.files is None):
         raise ZsvgError(
-            "--ray is for videos and models: what asks an endpoint or reads ready features waits "
-            "for a server or a disk; label without it, after `zsvg features --ray` of the videos"
+            "--ray is for videos and models: what asks an endpoint or a second model, or reads "
+            "ready features, is labelled without it, after `zsvg features --ray` of the videos"
         )
     processes = processes or Processes()
     if processes.count > 1 and work_dir is None:
         raise ValueError("several processes need a work_dir, where they meet")
     settings = label_settings(
         options=options,
-        captions=speaker.options if speaker else CaptionOptions(),
+        captions=getattr(speaker, "options", CaptionOptions()),
         seed=seed,
         sampling=sampling,
         backbone=clip.fingerprint,
         captioner=speaker.fingerprint if speaker else None,
         tagger=tagger.fingerprint if tagger else None,
+        asking=asking,
     )
     if processes.main and work_dir is not None and (others := other_parts(work_dir, settings)):
         _log.warning(
@@ -222,9 +235,10 @@ def pseudo_label(
             work_dir,
         )
     own = processes.share(files)
-    labeller = Labeller(
+    labelling = Labelling(
         backbone=clip,
         captioner=speaker,
+        asking=asking,
         tagger=tagger,
         proposals=options.proposals,
         queries=options.queries,
@@ -232,7 +246,7 @@ def pseudo_label(
         sampling=sampling,
         cache=cache,
     )
-    contents = finished_contents(own, files, work_dir, settings, labeller.content)
+    contents = finished_contents(own, files, work_dir, settings, labelling.content)
 
     def kept(content: str) -> Path | None:
         return None if work_dir is None else part_file(work_dir, settings, content)
@@ -240,8 +254,8 @@ def pseudo_label(
     def start(vid: str) -> tuple[str, dict[str, Any] | Seen]:
         """Return a finished video's part, or one that only the captioner has not seen."""
         path = place_of(files[vid])
-        content = contents.get(vid) or labeller.content(path)
-        return content, read_part(kept(content)) or labeller.look(path, content)
+        content = contents.get(vid) or labelling.content(path)
+        return content, read_part(kept(content)) or labelling.look(path, content)
 
     def begun() -> Generator[tuple[str, Future[tuple[str, dict[str, Any] | Seen]]], None, None]:
         left = [vid for vid in own if vid not in contents]
@@ -250,7 +264,7 @@ def pseudo_label(
             return
         yield from ahead(contents, start)
         places = {vid: place_of(files[vid]) for vid in left}
-        yield from spread(places, labeller.elsewhere(), cluster)
+        yield from spread(places, labelling.elsewhere(), cluster)
 
     parts: dict[str, dict[str, Any]] = {}
     finished: dict[str, str] = {}
@@ -262,7 +276,7 @@ def pseudo_label(
                 file = kept(content)
                 # A copy of this video may have been finished since the look ahead.
                 known = read_part(file)
-                part = known or (labeller.say(found) if isinstance(found, Seen) else found)
+                part = known or (labelling.say(found) if isinstance(found, Seen) else found)
                 fresh = known is None
             except EndpointError:
                 raise  # as the next video's would be
@@ -325,13 +339,20 @@ def as_annotations(
             vid=vid,
             duration=part["duration"],
             relevant_windows=(tuple(label["window"]),),
-            extra={"source": {**source, **_said(label)}, "weight": 1.0},
+            extra={
+                "source": {**source, **_said(label)},
+                "weight": label.get("weight", 1.0),
+                **({"absent": label["absent"]} if "absent" in label else {}),
+            },
         )
         for index, label in enumerate(part["labels"])
     ]
 
 
+_TOLD = ("score", "form", "event", "who", "object", "paraphrase", "verdict")
+
+
 def _said(label: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a label's `source` tells that is its own."""
-    found = {key: label[key] for key in ("score", "form") if key in label}
+    found = {key: label[key] for key in _TOLD if key in label}
     return found if label["query"] == FROM_FRAMES else {**found, "caption": label["query"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
@@ -11,13 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from zsvg.backbones.captioner import Captioner, strip
 from zsvg.backbones.endpoint import Endpoint
+from zsvg.backbones.questions import Answering
 
-View = Literal["strip", "middle", "ends"]
+Labeller = Captioner | Endpoint | Answering
+"""What says what happens. One that only answers questions is asked with instructions."""
+
+View = Literal["strip", "middle", "ends", "around"]
 # When a view looks at an event, in shares of it.
 VIEWS: Mapping[View, tuple[float, ...]] = {
     "strip": (1 / 8, 3 / 8, 5 / 8, 7 / 8),
     "middle": (1 / 2,),
     "ends": (1 / 8, 7 / 8),
+    "around": tuple(step / 8 for step in range(-3, 12, 2)),
 }
 # Captioners describe a 2 x 2 strip as what it looks like; the sentence that follows is the content.
 _STRIP_TALK = re.compile(
@@ -29,20 +35,47 @@ _STRIP_TALK = re.compile(
 )
 
 
-def view_times(events: ArrayLike, view: View) -> NDArray[np.float64]:
+def view_times(events: ArrayLike, view: View, duration: float = math.inf) -> NDArray[np.float64]:
     """Return when to look at each event.
 
     Args:
         events: (n, 2) spans, seconds.
-        view: "strip", "middle" or "ends".
+        view: "strip", "middle", "ends" or "around".
+        duration: Of the video, seconds.
 
     Returns:
-        (n, 4), (n, 1) or (n, 2) seconds in order: the middles of four equal parts of the event,
-        its middle, or the first and last of the four.
+        (n, 4), (n, 1), (n, 2) or (n, 8) seconds in order: the middles of four equal parts of the
+        event, its middle, the first and last of the four, or the four with two more on each side,
+        as far as the video goes.
     """
     spans = np.asarray(events, dtype=np.float64)
     share = np.array(VIEWS[view])
-    return np.asarray(spans[:, :1] + share * (spans[:, 1:] - spans[:, :1]))
+    return np.clip(spans[:, :1] + share * (spans[:, 1:] - spans[:, :1]), 0.0, duration)
+
+
+def between_frames(
+    event: tuple[float, float], view: View, frames: tuple[int, int], duration: float
+) -> tuple[float, float]:
+    """Return the span that some frames of a view stand for, seconds.
+
+    A border lies halfway between the frame on this side and the one on the other. The four frames
+    inside an event therefore stand for the event.
+
+    Args:
+        event: (start, end), seconds.
+        view: How its frames lie.
+        frames: Numbers of the first and the last frame, from 0.
+        duration: Of the video, seconds.
+    """
+    share = np.array(VIEWS[view])
+    step = share[1] - share[0] if len(share) > 1 else 1.0
+    edges = np.concatenate((share[:1] - step, share, share[-1:] + step))
+    edges = (edges[1:] + edges[:-1]) / 2
+    if share[0] >= 0:  # nothing around the event was shown
+        edges = np.clip(edges, 0.0, 1.0)
+    start, end = event
+    found = np.clip(start + (end - start) * edges[[frames[0], frames[1] + 1]], 0.0, duration)
+    return float(found[0]), float(found[1])
 
 
 def pictures(view: View, endpoint: bool = False) -> int:
@@ -50,10 +83,10 @@ def pictures(view: View, endpoint: bool = False) -> int:
     return len(VIEWS[view]) if endpoint else 2 if view == "ends" else 1
 
 
-def picture_size(captioner: Captioner | Endpoint, view: View) -> int:
-    """Return the side of the frames at `view_times`, pixels."""
+def picture_size(captioner: Labeller, view: View, several: bool = False) -> int:
+    """Return the side of the frames at `view_times`, pixels; `several` are shown one by one."""
     # Two frames side by side then fill the captioner's square without another resize.
-    halves = view == "strip" and not isinstance(captioner, Endpoint)
+    halves = view == "strip" and not several and not isinstance(captioner, Endpoint)
     return captioner.image_size // 2 if halves else captioner.image_size
 
 

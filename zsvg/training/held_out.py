@@ -102,8 +102,16 @@ def hold_out(
 ) -> tuple[list[Annotation], list[Annotation]]:
     """Return labels to train on, and those to select by; none where no label has times.
 
-    A window that the backbone found would choose the network that is most like the backbone.
+    Labels that weigh nothing are neither. A window that the backbone found would choose the network
+    that is most like the backbone.
+
+    Raises:
+        ZsvgError: No label weighs anything, or all are of one video.
     """
+    given = labels
+    labels = [a for a in given if a.extra.get("weight", 1.0) > 0]
+    if given and not labels:
+        raise ZsvgError("all labels have the weight 0: a verifier found none of them to hold")
     if validation:
         return list(labels), list(validation)
     if not any(a.relevant_windows for a in labels):

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zsvg.errors import RecipeError, told
-from zsvg.places.urls import local
-from zsvg.resources import shipped
+from zsvg.resources import checked_values, read_yaml, shipped
 from zsvg.training.options import Training, TrainingOptions
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-_Model = TypeVar("_Model", bound=_Strict)
 
 
 class Prompts(_Strict):
@@ -130,8 +124,8 @@ def load_recipe(name_or_path: str) -> Recipe:
     Raises:
         RecipeError: No such recipe, an unknown key, or a value out of range.
     """
-    path, values = _read(name_or_path, "recipe")
-    return _checked(path, Recipe, {"name": path.stem, **values})
+    path, values = read_yaml(name_or_path, "recipe")
+    return checked_values(path, Recipe.model_validate, {"name": path.stem, **values})
 
 
 def check_recipe(name_or_path: str) -> None:
@@ -140,7 +134,7 @@ def check_recipe(name_or_path: str) -> None:
     Raises:
         RecipeError: There is no such recipe.
     """
-    _read(name_or_path, "recipe")
+    read_yaml(name_or_path, "recipe")
 
 
 def load_templates(name_or_path: str) -> tuple[str, ...]:
@@ -149,38 +143,9 @@ def load_templates(name_or_path: str) -> tuple[str, ...]:
     Raises:
         RecipeError: No such file, an unknown key, or a template that does not hold `{query}` once.
     """
-    path, values = _read(name_or_path, "template")
-    templates = _checked(path, _Templates, values).templates
+    path, values = read_yaml(name_or_path, "template")
+    templates = checked_values(path, _Templates.model_validate, values).templates
     for template in templates:
         if template.count("{query}") != 1:
             raise RecipeError(f"{path}: {template!r} must hold {{query}} once")
     return tuple(templates)
-
-
-def _read(name_or_path: str, kind: Literal["recipe", "template"]) -> tuple[Path, dict[str, Any]]:
-    """Return a YAML file of a user, or a shipped one by its name, and the mapping in it."""
-    path = local(name_or_path, f"a {kind}")
-    if path.suffix not in (".yaml", ".yml"):
-        folder = shipped("prompts") / f"{kind}s"
-        known = sorted(file.stem for file in folder.glob("*.yaml"))
-        if name_or_path not in known:
-            raise RecipeError(
-                f"unknown {kind} {name_or_path!r}; choose one of {', '.join(known)}, or a .yaml"
-            )
-        path = folder / f"{name_or_path}.yaml"
-    if not path.is_file():
-        raise RecipeError(f"{path}: no such {kind} file")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(values, dict | None):
-        raise RecipeError(f"{path}: a {kind} file is a mapping of keys to values")
-    return path, values or {}
-
-
-def _checked(path: Path, model: type[_Model], values: dict[str, Any]) -> _Model:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise RecipeError(f"{path}: {told(error)}") from error

@@ -24,6 +24,8 @@ from zsvg.grounding.model_folder import (
     has_adapter,
     read_manifest,
 )
+from zsvg.grounding.presence import Presence
+from zsvg.heads.presence import PRESENCE_FILE
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ def files_to_push(folder: str | Path) -> dict[str, Path]:
     wanted = {HEAD_FILE}
     wanted |= {ADAPTER_CONFIG, ADAPTER_FILE} if has_adapter(place) else set()
     wanted |= {ALIGNMENT_FILE} if manifest.get("alignment") else set()
+    told = Presence.of(manifest)
+    wanted |= {PRESENCE_FILE} if told is not None and told.scale is not None else set()
     if lacking := sorted(wanted - set(files)):
         raise ModelFolderError(f"{place}: there is no {lacking[0]}; tune again")
     for name, file in files.items():

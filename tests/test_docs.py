@@ -252,7 +252,7 @@ def test_what_is_run_on_clusters_is_whole():
 
 def test_every_option_that_is_named_exists():
     known = set(OPTION.findall(PAGES["commands_page"]()))
-    known |= {"--groups"}  # of a script, above the results of the README
+    known |= {"--groups", "--embedding"}  # of scripts, in README.md and docs/scale.md
     known |= {"--help", "--version", "--install-completion", "--nproc"}  # torchrun's
     for page in {ROOT / "README.md", *DOCS.glob("*.md")} - {DOCS / "results.md"}:
         text = page.read_text(encoding="utf-8")

@@ -37,6 +37,7 @@ from zsvg.microworld.render import Renderer
 from zsvg.microworld.script import Scene
 from zsvg.microworld.world import plan_video, write_video_file
 from zsvg.records import Annotation, read_annotations
+from zsvg.training.absent import absent_sentences
 from zsvg.training.held_out import hold_out
 from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import load_recipe
@@ -432,6 +433,10 @@ class TestCommand:
         misses = [(a, text) for a in labels for text in a.extra.get("absent", ())]
         assert misses
         assert not any(truly(label, text) for label, text in misses)
+        # `tune` reads them; all sentences are alike here, so that it finds no others.
+        alike = {label.query: np.ones(1, np.float32) for label in labels}
+        told = [tuple(label.extra.get("absent", ())) for label in labels]
+        assert absent_sentences(labels, alike, 0) == [{"told": own} if own else {} for own in told]
 
     def test_borders_move_towards_the_truth(self, videos, tmp_path, run_zsvg):
         truth = [
@@ -563,6 +568,7 @@ class TestFaults:
             (("--paraphrases", "2"), "is of --rephrase"),
             (("--timeout", "3"), "are of a captioner behind an endpoint"),
             (("--ask", "poor"), "unknown labeller 'poor'"),
+            (("--ask", "s3://b/ask.yaml"), "s3://b/ask.yaml: a labeller must lie on a disk"),
             (("--rephrase", "gpt"), "unknown text model 'gpt'"),
             (("--verify", "gpt"), "unknown captioner 'gpt'"),
             (("--ask", "rich"), "takes no instructions; leave --ask out"),

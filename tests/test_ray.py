@@ -15,10 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import encode_video
+from test_captioner import write_tiny_llava
 from test_library_safety import content
 
+from zsvg.backbones.captioner import load_captioner
 from zsvg.errors import VideoError, ZsvgError
 from zsvg.features.cluster import Cluster, check_ray, same_model, spread
+from zsvg.label.asking import Asking
+from zsvg.label.instructions import load_instructions
 from zsvg.label.run import default_options, pseudo_label
 from zsvg.records import to_jsonl
 
@@ -148,6 +152,23 @@ def test_what_is_finished_is_not_given_out(videos, alone, nodes, tmp_path):
         pseudo_label(found, "micro", None, cluster=two)
 
 
+def test_captioners_are_asked_in_workers_and_second_models_are_not(videos, nodes, tmp_path):
+    name = str(write_tiny_llava(tmp_path / "llava"))
+    some = {vid: videos / f"{vid}.mp4" for vid in ("00", "01")}
+    fixed = {"options": default_options(count=2, min_score=-1.0), "cache": tmp_path / "cache"}
+    words = Asking(instructions=load_instructions("sentence"))
+    one, two = (
+        pseudo_label(some, "micro", name, **fixed, asking=words, cluster=cluster)
+        for cluster in (None, Cluster(workers=1))
+    )
+    assert {label.vid for label in one.labels} == set(some)
+    assert all("event" in label.extra["source"] for label in one.labels)  # it was asked
+    assert two == one
+    other = Asking(verifier=load_captioner(name, "cpu"))
+    with pytest.raises(ZsvgError, match="a second model"):
+        pseudo_label(some, "micro", "micro", **fixed, asking=other, cluster=Cluster(workers=1))
+
+
 def test_features_and_index_are_those_of_one_process(videos, nodes, tmp_path, run_zsvg):
     usual = ("--ray", "auto", "--workers", "2", "--gpus-per-worker", "0")
     shown = []
@@ -257,7 +278,8 @@ class TestOptions:
             same_model("micro", "a" * 64, "b" * 64)
 
     def test_sentences_that_are_found_need_all_videos(self, videos, run_zsvg):
-        line = ("pseudo-label", videos, "--backbone", "micro", "--form", "vocabulary")
-        status, _, said = run_zsvg(*line, "--ray", "auto")
-        assert status == 1
-        assert "use it in `zsvg features`" in said
+        line = ("pseudo-label", videos, "--backbone", "micro", "--ray", "auto")
+        for more in (("--form", "vocabulary"), ("--verify", "micro")):
+            status, _, said = run_zsvg(*line, *more)
+            assert status == 1
+            assert "use it in `zsvg features`" in said

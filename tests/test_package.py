@@ -51,7 +51,8 @@ def test_what_is_imported_is_declared():
     tomllib = pytest.importorskip("tomllib")  # of Python 3.11 and newer
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    optional = (extras[name] for name in ("captions", "editors", "endpoint", "hdf5", "library"))
+    names = ("captions", "cluster", "editors", "endpoint", "hdf5", "library")
+    optional = (extras[name] for name in names)
     asked = [*project["dependencies"], *chain.from_iterable(optional)]
     declared = {canonicalize_name(Requirement(line).name) for line in asked}
     distributions, undeclared = metadata.packages_distributions(), {}

@@ -47,6 +47,9 @@ NAMES = [
      "the gate stands before `middleware_stack`, as middleware stands behind Gradio's own"),
     ("python_multipart.multipart", "parse_options_header", ("value",),
      "the gate reads uploads as Gradio does"),
+    ("ray", "_private", None, "of its address there is no public name"),
+    ("ray._private.utils", "read_ray_address", ("temp_dir",),
+     "Ray itself looks for minutes for the cluster of this machine where it has gone"),
 ]  # fmt: skip
 
 

@@ -189,6 +189,10 @@ def test_the_command_prints_a_table_or_json_of_a_folder(tiny_clip_folder, tmp_pa
     (tmp_path / "model" / "adapter_model.safetensors").unlink()
     refused = CliRunner().invoke(app, ["prompts", "show", str(tmp_path / "model")])
     assert isinstance(refused.exception, ZsvgError)
+    assert "there is no adapter_model.safetensors" in str(refused.exception)
+    (tmp_path / "model" / "adapter_config.json").unlink()
+    refused = CliRunner().invoke(app, ["prompts", "show", str(tmp_path / "model")])
+    assert isinstance(refused.exception, ZsvgError)
     assert "no prompts" in str(refused.exception)
     listed = CliRunner().invoke(app, ["prompts", "list"])
     assert "head-only" in listed.stdout

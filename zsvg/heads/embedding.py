@@ -127,9 +127,7 @@ class EmbeddingHead(Encoder):
         cover = coverage(spans, edges)
         expected = expected_iou(spans, seen.probability, edges, cover).logit(eps=1e-4)
         facts = (expected, _SURE * fit, _SURE * (fit - fit.mean(-1, keepdim=True)))
-        judged: Tensor = F.linear(
-            torch.stack(facts, -1), self.judge.weight.float(), self.judge.bias.float()
-        ).squeeze(-1)
+        judged: Tensor = self.judge(torch.stack(facts, -1)).squeeze(-1).float()
         index, exists = suppress(
             spans, judged.detach(), self.config.nms, self.config.answers if target is None else 1
         )

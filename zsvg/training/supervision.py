@@ -26,7 +26,6 @@ from zsvg.scorers.find import find_moments
 from zsvg.scorers.options import usual_scorer
 from zsvg.scorers.transforms import standardised
 from zsvg.training.labels import is_pseudo
-from zsvg.training.placing import placed
 
 if TYPE_CHECKING:
     from zsvg.backbones.base import TunableBackbone
@@ -196,6 +195,8 @@ def aligned_by_events(
         videos: vid -> frame features.
         texts: Sentence -> vector (D,) of unit length.
     """
+    from zsvg.training.placing import placed  # torch: what is wrong is told before it is there
+
     windows = placed(labels, videos, texts)
     looks = [look_of_windows(videos[a.vid], [w]) for a, w in zip(labels, windows, strict=True)]
     return fit_alignment(np.stack([texts[a.query] for a in labels]), np.stack(looks))

@@ -506,10 +506,13 @@ def test_turned_videos_are_upright_everywhere(tmp_path: Path):
         assert blue > 150 > 100 > red  # bottom
 
 
-def test_a_preview_that_cannot_be_written_leaves_the_video(tmp_path: Path):
+def test_a_preview_that_cannot_be_written_leaves_the_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     import resource
 
     video = turned_video(tmp_path / "phone.mp4")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # it would be cut off
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # as on a disk that is full
     try:

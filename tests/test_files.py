@@ -127,7 +127,7 @@ def test_what_cannot_be_written_is_named_by_its_own_name(tmp_path):
     )
     (tmp_path / "out.txt").write_text("old")
     said = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-B", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert said.stdout.endswith(": 'out.txt'\n"), said.stderr
     assert (tmp_path / "out.txt").read_text() == "old"

@@ -21,7 +21,7 @@ from zsvg.grounding.model_card import hub_card
 from zsvg.grounding.push import files_to_push, repository_of
 
 FILES = {"README.md", "adapter_config.json", "adapter_model.safetensors", "head.safetensors",
-         "history.json", "zsvg.json"}  # fmt: skip
+         "history.json", "presence.safetensors", "zsvg.json"}  # fmt: skip
 ASK = ("a red circle", "--format", "csv", "-m")
 
 # Runs commands in one process, each with a token; prints (status, stdout, stderr) of each.
@@ -335,7 +335,7 @@ def test_what_an_earlier_model_left_is_removed(work: Path, hub: Hub, tmp_path: P
     assert status == 0, said
     _, files = repository.files("main")
     assert set(files) == {".gitattributes", "README.md", "head.safetensors", "history.json",
-                          "zsvg.json", "examples/a.mp4"}  # fmt: skip
+                          "presence.safetensors", "zsvg.json", "examples/a.mp4"}  # fmt: skip
     card = files["README.md"].decode()
     assert card.startswith("---\n")
     assert "\nlicense: cc-by-4.0\n" in card
@@ -413,7 +413,7 @@ def test_nothing_but_its_own_files_leaves_a_folder(work: Path, tmp_path: Path, r
     assert status == 0
     assert all(name in out for name in FILES)
     assert "notes" not in out
-    assert said.startswith("would push 6 files, ")
+    assert said.startswith(f"would push {len(FILES)} files, ")
     assert said.endswith(" to org/kitchen\n")
 
     def changed(name: str, file: str, data: bytes | None = None, link: Path | None = None) -> Path:
@@ -432,6 +432,7 @@ def test_nothing_but_its_own_files_leaves_a_folder(work: Path, tmp_path: Path, r
         (changed("card", "README.md", link=secret), r"README.md: is a link to .*id_rsa, out of"),
         (changed("link", "head.safetensors", link=whole), r"head.safetensors: is a link to "),
         (changed("none", "head.safetensors"), r"there is no head.safetensors; tune again"),
+        (changed("judge", "presence.safetensors"), r"there is no presence.safetensors; tune again"),
         (changed("half", "adapter_config.json"), r"there is no adapter_config.json; tune again"),
         (changed("bad", "head.safetensors", pickle.dumps([1])), r"is no .safetensors file \("),
         (changed("json", "history.json", b"\x80\x04."), r"history.json: is no .json file \("),

@@ -240,6 +240,13 @@ class Grounder:
         # Words stand at other places in every text; a mean of them would be of nothing.
         return TextStates(pooled=pooled, tokens=pooled[:, None], mask=pooled.new_ones(1, 1).bool())
 
+    def _without_prompts(self, text: str) -> NDArray[np.float32]:
+        """Return a text (D,) as the frozen backbone has it, once where there are no prompts."""
+        if self.adapter is not None:
+            return self._frozen_text(text)
+        vector: NDArray[np.float32] = self._remembered((text,), None).pooled[0].cpu().numpy()
+        return vector
+
     @torch.no_grad()
     def _encode_frozen(self, text: str) -> NDArray[np.float32]:
         """Encode a text (D,) as if there were no prompts."""
@@ -295,7 +302,7 @@ class Grounder:
         else:
             seen = answer_video(self.head, video.frames.features, video.frames.edges, text)
             asked = f"{self.template} {self.asked(query)}".strip()
-            vector = None if self.judge is None else self._frozen_text(asked)
+            vector = None if self.judge is None else self._without_prompts(asked)
             presence = presence_of(self.judge, video.frames, seen, vector, self.manifest)
             fits = (fits + seen.presence) / 2
             if self.share is None:
@@ -338,10 +345,7 @@ class Grounder:
             amount: Instead of the grounder's `amount`.
         """
         text = f"{self.backbone.template} {self.asked(query)}".strip()
-        if self.adapter is None:
-            vector = self._remembered((text,), None).pooled[0].cpu().numpy()
-        else:
-            vector = self._frozen_text(text)
+        vector = self._without_prompts(text)
         amount = self.amount if amount is None else amount
         if self.alignment is not None and amount:
             vector = self.alignment.aligned(vector, amount)

@@ -432,7 +432,6 @@ def test_nothing_but_its_own_files_leaves_a_folder(work: Path, tmp_path: Path, r
         (changed("card", "README.md", link=secret), r"README.md: is a link to .*id_rsa, out of"),
         (changed("link", "head.safetensors", link=whole), r"head.safetensors: is a link to "),
         (changed("none", "head.safetensors"), r"there is no head.safetensors; tune again"),
-        (changed("judge", "presence.safetensors"), r"there is no presence.safetensors; tune again"),
         (changed("half", "adapter_config.json"), r"there is no adapter_config.json; tune again"),
         (changed("bad", "head.safetensors", pickle.dumps([1])), r"is no .safetensors file \("),
         (changed("json", "history.json", b"\x80\x04."), r"history.json: is no .json file \("),

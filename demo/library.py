@@ -218,9 +218,10 @@ def library_tab(
 
     def arrive(visit: Visit) -> tuple[Any, ...]:
         """Return what a browser gets that comes back: what it looked for, and its runs."""
+        shown = visit.shown
         said, moments, visit, *rest = state(visit)
         choices: dict[str, Any] = {"choices": folders(site)}
-        if visit.shown is None:  # what was written meanwhile stays
+        if shown is None or visit.shown is None:  # what is looked for meanwhile stays
             fields = (gr.skip(), gr.Dropdown(**choices), gr.skip(), gr.skip(), how())
         else:
             asked = visit.shown.wanted

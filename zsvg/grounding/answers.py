@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsvg.features.encoder import FrameFeatures
+from zsvg.moments import Spans
 from zsvg.records import Prediction
 
 
@@ -19,6 +20,14 @@ class Moment:
     start: float
     end: float
     score: float
+
+
+def moments_of(spans: Spans, scores: NDArray[np.float64], top_k: int | None) -> tuple[Moment, ...]:
+    """Return the first `top_k` of spans (n, 2) in seconds with scores (n,); None: all of them."""
+    return tuple(
+        Moment(start=float(start), end=float(end), score=float(score))
+        for (start, end), score in zip(spans[:top_k], scores[:top_k], strict=True)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

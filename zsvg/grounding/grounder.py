@@ -17,7 +17,7 @@ from zsvg.backbones.base import Backbone, TextStates
 from zsvg.features.encoder import FrameFeatures
 from zsvg.features.extract import extract
 from zsvg.grounding.alignment import Alignment
-from zsvg.grounding.answers import EncodedVideo, Grounding, Moment
+from zsvg.grounding.answers import EncodedVideo, Grounding, Moment, moments_of
 from zsvg.grounding.model_card import describe_features
 from zsvg.grounding.parts import Parts, parts_of
 from zsvg.grounding.presence import checked_sure, least_of, presence_of
@@ -25,7 +25,6 @@ from zsvg.grounding.ranking import USUAL, fit
 from zsvg.grounding.relations import Read, in_time
 from zsvg.grounding.share import mixed
 from zsvg.heads.long_videos import answer_video
-from zsvg.moments import Spans
 from zsvg.scorers.find import find_moments
 from zsvg.scorers.options import ScorerOptions, usual_scorer
 from zsvg.scorers.tfvtg import Tfvtg
@@ -306,7 +305,7 @@ class Grounder:
             presence = presence_of(self.judge, video.frames, seen, vector, self.manifest)
             fits = (fits + seen.presence) / 2
             if self.share is None:
-                moments, curve = _moments(seen.moments, seen.scores, top_k), seen.relevance
+                moments, curve = moments_of(seen.moments, seen.scores, top_k), seen.relevance
             else:
                 curve = mixed(self.similarity(video, query), seen.relevance, self.share)
                 moments = self.read(video, curve, top_k)
@@ -384,7 +383,7 @@ class Grounder:
         frames = video.frames
         options = self.scorer_for(frames.fps)
         spans, scores = find_moments(curve, frames.edges, options, frames.features)
-        return _moments(spans, scores, top_k)
+        return moments_of(spans, scores, top_k)
 
     def _fit(self, frames: FrameFeatures, text: TextStates, similar: NDArray[np.float32]) -> float:
         if not self.backbone.cross_modal:  # words are not shared as pictures are
@@ -395,10 +394,3 @@ class Grounder:
     def usual(self) -> NDArray[np.float32]:
         """(D,) the sentence that `fit` compares others with, as the frozen backbone encodes it."""
         return self._encode_frozen(USUAL)
-
-
-def _moments(spans: Spans, scores: NDArray[np.float64], top_k: int | None) -> tuple[Moment, ...]:
-    return tuple(
-        Moment(start=float(start), end=float(end), score=float(score))
-        for (start, end), score in zip(spans[:top_k], scores[:top_k], strict=True)
-    )

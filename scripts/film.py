@@ -7,17 +7,20 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from footing import fold, other_sentences
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 import zsvg
-from zsvg.backbones.clip import load_backbone
+from zsvg.backbones.base import TextStates
+from zsvg.backbones.clip import ClipBackbone, load_backbone
 from zsvg.cli.terminal import say
 from zsvg.datasets import convert
 from zsvg.evaluation import baselines
@@ -72,6 +75,28 @@ def features_of(given: Path, out: Path) -> Path:
     return folder
 
 
+def remember(backbone: ClipBackbone) -> None:
+    """Let the frozen tower keep what it says: rows ask it the same sentences again and again."""
+    plain = backbone.encode_tokens
+    known: dict[bytes, TextStates] = {}
+
+    def encoded(ids: Tensor, model: Any | None = None, points: Tensor | None = None) -> TextStates:
+        if model is not None or points is not None or not len(ids):
+            return plain(ids, model, points)
+        keys = [row.tobytes() for row in ids.numpy()]
+        for key, row in zip(keys, ids, strict=True):
+            if key not in known:
+                known[key] = plain(row[None])
+        found = [known[key] for key in keys]
+        return TextStates(
+            pooled=torch.cat([one.pooled for one in found]),
+            tokens=pad_sequence([one.tokens[0] for one in found], batch_first=True),
+            mask=pad_sequence([one.mask[0] for one in found], batch_first=True),
+        )
+
+    backbone.encode_tokens = encoded  # type: ignore[method-assign]
+
+
 class Bench:
     """The material of all rows, and how their runs are made and kept."""
 
@@ -90,12 +115,7 @@ class Bench:
         found = convert("charades-sta", args.annotations, durations=args.durations).records
         self.records = [r for r in cut_to_video(found) if r.vid in self.files]
         self.backbone = load_backbone(args.model, "cpu")
-        # Rows ask the frozen tower the same sentences again and again.
-        plain = self.backbone.encode_text
-        once = cache(lambda text: plain([text]))
-        self.backbone.encode_text = lambda texts, model=None: (  # type: ignore[method-assign]
-            once(texts[0]) if model is None and len(texts) == 1 else plain(texts, model)
-        )
+        remember(self.backbone)
         durations = {record.vid: record.duration for record in self.records}
         self.files = self.backbone.files = replace(self.files, durations=durations)
         self.recipe: dict[str, Any] = {} if args.steps is None else {"steps": args.steps}

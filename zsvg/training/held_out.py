@@ -49,8 +49,7 @@ class HeldOut:
             chosen on these labels is scored on the half of their videos that it was not chosen on,
             unless there is one video only.
         gain: Of "tuned" over "training-free", and its 95 % interval; None of a few videos.
-        share: How much of the answers is to be the head's, see `zsvg.grounding.share`; None of
-            drawings, where a head answers all by itself.
+        share: How much of the answers is to be the head's, see `zsvg.grounding.share`.
         alignment: How far sentences are to be turned, see `zsvg.grounding.alignment`.
         presence: How likely the tuned model's answers are, see `zsvg.grounding.presence`.
         missing: vid -> why it could not be asked this time, so that its labels count as missed.
@@ -58,7 +57,7 @@ class HeldOut:
 
     scores: Mapping[str, float] = field(default_factory=dict)
     gain: tuple[float, float, float] | None = None
-    share: float | None = None
+    share: float = USUAL_SHARE
     alignment: float = 0.0
     presence: Mapping[str, Any] | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -163,9 +162,9 @@ def held_out_scores(
     try:
         rows = {"training-free": overlaps(ask(free, held))}
         tuned = load(folder, backbone=backbone)
-        amount, share = 0.0, None if tuned.drawn else USUAL_SHARE
-        tried = None if tuned.drawn else _tried(tuned, held, videos, options, cache, missing)
-        if tried is not None and not set(vids) <= missing.keys():  # nothing read tells nothing
+        amount, share = 0.0, USUAL_SHARE
+        tried = _tried(tuned, held, videos, options, cache, missing)
+        if not set(vids) <= missing.keys():  # nothing read tells nothing
             place, column = _best(tried, len(held))
             amount, share = AMOUNTS[place], SHARES[column]
             half = _halves(vids)

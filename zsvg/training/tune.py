@@ -27,7 +27,6 @@ from zsvg.grounding.alignment import ALIGNMENT_FILE, USUAL_AMOUNT
 from zsvg.grounding.grounder import BLIND_QUERY
 from zsvg.grounding.model_card import CARD, write_model_card
 from zsvg.grounding.model_folder import FORMAT_VERSION, HISTORY
-from zsvg.grounding.share import USUAL_SHARE
 from zsvg.heads.by_name import describe_head
 from zsvg.heads.encoder import Encoder
 from zsvg.records import FROM_FRAMES, Annotation, check_trainable
@@ -236,7 +235,7 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
         # Pseudo labels and annotations of one video may be numbered alike.
         asked = [replace(a, qid=i) for i, a in enumerate(held) if a.query != FROM_FRAMES]
         wrong = asked_of(held, absent[len(training) :]) if absent else []
-        found = HeldOut(share=None if backbone.name == "micro" else USUAL_SHARE)
+        found = HeldOut()
         alignment, level = None, options.supervision
         if (asked or level == "weak") and backbone.name != "micro" and not run.query_blind:
             alignment = alignment_of(training, encoded, backbone, told=level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,14 @@ from zsvg.records import FROM_FRAMES, Annotation
 from .bench import Bench, Entry, Verdict
 from .jobs import Job, check_over
 from .labelling import LIBRARY
-from .searching import SAID, Shown, hit_of, shelf_of, use_learned
+from .searching import SAID, Shown, hit_of, search, shelf_of, shown_of, use_learned
 from .tuning import run
 from .visit import Site, Visit
 from .work import save
 
 if TYPE_CHECKING:
     from zsvg.library.hits import Hit
+    from zsvg.library.known import Part
 
 RECIPE = "coop"
 STEPS = 100
@@ -91,6 +93,43 @@ def counts(visit: Visit) -> tuple[int, int]:
     return found["accepted"] + found["fixed"], found["rejected"]
 
 
+def said_of(site: Site, visit: Visit, sentence: str) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    """Return the moments of the library that a visitor has said yes to, and no, by a sentence."""
+    bench, videos = visit.benches.get(LIBRARY), shelf_of(site).videos()
+    yes: list[Part] = []
+    no: list[Part] = []
+    for entry in bench.entries if bench else ():
+        if entry.label.query != sentence or entry.verdict == "open":
+            continue
+        if (content := _found(site, entry.label)) in videos:
+            (no if entry.verdict == "rejected" else yes).append((content, *entry.window))
+    return tuple(yes), tuple(no)
+
+
+def can_rank_anew(site: Site, visit: Visit) -> bool:
+    """Whether anything was said of moments by the sentence of a visitor's wall."""
+    wanted = visit.shown.wanted if visit.shown else None
+    return wanted is not None and wanted.judgeable and any(said_of(site, visit, wanted.text))
+
+
+def rank_anew(site: Site, visit: Visit) -> Shown:
+    """Search by the sentence of a visitor's wall again, moved by what was said of moments by it.
+
+    Nothing is trained; a yes alone will do, and so will a no. Where a tuned model ranks, its head
+    is not asked (`zsvg.library.feedback.Judged.ask`): it takes words, which these are not any more.
+
+    Raises:
+        ZsvgError: Nothing was said by that sentence, or there is none that is about what is seen.
+    """
+    wanted = shown_of(visit).wanted
+    if not wanted.judgeable:
+        raise ZsvgError("yes and no are about what is seen and a sentence; search by one")
+    yes, no = said_of(site, visit, wanted.text)
+    if not (yes or no):
+        raise ZsvgError("say yes or no to a moment of this search first")
+    return search(site, visit, replace(wanted, yes=yes, no=no))
+
+
 def begin(site: Site, visit: Visit) -> None:
     """Start to tune on what was judged; the library is asked by the result.
 
@@ -103,10 +142,7 @@ def begin(site: Site, visit: Visit) -> None:
     check_over(visit.tuning)
     shelf, bench = shelf_of(site), visit.benches.get(LIBRARY)
     contents = {v.vid: v.content for v in shelf.library.videos() if v.usable and shelf.shows(v)}
-
-    def content(label: Annotation) -> str:
-        return _content(label) or contents.get(label.vid, "")
-
+    content = partial(_found, site)
     entries = bench.entries if bench else ()
     judged = [entry for entry in entries if content(entry.label) in shelf.videos()]
     yes = [e.label for e in judged if e.verdict in ("accepted", "fixed")]
@@ -167,6 +203,15 @@ def _label(hit: Hit, query: str) -> Annotation:
 def _content(label: Annotation) -> str:
     """Return the content of a label's video; "" of one that was added in the Label tab."""
     return str(label.extra.get("content", ""))
+
+
+def _found(site: Site, label: Annotation) -> str:
+    """Return the content of a label's video, by its name where the label does not tell."""
+    if content := _content(label):
+        return content
+    shelf = shelf_of(site)
+    named = (v for v in shelf.library.videos() if v.vid == label.vid)
+    return next((v.content for v in named if v.usable and shelf.shows(v)), "")
 
 
 def _same(label: Annotation, other: Annotation) -> bool:

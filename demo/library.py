@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -14,7 +13,7 @@ from . import jobs
 from .asking import models
 from .heading import heading
 from .indexing import begin as begin_indexing
-from .learning import begin, counts, is_ours, judge, take, verdicts
+from .learning import begin, can_rank_anew, counts, is_ours, judge, rank_anew, take, verdicts
 from .runs import bar, buttons, enabled, refusals, told
 from .searching import (
     BOTH,
@@ -24,6 +23,7 @@ from .searching import (
     Wanted,
     like,
     more,
+    narrowed,
     open_hit,
     played,
     search,
@@ -43,7 +43,8 @@ HOW = [("Seen or said", BOTH), ("Seen", SEEN), ("Said", SAID)]
 MICRO_EXAMPLE = "a red star spins"
 EXAMPLE = "a person opens the fridge"
 LEARNED = "Tuning on them takes about a minute; then the wall is ranked by what you mean."
-LACKING = "Say yes to a moment, too: no alone does not tell what you mean."
+LACKING = "Tuning needs a yes, too: no alone does not tell it what you mean."
+ANEW = "Ranking anew takes what you said by this sentence, at once."
 PAGES, YOURS = "the page's model", "yours, tuned here"
 
 
@@ -105,6 +106,9 @@ def library_tab(
                 elem_id="library-ranked",
                 elem_classes="chips",
             )
+        anew = gr.Button(
+            "Rank anew", size="md", min_width=110, scale=0, visible=False, elem_id="library-anew"
+        )
         with gr.Column(scale=3, min_width=200):
             start, halt = buttons("library", "Tune on them")
 
@@ -115,9 +119,9 @@ def library_tab(
     clock = gr.Timer(1, active=False)
 
     def put(shown: Shown, visit: Visit) -> tuple[Any, ...]:
-        """Return moments as the wall, and what is said of them."""
-        pictures = thumbnails(site, shown.hits)
-        return told([summary(shown)]), wall(shown, pictures, verdicts(visit, shown)), visit
+        """Return moments as the wall, what is said of them, and how more can be learned."""
+        moments = wall(shown, thumbnails(site, shown.hits), verdicts(visit, shown))
+        return told([summary(shown)]), moments, *panel(visit), visit
 
     def find(text: str, *given: Any) -> tuple[Any, ...]:
         *filters, visit = given
@@ -127,11 +131,10 @@ def library_tab(
         """Look for the same, by other filters."""
         *filters, visit = given
         if visit.shown is None and not text.strip():
-            return gr.skip(), gr.skip(), visit
+            return gr.skip(), gr.skip(), *panel(visit), visit
         asked = wanted(text, *filters)
-        if visit.shown and visit.shown.wanted.like:
-            asked = replace(visit.shown.wanted, folder=asked.folder, days=asked.days,
-                            length=asked.length)  # fmt: skip
+        if visit.shown is not None:
+            asked = narrowed(visit.shown.wanted, asked)
         return put(search(site, visit, asked), visit)
 
     def alike(event: gr.EventData, visit: Visit) -> tuple[Any, ...]:
@@ -148,7 +151,7 @@ def library_tab(
         """Return the wall with what was said of it: a browser shows a verdict before it counts."""
         if visit.shown is None:
             return gr.skip()
-        _, moments, _ = put(visit.shown, visit)
+        _, moments, *_ = put(visit.shown, visit)
         return moments
 
     def open_moment(event: gr.EventData, visit: Visit) -> tuple[Any, ...]:
@@ -158,13 +161,19 @@ def library_tab(
     def panel(visit: Visit) -> tuple[Any, ...]:
         """Return what was judged, how far the run is, and which buttons work."""
         yes, no = counts(visit)
+        offered = can_rank_anew(site, visit)
         run = visit.tuning if is_ours(visit.tuning) else None
         words = f"<p><b>{yes}</b> yes and <b>{no}</b> no.</p>"
         if run is None or run.look().state == "done":
-            words += f'<p class="quiet">{LEARNED if yes else LACKING}</p>'
+            words += f'<p class="quiet">{ANEW if offered else ""} {LEARNED if yes else LACKING}</p>'
         else:
             words += bar(site, run, "Tune on them")
-        return gr.Row(visible=bool(yes or no or run)), words, *enabled(visit.tuning)
+        row, button = gr.Row(visible=bool(yes or no or run)), gr.Button(visible=offered)
+        return row, words, button, *enabled(visit.tuning)
+
+    def follow(visit: Visit) -> tuple[Any, ...]:
+        """Put the wall in the order that follows what was said of its moments."""
+        return put(rank_anew(site, visit), visit)
 
     def start_run(visit: Visit) -> tuple[Any, ...]:
         begin(site, visit)
@@ -179,11 +188,12 @@ def library_tab(
         """Return how far the runs are; what has just been tuned ranks the wall."""
         tuned = not is_ours(visit.tuning) or jobs.over(visit.tuning)
         indexed = jobs.over(visit.indexing)
-        moments: tuple[Any, ...] = (gr.skip(), gr.skip(), visit)
-        if take(site, visit) and visit.shown is not None:
-            moments = put(search(site, visit, visit.shown.wanted), visit)
+        if take(site, visit) and visit.shown is not None:  # which knows what was said
+            found = put(search(site, visit, visit.shown.wanted.plain), visit)
+        else:
+            found = (gr.skip(), gr.skip(), *panel(visit), visit)
         clock = gr.Timer(active=not (tuned and indexed))
-        return *moments, *panel(visit), *who(visit), clock, *index_panel(visit)
+        return *found, *who(visit), clock, *index_panel(visit)
 
     def how(**more: Any) -> gr.Dropdown:
         """Return the choice of seen or said, which is none where nothing is said."""
@@ -219,7 +229,7 @@ def library_tab(
     def arrive(visit: Visit) -> tuple[Any, ...]:
         """Return what a browser gets that comes back: what it looked for, and its runs."""
         shown = visit.shown
-        said, moments, visit, *rest = state(visit)
+        found = state(visit)
         choices: dict[str, Any] = {"choices": folders(site)}
         if shown is None or visit.shown is None:  # what is looked for meanwhile stays
             fields = (gr.skip(), gr.Dropdown(**choices), gr.skip(), gr.skip(), how())
@@ -227,16 +237,17 @@ def library_tab(
             asked = visit.shown.wanted
             folder = gr.Dropdown(value=asked.folder, **choices)
             fields = (asked.text, folder, asked.days, asked.length, how(value=asked.by))
-            said, moments, visit = put(visit.shown, visit)
-        return *fields, said, moments, visit, *rest
+            there = put(visit.shown, visit)
+            found = (*there, *found[len(there) :])
+        return *fields, *found
 
     polite = site.polite
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     heavy = {"api_visibility": "private", "concurrency_id": "heavy", "show_progress_on": said}
-    results = [said, place, visit]
-    learning = [learn, judged, start, halt]
+    learning = [learn, judged, anew, start, halt]
+    results = [said, place, *learning, visit]
     indexing = [far, add, halt_index] if shelf.index else []
-    watched = [*results, *learning, ranked, head, clock, *indexing]
+    watched = [*results, ranked, head, clock, *indexing]
     given = [text, *filters, visit]
     # What is asked before the answer is there counts too, and the last of it stays.
     last = {**heavy, "trigger_mode": "always_last"}
@@ -248,6 +259,7 @@ def library_tab(
     each = {**hidden, "trigger_mode": "multiple", "concurrency_id": "judge", "concurrency_limit": 1}
     pressed = place.judge(polite(take_verdict), visit, [*learning, visit], **each)
     pressed.failure(polite(again), visit, place, **hidden)
+    anew.click(polite(follow), visit, results, **heavy)
     place.open(polite(open_moment), visit, [tabs, arriving, visit], **heavy)
     start.click(polite(start_run), visit, [*learning, clock, visit], **hidden)
     halt.click(polite(stop_run), visit, learning, **hidden)
@@ -313,5 +325,7 @@ def summary(shown: Shown) -> str:
     """Return what was found, in a sentence."""
     videos = len({hit.video.key for hit in shown.hits})
     what = f"“{shown.wanted.text}”" if shown.wanted.text else f"like {shown.wanted.name}"
-    ranks = "" if shown.before is None else f", ranked by {YOURS}"
-    return f"{len(shown.hits)} moments in {videos} videos, {what}{ranks}."
+    ranks = f", ranked by {YOURS}" if shown.learned else ""
+    yes, no = len(shown.wanted.yes), len(shown.wanted.no)
+    moved = f", ranked anew by {yes} yes and {no} no" if yes or no else ""
+    return f"{len(shown.hits)} moments in {videos} videos, {what}{ranks}{moved}."

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zsvg import ZsvgError
+from zsvg.library.feedback import judged
 from zsvg.library.pictures import pictures
 
 from .asking import ask, features_key, forget, questions
@@ -22,7 +23,9 @@ from .visit import Site, Visit
 
 if TYPE_CHECKING:
     from zsvg.library.hits import By, Hit
+    from zsvg.library.known import Part
     from zsvg.library.library import Library
+    from zsvg.library.search import Question
     from zsvg.library.tables import Video
 
 PAGE = 60  # moments that are shown at once
@@ -44,6 +47,8 @@ class Wanted:
         text: The sentence; "" where a moment is the example.
         like: Content, start and end of the example, seconds.
         name: What the example is called.
+        yes: Moments that the sentence is moved towards, by `zsvg.library.feedback`.
+        no: Moments that it is moved away from.
         folder: Only videos of this folder, one of `Shelf.folders`; "": of all.
         days: Only videos that were changed in so many last days; 0: of any date.
         length: Only videos of so many seconds or more.
@@ -53,10 +58,22 @@ class Wanted:
     text: str = ""
     like: tuple[str, float, float] | None = None
     name: str = ""
+    yes: tuple[Part, ...] = ()
+    no: tuple[Part, ...] = ()
     folder: str = ""
     days: float = 0.0
     length: float = 0.0
     by: By = BOTH
+
+    @property
+    def plain(self) -> Wanted:
+        """The same, by the words as they are."""
+        return replace(self, yes=(), no=())
+
+    @property
+    def judgeable(self) -> bool:
+        """Whether yes and no can be said: they are about what is seen, and a sentence."""
+        return bool(self.text) and self.by != SAID
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +83,16 @@ class Shown:
     Attributes:
         wanted: What they answer.
         hits: The best comes first.
-        before: Where each stood by the page's own model, from 1, 0 beyond; None: it ranks them.
+        learned: Whether the visitor's own model ranks them.
+        before: Where each stood by the page's own model and the words as they are, from 1, 0
+            beyond; None: those rank them.
         more: Whether there may be others.
         token: Tells this wall from every other one.
     """
 
     wanted: Wanted
     hits: tuple[Hit, ...] = ()
+    learned: bool = False
     before: tuple[int, ...] | None = None
     more: bool = False
     token: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -91,6 +111,9 @@ def shelf_of(site: Site) -> Shelf:
 
 def search(site: Site, visit: Visit, wanted: Wanted, top: int | None = None) -> Shown:
     """Look for moments, by the visitor's own model where there is one and it is to be asked.
+
+    A sentence that yes and no have moved is compared with what is seen as a whole, and without a
+    head: of the visitor's model it has the prompts alone.
 
     Args:
         site: The page.
@@ -116,13 +139,33 @@ def search(site: Site, visit: Visit, wanted: Wanted, top: int | None = None) -> 
     else:
         found = _hits(shelf, _asked_by(site, own), wanted, top)
     before = None
-    if own is not None:
-        places = [(hit.video.key, hit) for hit in _hits(shelf, shelf.library, wanted, MOST)]
+    if own is not None or wanted != wanted.plain:
+        places = [(hit.video.key, hit) for hit in _hits(shelf, shelf.library, wanted.plain, MOST)]
         before = tuple(_place(hit, places) for hit in found)
     visit.shown = Shown(
-        wanted=wanted, hits=tuple(found), before=before, more=len(found) == top < MOST
+        wanted=wanted,
+        hits=tuple(found),
+        learned=own is not None,
+        before=before,
+        more=len(found) == top < MOST,
     )
     return visit.shown
+
+
+def narrowed(before: Wanted, asked: Wanted) -> Wanted:
+    """Return what is looked for once a filter has changed.
+
+    An example stays one, and a sentence that yes and no have moved stays where it is.
+
+    Args:
+        before: What the wall answers.
+        asked: What the tab's fields hold.
+    """
+    if before.like:
+        return replace(before, folder=asked.folder, days=asked.days, length=asked.length)
+    if asked.judgeable and " ".join(asked.text.split()) == before.text:
+        return replace(asked, yes=before.yes, no=before.no)
+    return asked
 
 
 def more(site: Site, visit: Visit, shown: Shown) -> Shown:
@@ -139,7 +182,7 @@ def like(site: Site, visit: Visit, shown: Shown, number: int) -> Shown:
     hit, wanted = hit_of(shown, number), shown.wanted
     name = f"{called(hit.video)}, {clock(hit.start)} to {clock(hit.end)}"
     place = (hit.video.content, hit.start, hit.end)
-    return search(site, visit, replace(wanted, text="", like=place, name=name, by=BOTH))
+    return search(site, visit, replace(wanted.plain, text="", like=place, name=name, by=BOTH))
 
 
 def shown_of(visit: Visit) -> Shown:
@@ -274,7 +317,11 @@ def clock(seconds: float) -> str:
 
 
 def _hits(shelf: Shelf, library: Library, wanted: Wanted, top: int) -> list[Hit]:
-    query = wanted.text if wanted.like is None else library.like(*wanted.like)
+    query: str | Question = wanted.text
+    if wanted.like is not None:
+        query = library.like(*wanted.like)
+    elif wanted != wanted.plain:
+        query = judged(library.tables, library.grounder, wanted.text, wanted.yes, wanted.no)
     return library.hits(
         query,
         top=top,

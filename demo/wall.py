@@ -103,7 +103,7 @@ def _by(hit: Hit) -> str:
 
 
 def _moved(rank: int, before: int) -> str:
-    """Return where a moment stood before the visitor's model ranked it."""
+    """Return where a moment stood before the wall was ranked otherwise."""
     if before == rank:
         return ""
     was = f"was {before}" if before else "new"

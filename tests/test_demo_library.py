@@ -440,6 +440,35 @@ def test_a_wall_that_another_window_has_changed_is_not_mistaken(tmp_path: Path):
             learning.judge(visit, *library.moment_of(pressed(new, number=number), visit), "no")
 
 
+def test_a_page_that_comes_late_does_not_take_back_what_was_looked_for_meanwhile(
+    served: Page, monkeypatch: pytest.MonkeyPatch
+):
+    """What a browser gets as it comes is made while people already search."""
+    from gradio import skip
+
+    library, searching, visits = map(demo_module, ("library", "searching", "visit"))
+    for arrive in served.demo.fns.values():
+        place = {getattr(block, "elem_id", ""): at for at, block in enumerate(arrive.outputs)}
+        if arrive.name == "arrive" and "library-wall" in place:
+            break
+    box, wall, said = (place[f"library-{name}"] for name in ("search", "wall", "said"))
+    visit, wanted = visits.Visit(), searching.Wanted(text=SENTENCE)
+
+    def meanwhile(site: Any, visit: Any) -> bool:
+        searching.search(site, visit, wanted)
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "take", meanwhile)
+        sent = arrive.fn(visit)
+    assert visit.shown.wanted == wanted
+    assert [sent[at] for at in (box, wall, said)] == [skip()] * 3
+    sent = arrive.fn(visit)  # and who comes back gets it
+    assert sent[box] == SENTENCE
+    assert f'data-wall="{visit.shown.token}"' in sent[wall]
+    assert SENTENCE in sent[said]
+
+
 def test_the_command_says_what_it_lacks(tmp_path: Path):
     for options, said in (
         (("--index", str(tmp_path)), "name one with --library"),

@@ -181,6 +181,44 @@ def test_yes_and_no_change_the_ranking_once_they_are_tuned_on(tab: Tab, served: 
     tab.says("1 accepted, 3 rejected")
 
 
+def test_yes_and_no_rank_the_wall_anew_at_once(tab: Tab):
+    page, anew = tab.page, tab.page.get_by_role("button", name="Rank anew")
+    found = tab.search(SENTENCE)
+    before = page.evaluate(ORDER)
+    assert anew.count() == 0
+    page.get_by_label("Yes, moment 9", exact=True).click()
+    anew.wait_for()  # a yes alone will do
+    page.get_by_label("No, moment 1", exact=True).click()
+    page.locator("#library-judged").get_by_text("1 yes and 1 no").wait_for()
+    anew.click()
+    page.locator("#library-said").get_by_text("ranked anew by 1 yes and 1 no").wait_for()
+    page.wait_for_function(f"{ORDER} != {before!r}")
+    wall = tab.wall()
+    assert wall.index(found[8]) < 8
+    assert wall.index(found[0]) > 0
+    assert page.locator(".zw-card.yes .zw-moved.up").count() == 1  # and says where it was
+    assert page.locator(".zw-card.yes .zw-name").inner_text() == found[8]
+    assert page.locator(".zw-card.no .zw-name").inner_text() == found[0]
+    page.wait_for_function(SETTLED)
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    assert tab.grave() == []
+    # A filter narrows it, a browser that comes back gets it, and an example is another search.
+    choose(tab, "folder", "videos/day2")
+    page.locator("#library-said").get_by_text("ranked anew by 1 yes and 1 no").wait_for()
+    page.reload()
+    page.locator("#library-said").get_by_text("ranked anew by 1 yes and 1 no").wait_for()
+    page.get_by_label("More like moment 2", exact=True).click()
+    page.locator("#library-said").get_by_text("like day2").wait_for()
+    anew.wait_for(state="detached")
+    # Verdicts on other words do not count, and words are looked for as they are at first.
+    tab.search("a blue cross")
+    assert anew.count() == 0
+    choose(tab, "folder", "All folders")
+    tab.search(SENTENCE)
+    page.wait_for_function(f"{ORDER} == {before!r}")
+    anew.wait_for()
+
+
 def test_more_is_shown_where_there_is_more(tab: Tab):
     first = tab.search(SENTENCE)
     tab.page.get_by_role("button", name="More", exact=True).click()

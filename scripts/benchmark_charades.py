@@ -27,15 +27,13 @@ One small file for each run lies in OUT/runs and is not made again.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from film import CONTROLS, STITCHED, Bench, Labels, Run
+from film import CONTROLS, STITCHED, Bench, Labels, Run, arguments
 from footing import elsewhere, fold
 
 from zsvg.cli.terminal import progress, say, table
@@ -243,20 +241,10 @@ def report(made: Mapping[str, list[list[float]]], bench: Bench) -> None:
 
 def main() -> None:
     """Make the rows that are missing and print all."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--features", type=Path, required=True)
-    parser.add_argument("--annotations", type=Path, required=True)
-    parser.add_argument("--durations", type=Path, required=True)
-    parser.add_argument("--model", required=True, help="whose sentences fit the features")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, help="of each training (default: the recipes')")
+    parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--heads", nargs="*", choices=HEADS, default=HEADS)
     parser.add_argument("--forms", nargs="*", choices=FORMS, default=FORMS)
     parser.add_argument("--budgets", type=int, nargs="*", default=[10, 30, 100], help="videos")
-    parser.add_argument("--nouns", type=Path, help="a line each (default: the shipped list)")
-    parser.add_argument("--actions", type=Path, help="likewise")
-    parser.add_argument("--sentences", type=Path, help="of no video of FEATURES, a line each")
     parser.add_argument(
         "--prompts-from", nargs="*", default=["full"], help='"full", a form or "labels of N videos"'
     )

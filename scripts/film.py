@@ -97,6 +97,23 @@ def remember(backbone: ClipBackbone) -> None:
     backbone.encode_tokens = encoded  # type: ignore[method-assign]
 
 
+def arguments(description: str) -> argparse.ArgumentParser:
+    """Return a parser of what `Bench` is made of."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--features", type=Path, required=True)
+    parser.add_argument("--annotations", type=Path, required=True)
+    parser.add_argument("--durations", type=Path, required=True)
+    parser.add_argument("--model", required=True, help="whose sentences fit the features")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, help="of each training (default: the recipes')")
+    parser.add_argument("--nouns", type=Path, help="a line each (default: the shipped list)")
+    parser.add_argument("--actions", type=Path, help="likewise")
+    parser.add_argument("--sentences", type=Path, help="of no video of FEATURES, a line each")
+    parser.set_defaults(heads=[], forms=[], budgets=[])
+    return parser
+
+
 class Bench:
     """The material of all rows, and how their runs are made and kept."""
 

@@ -1,11 +1,13 @@
 """The reproduction scripts, end to end on stand-in videos in the published forms."""
 
+import importlib
 import json
 import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from zsvg.backbones.clip import load_backbone
 from zsvg.microworld.world import truth, write_world
@@ -132,3 +134,42 @@ def test_the_benchmark_of_film_makes_every_kind_of_row(film, monkeypatch, capsys
     runpy.run_path(script, run_name="__main__")
     assert {p: p.stat().st_mtime_ns for p in (film / "out" / "runs").iterdir()} == runs
     assert "12 queries of 6 videos" in capsys.readouterr().out
+
+
+def test_walks_are_tried_on_film(film, monkeypatch, capsys):
+    monkeypatch.chdir(film)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    walks = importlib.import_module("walks")
+    monkeypatch.setattr(walks, "WARM", 10)
+    monkeypatch.setattr(walks, "WALKS", 10)
+    monkeypatch.setattr(
+        "sys.argv",
+        ["try_refine.py", "--features", "features", "--annotations", "test.txt",
+         "--durations", "lengths.csv", "--model", "micro", "--out", "out", "--seeds", "0",
+         "--starts", "training-free"],
+    )  # fmt: skip
+    script = str(SCRIPTS / "try_refine.py")
+    runpy.run_path(script, run_name="__main__")
+    results = json.loads((film / "out" / "refine.json").read_text())
+    still = results["refine training-free"]
+    assert still["gain"] == [0, 0, 0]
+    assert still["numbers"][3] > results["refine training-free, drawn"]["numbers"][3]
+    made = {p: p.stat().st_mtime_ns for p in (film / "out" / "runs").iterdir()}
+    runpy.run_path(script, run_name="__main__")
+    assert {p: p.stat().st_mtime_ns for p in (film / "out" / "runs").iterdir()} == made
+    assert "12 queries; 1 seeds" in capsys.readouterr().out
+
+
+def test_moves_of_walks_do_what_they_say(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    walks = importlib.import_module("walks")
+    window = torch.tensor([0.25, 0.5])
+    reached = {
+        tuple(round(value, 4) for value in walks.moved(window, torch.tensor(move)).tolist())
+        for move in range(len(walks.MOVES))
+    }
+    assert {(0.25, 0.5), (0.1875, 0.5), (0.25, 0.625), (0.375, 0.625), (0.1875, 0.5625)} < reached
+    assert {(0.1875, 0.5625), (0.2917, 0.4583)} < reached
+    ends = walks.moved(torch.tensor([[0.0, 0.01], [0.99, 1.0]]), torch.tensor([5, 1]))
+    assert ((ends[:, 1] - ends[:, 0]) >= walks.LEAST - 1e-6).all()
+    assert ((ends >= 0) & (ends <= 1)).all()

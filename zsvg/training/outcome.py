@@ -16,7 +16,7 @@ class TuneOutcome:
     Attributes:
         folder: The model folder.
         history: Losses and validation scores by step.
-        share: How much of the answers is the head's, see `zsvg.grounding.share`; None: all.
+        share: How much of the answers is the head's, see `zsvg.grounding.share`.
         alignment: How far sentences are turned, see `zsvg.grounding.alignment`.
         held_out: mIoU of the first answer on the held-out labels, tuned; None where those have no
             sentences to ask.
@@ -29,7 +29,7 @@ class TuneOutcome:
 
     folder: Path
     history: History
-    share: float | None
+    share: float
     alignment: float
     level: str
     held_out: float | None
@@ -68,11 +68,10 @@ class TuneOutcome:
                     f"sentences, {100 * (self.held_out - self.aligned):+.1f} by what was trained"
                 )
             lines.append(more)
-        if self.share is not None:
-            lines.append(
-                f"{self.share:.0%} of the answers is the head's, the rest similarity"
-                + (f" of aligned sentences ({self.alignment:g})" if self.alignment else "")
-            )
+        lines.append(
+            f"{self.share:.0%} of the answers is the head's, the rest similarity"
+            + (f" of aligned sentences ({self.alignment:g})" if self.alignment else "")
+        )
         if not self.helped:
             lines.append(
                 "warning: tuning made it worse than training-free grounding; use the backbone alone"

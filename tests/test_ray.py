@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import sys
 import tempfile
@@ -46,13 +45,12 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Nodes:
     """A head without processors, which the tests are on, and two nodes of two each."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         from ray.cluster_utils import Cluster as Local
 
-        # The usual folder would lead `--ray auto` of other programs here.
-        self.folder = tempfile.mkdtemp(prefix="zsvg-", dir="/tmp")
+        self.folder = folder
         size = {"object_store_memory": 80 << 20, "include_dashboard": False}
-        head = {"num_cpus": 0, "temp_dir": self.folder, **size}
+        head = {"num_cpus": 0, **size}
         self.local = Local(initialize_head=True, head_node_args=head)
         self.nodes = {}
         for _ in range(2):
@@ -61,7 +59,7 @@ class Nodes:
 
     def begun(self, before: Counter[tuple[str, str]] | None = None) -> Counter[tuple[str, str]]:
         """Return how often (name, node) was begun, less what was begun `before`."""
-        logs = Path(self.folder).glob("session_2*/logs/worker-*.err")
+        logs = self.folder.glob("session_2*/logs/worker-*.err")
         line = re.compile(r"zsvg\.features\.worker: (.+): begun on node (\w+)$", re.MULTILINE)
         said = (log.read_text(errors="replace") for log in logs)
         return Counter(pair for text in said for pair in line.findall(text)) - (before or Counter())
@@ -85,18 +83,26 @@ def by_name(begun: Counter[tuple[str, str]]) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
+    # Short, for its sockets, and not the usual one, where `--ray auto` of other programs looks.
+    with tempfile.TemporaryDirectory(prefix="zsvg-", dir="/tmp", ignore_cleanup_errors=True) as own:
+        folder = Path(own, "ray")
+        folder.mkdir()  # Ray writes the address there before it makes the folder
+        yield from running(folder)
+
+
+def running(folder: Path) -> Iterator[Nodes]:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", str(folder.parent))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
         patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # kills where others use the memory
         patch.delenv("RAY_ADDRESS", raising=False)
-        made = Nodes()
+        made = Nodes(folder)
         ray.init(made.local.address, log_to_driver=False)
         yield made
         ray.shutdown()
         made.local.shutdown()
-        shutil.rmtree(made.folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

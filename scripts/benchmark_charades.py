@@ -11,12 +11,12 @@ sentences. Queries of videos without features are left out.
 Groups of rows: "alignment" (sentences aligned on labels by a fixed amount, no head), "forms"
 (labels without an annotator: of frames, of words, of words with half of the moments stitched into
 other videos, of --sentences, and of words and sentences together, stitched so), "controls" (labels
-of other videos), "weak" (true sentences without times), and with true labels "heads" and "budgets";
-"prompts" are tokens in the text tower, learned from labels of --prompts-from. The videos are cut
-into two folds by name. What is chosen or learned is so on one fold and reported on the other:
-settings of the cross-fit row, the best fixed window, and heads. Rows with true labels or sentences
-("cross-fit on test videos") learn from the queries of the other fold, those without from its frames
-alone. Windows are cut to the video.
+of other videos), "weak" and "glance" (true sentences without times, or with an instant each), and
+with true labels "heads" and "budgets"; "prompts" are tokens in the text tower, learned from labels
+of --prompts-from. The videos are cut into two folds by name. What is chosen or learned is so on one
+fold and reported on the other: settings of the cross-fit row, the best fixed window, and heads.
+Rows with true labels or sentences ("cross-fit on test videos") learn from the queries of the other
+fold, those without from its frames alone. Windows are cut to the video.
 Trivial rows stand beside: windows of the training-free lengths elsewhere, sentences of other
 videos, answers of other videos; and beside the rows of "forms" (but stitched ones) two controls:
 their models asked for sentences of other videos, and their heads asked so while similarity is of
@@ -189,8 +189,9 @@ def rows(
     if "weak" in groups:
         row = "weak, aligned sentences alone"
         wanted.append(([row, f"{row}, {CONTROLS[2]}"], bench.aligned(told["full"], row, "weak")))
-        for head in bench.heads:
-            want("weak", recipe_of(head), head, told["full"], supervision="weak")
+    for level in ("weak", "glance"):
+        for head in bench.heads if level in groups else ():
+            want(level, recipe_of(head), head, told["full"], supervision=level)
     if "heads" in groups:
         for head in bench.heads:
             want("full", recipe_of(head), head, told["full"])
@@ -248,7 +249,9 @@ def main() -> None:
     parser.add_argument(
         "--prompts-from", nargs="*", default=["full"], help='"full", a form or "labels of N videos"'
     )
-    groups = ("alignment", "forms", "controls", "weak", "heads", "prompts", "budgets")
+    groups = (
+        "alignment", "forms", "controls", "weak", "glance", "heads", "prompts", "budgets"
+    )  # fmt: skip
     parser.add_argument("--groups", nargs="*", choices=groups, default=groups)
     args = parser.parse_args()
     bench = Bench(args)

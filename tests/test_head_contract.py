@@ -46,16 +46,23 @@ from zsvg.training.tune import tune
 
 pytestmark = pytest.mark.numeric
 
-KINDS = list(HEADS)
+KINDS = [*HEADS, "three regression", "three embedding"]  # `members`, that answer as one
 SMALL = {"map": {"scales": (16, 8), "dense": 4, "map_width": 8}, "windows": {"lengths": (0.2, 0.5)}}
 TARGET = torch.tensor([[0.2, 0.6], [0.1, 0.35], [0.5, 1.0]])
+
+
+def asked(kind, small=SMALL):
+    """The kind, and what is asked of it."""
+    kind = kind.rpartition(" ")
+    return kind[2], small.get(kind[2], {}) | ({"members": 3} if kind[0] else {})
 
 
 def make(kind, seed=0, stir=0.05, **options):
     """A small head without dropout, away from its quiet start, so that every path matters."""
     torch.manual_seed(seed)
     given = {"dim": 16, "hidden": 32, "dropout": 0.0, "content_dropout": 0.0}
-    head = make_head(kind, given | SMALL.get(kind, {}) | options)
+    kind, more = asked(kind)
+    head = make_head(kind, given | more | options)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(stir * torch.randn_like(parameter))
@@ -184,7 +191,8 @@ class TestEveryHead:
     @torch.no_grad()
     def test_before_training_it_follows_relevance(self, kind):
         torch.manual_seed(0)
-        head = make_head(kind, {"dim": 16}).eval()
+        kind, more = asked(kind, {})
+        head = make_head(kind, {"dim": 16} | more).eval()
         inputs = make_inputs(lengths=(60, 60, 60), seed=3)
         for row, first in enumerate((8, 20, 44)):
             inputs["frames"][row, first : first + 12] += 2 * inputs["pooled"][row]
@@ -226,21 +234,24 @@ class TestEveryHead:
     @torch.no_grad()
     def test_the_span_of_a_single_clip_video_is_all_of_it(self, kind):
         torch.manual_seed(0)
-        output = make_head(kind, {"dim": 16}).eval()(**make_inputs(lengths=(1,)))
+        kind, more = asked(kind, {})
+        output = make_head(kind, {"dim": 16} | more).eval()(**make_inputs(lengths=(1,)))
         assert output.moments[0, 0].tolist() == pytest.approx([0, 1], abs=0.02)
 
     @torch.no_grad()
     def test_ten_thousand_frames(self, kind):
         torch.manual_seed(0)
-        output = make_head(kind, {"dim": 16}).eval()(**make_inputs(lengths=(10_000,)))
+        kind, more = asked(kind, {})
+        output = make_head(kind, {"dim": 16} | more).eval()(**make_inputs(lengths=(10_000,)))
         assert output.relevance.shape == (1, 10_000)
         assert torch.isfinite(output.moments).all()
         assert output.scores[0, 0] > 0
 
     def test_a_model_folder_loads_and_grounds(self, kind, world, backbone, tmp_path):
         videos, labels, cache = world
-        recipe = load_recipe("ppt" if kind == "pointing" else "head-only").with_head(kind)
-        head = HeadRecipe(kind=kind, hidden=16, attention_heads=2, **SMALL.get(kind, {}))
+        recipe = load_recipe("ppt" if kind == "pointing" else "head-only")
+        kind, more = asked(kind)
+        head = HeadRecipe(kind=kind, hidden=16, attention_heads=2, **more)
         recipe = recipe.model_copy(update={"head": head}).with_training(
             steps=2, batch_size=2, validate_every=2, warmup=1, denoise_from=1
         )
@@ -270,7 +281,7 @@ def history_terms(kind):
         "embedding": ["contrast", "rank", *frames],
         "set": ["span", "overlap", "class", *frames],
         "windows": ["align", "rank", "offset", *frames],
-    }[kind]
+    }[asked(kind)[0]]
 
 
 LEARNING = {"map": {"scales": (32,), "map_width": 16}}
@@ -278,7 +289,8 @@ LEARNING = {"map": {"scales": (32,), "map_width": 16}}
 
 def fit(kind, items, steps=90, rate=4e-3):
     torch.manual_seed(0)
-    head = make_head(kind, {"dim": 32, "hidden": 32} | LEARNING.get(kind, {})).train()
+    kind, more = asked(kind, LEARNING)
+    head = make_head(kind, {"dim": 32, "hidden": 32} | more).train()
     optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=0.01)
     inputs, target = batch(items)
     for step in range(steps):
@@ -294,6 +306,7 @@ def fit(kind, items, steps=90, rate=4e-3):
 def ceiling(kind, item):
     """The best IoU that an answer of this kind can have."""
     frames, _, span = item
+    kind, _ = asked(kind)
     clips = {"map": 32, "embedding": 48, "span": len(frames), "pointing": len(frames)}.get(kind)
     if clips is None:
         return 1.0  # borders can be anywhere
@@ -330,13 +343,35 @@ def world(tmp_path_factory):
     return videos, labels, folder / "features"
 
 
+# ---- several heads that answer as one -----------------------------------------------------------
+
+
+@torch.no_grad()
+def test_members_differ_and_their_mean_answers():
+    head, inputs = make("three regression"), make_inputs()
+    said = [member(**inputs) for member in head.members]
+    output = head(**inputs)
+    for other in said[1:]:
+        assert not torch.allclose(said[0].relevance, other.relevance, atol=1e-2)
+    close(output.relevance, sum(one.relevance for one in said) / 3)
+    close(output.presence, sum(one.presence for one in said) / 3)
+    best = torch.stack([one.scores[:, 0] for one in said])
+    close(output.scores[:, 0], best.max(dim=0).values)
+    for row, member in enumerate(best.argmax(dim=0).tolist()):
+        close(output.moments[row, 0], said[member].moments[row, 0])
+    losses = [member.loss(member(**inputs, target=TARGET), Truth(target=TARGET))
+              for member in head.members]  # fmt: skip
+    for name, value in head.loss(head(**inputs, target=TARGET), Truth(target=TARGET)).items():
+        close(value, sum(one[name] for one in losses) / 3)
+
+
 # ---- choosing a kind ----------------------------------------------------------------------------
 
 
 def test_the_command_line_names_all_kinds():
     shown = CliRunner().invoke(app, ["tune", "--help"]).output.replace("│", " ")
     assert "regression, map, span, set, windows, embedding, or pointing" in " ".join(shown.split())
-    assert KINDS == ["regression", "map", "span", "set", "windows", "embedding", "pointing"]
+    assert list(HEADS) == ["regression", "map", "span", "set", "windows", "embedding", "pointing"]
 
 
 def test_a_recipe_chooses_and_an_option_overrides(tmp_path):

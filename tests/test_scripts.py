@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -111,8 +112,8 @@ def test_the_benchmark_of_film_makes_every_kind_of_row(film, monkeypatch, capsys
         "sys.argv",
         ["benchmark_charades.py", "--features", "features", "--annotations", "test.txt",
          "--durations", "lengths.csv", "--model", "micro", "--out", "out", "--seeds", "0",
-         "--steps", "2", "--groups", "alignment", "forms", "controls", "weak", "budgets",
-         "--budgets", "2", "--forms", "vocabulary", "stitched", "--heads", "regression"],
+         "--steps", "2", "--groups", "alignment", "forms", "controls", "weak", "glance",
+         "budgets", "--budgets", "2", "--forms", "vocabulary", "stitched", "--heads", "regression"],
     )  # fmt: skip
     script = str(SCRIPTS / "benchmark_charades.py")
     runpy.run_path(script, run_name="__main__")
@@ -124,6 +125,7 @@ def test_the_benchmark_of_film_makes_every_kind_of_row(film, monkeypatch, capsys
     assert {"whole video", "random", "answers of other videos"} < set(results)
     assert any(name.startswith("labels of") for name in results)
     assert {"weak, aligned sentences alone", "weak, head-only + regression"} < set(results)
+    assert "glance, head-only + regression" in results
     words = "vocabulary, head-only + regression"
     assert {
         words, f"{words}, asked for sentences of other videos", f"{words}, its head asked so",
@@ -158,6 +160,25 @@ def test_walks_are_tried_on_film(film, monkeypatch, capsys):
     runpy.run_path(script, run_name="__main__")
     assert {p: p.stat().st_mtime_ns for p in (film / "out" / "runs").iterdir()} == made
     assert "12 queries; 1 seeds" in capsys.readouterr().out
+
+
+def test_events_are_judged_on_film(film, monkeypatch, capsys):
+    monkeypatch.chdir(film)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(
+        "sys.argv",
+        ["try_events.py", "film", "--features", "features", "--annotations", "test.txt",
+         "--durations", "lengths.csv", "--model", "micro", "--out", "out"],
+    )  # fmt: skip
+    runpy.run_path(str(SCRIPTS / "try_events.py"), run_name="__main__")
+    rows = re.findall(r"^  (\S.*?) {2,}.* (\d+\.\d) +[+-]", capsys.readouterr().out, re.MULTILINE)
+    found = {name: float(value) for name, value in rows}
+    # Two events are planted in each video, and sentences say which; all videos ask for both.
+    assert {"windows of the curve", "12 events, sentences of other videos"} < set(found)
+    for count in (8, 12, 40):
+        judges = [found[f"{count} events{how}"] for how in ("", ", contrast", ", attention")]
+        assert found[f"{count} events, best"] >= max(judges) >= min(judges) > 90
 
 
 def test_moves_of_walks_do_what_they_say(monkeypatch):

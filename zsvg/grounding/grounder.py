@@ -33,7 +33,7 @@ from zsvg.video.pictures import Framing
 from zsvg.video.sampling import Sampling
 
 if TYPE_CHECKING:
-    from zsvg.heads.encoder import Encoder
+    from zsvg.heads.ensemble import Head
     from zsvg.heads.presence import PresenceJudge
     from zsvg.tuners import PromptConfig
 
@@ -69,7 +69,7 @@ class Grounder:
         backbone: Backbone,
         *,
         adapter: str | None = None,
-        head: Encoder | None = None,
+        head: Head | None = None,
         alignment: Alignment | None = None,
         judge: PresenceJudge | None = None,
         template: str | None = None,

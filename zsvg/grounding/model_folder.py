@@ -21,7 +21,7 @@ from zsvg.files import sha256_file
 from zsvg.grounding.alignment import ALIGNMENT_FILE
 from zsvg.grounding.model_card import CARD
 from zsvg.heads.by_name import head_config, make_head
-from zsvg.heads.encoder import Encoder
+from zsvg.heads.ensemble import Head
 from zsvg.heads.presence import PRESENCE_FILE
 
 _log = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ def load_named(
         raise ModelFolderError(f"{folder}: {error}; or {TRUSTED}") from error
 
 
-def load_head(folder: Path, described: Mapping[str, Any], backbone: TunableBackbone) -> Encoder:
+def load_head(folder: Path, described: Mapping[str, Any], backbone: TunableBackbone) -> Head:
     """Load the trained head that a manifest describes, on the backbone's device.
 
     Raises:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from zsvg.errors import told
 from zsvg.heads.embedding import EmbeddingConfig, EmbeddingHead
 from zsvg.heads.encoder import Encoder, HeadConfig
+from zsvg.heads.ensemble import Ensemble, Head
 from zsvg.heads.map import MapConfig, MapHead
 from zsvg.heads.pointing import PointingConfig, PointingHead
 from zsvg.heads.regression import AttentionRegressionConfig, AttentionRegressionHead
@@ -52,13 +53,15 @@ def head_config(kind: str, values: Mapping[str, Any]) -> HeadConfig:
         raise ValueError(told(error)) from error
 
 
-def make_head(kind: str, values: Mapping[str, Any]) -> Encoder:
+def make_head(kind: str, values: Mapping[str, Any]) -> Head:
     """Return a head with random weights; arguments and errors are those of `head_config`."""
     config = head_config(kind, values)
-    return HEADS[kind][1](config)
+    members = [HEADS[kind][1](config) for _ in range(config.members)]
+    return Ensemble(members) if len(members) > 1 else members[0]
 
 
-def describe_head(head: Encoder) -> dict[str, Any]:
+def describe_head(head: Head) -> dict[str, Any]:
     """Return a head's kind and config, which `make_head` takes."""
-    (kind,) = (kind for kind, (_, module) in HEADS.items() if type(head) is module)
+    one = head.members[0] if isinstance(head, Ensemble) else head
+    (kind,) = (kind for kind, (_, module) in HEADS.items() if type(one) is module)
     return {"kind": kind, "config": asdict(head.config)}

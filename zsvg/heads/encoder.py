@@ -51,6 +51,7 @@ class HeadConfig:
             are learned by heart.
         words: whether the query's words are looked at; False reads the query as a whole, as a head
             must that never met a sentence (`zsvg.training.frame_queries`).
+        members: how many such heads there are, whose mean answers (`zsvg.heads.ensemble`).
         answers: how many moments to return per query.
         guidance_weight: weight of the temporal attention guidance loss.
         inside_weight: weight of the per-frame cross-entropy. It makes `relevance` a probability,
@@ -64,6 +65,7 @@ class HeadConfig:
     dropout: Rate = 0.1
     content_dropout: Rate = 0.5
     words: bool = True
+    members: int = Field(default=1, ge=1, le=16)
     answers: int = Field(default=5, ge=1, le=1000)
     guidance_weight: Weight = 1.0
     inside_weight: Weight = 1.0

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from zsvg.backbones.base import TextStates
-from zsvg.heads.encoder import Encoder
+from zsvg.heads.ensemble import Head
 from zsvg.moments import Spans, nms, paired_iou
 
 WINDOW = 512
@@ -46,7 +46,7 @@ class Seen:
 
 
 def answer_video(
-    head: Encoder,
+    head: Head,
     features: NDArray[np.float32],
     edges: NDArray[np.float64],
     text: TextStates,
@@ -84,7 +84,7 @@ def answer_video(
 
 @torch.no_grad()
 def _ask(
-    head: Encoder,
+    head: Head,
     features: NDArray[np.float32],
     edges: NDArray[np.float64],
     text: TextStates,

@@ -37,6 +37,7 @@ _SHARE_DOUBT, _AMOUNT_DOUBT = 0.06, 0.08  # of the squares
 DOUBTS = (_DOUBTERS, _SHARE_DOUBT, _AMOUNT_DOUBT)
 """What decides, beside the labels, how much of an answer is learned."""
 _FEW = 5  # videos, of which an interval would mean nothing
+_LEAST = 2  # videos that choose anything: what suits one need not suit another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +47,10 @@ class HeldOut:
     Attributes:
         scores: mIoU of the first answers: "training-free" by the backbone alone, "tuned", and
             "aligned" by aligned sentences without the head, where the model aligns them. What is
-            chosen on these labels is scored on the half of their videos that it was not chosen on,
-            unless there is one video only.
+            chosen on these labels is scored on the half of their videos that it was not chosen on.
         gain: Of "tuned" over "training-free", and its 95 % interval; None of a few videos.
-        share: How much of the answers is to be the head's, see `zsvg.grounding.share`.
+        share: How much of the answers is to be the head's, see `zsvg.grounding.share`; nothing
+            where labels of one video alone could tell.
         alignment: How far sentences are to be turned, see `zsvg.grounding.alignment`.
         presence: How likely the tuned model's answers are, see `zsvg.grounding.presence`.
         missing: vid -> why it could not be asked this time, so that its labels count as missed.
@@ -77,7 +78,7 @@ class HeldOut:
 def split_by_video(
     labels: Sequence[Annotation], share: float, seed: int
 ) -> tuple[list[Annotation], list[Annotation]]:
-    """Hold out whole videos: (training, held-out), at least one video each.
+    """Hold out whole videos: (training, held-out), at least one video each, two of six or more.
 
     Raises:
         ZsvgError: All labels are of one video.
@@ -87,7 +88,7 @@ def split_by_video(
         raise ZsvgError(
             "labels of at least two videos are needed, one to hold out; or give --validation"
         )
-    count = min(len(vids) - 1, max(1, round(share * len(vids))))
+    count = min(len(vids) - 1, max(1, min(_LEAST, len(vids) // 3), round(share * len(vids))))
     chosen = np.random.default_rng([seed, 77]).permutation(len(vids))[:count]
     held = {vids[i] for i in chosen}
     return [a for a in labels if a.vid not in held], [a for a in labels if a.vid in held]
@@ -164,8 +165,8 @@ def held_out_scores(
         tuned = load(folder, backbone=backbone)
         amount, share = 0.0, USUAL_SHARE
         tried = _tried(tuned, held, videos, options, cache, missing)
-        if not set(vids) <= missing.keys():  # nothing read tells nothing
-            place, column = _best(tried, len(held))
+        if read := set(vids) - missing.keys():  # nothing read tells nothing
+            place, column = _best(tried, len(held)) if len(read) >= _LEAST else (0, 0)
             amount, share = AMOUNTS[place], SHARES[column]
             half = _halves(vids)
             rows["tuned"] = _across(tried, half)
@@ -254,12 +255,12 @@ def _best(tried: NDArray[np.float64], labels: int) -> tuple[int, int]:
 def _across(tried: NDArray[np.float64], half: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return each label's overlap (n,) by what is best on the labels of the other half.
 
-    Of a single video that is what is best on its own.
+    Of a single video nothing is chosen.
     """
-    found = np.empty(len(tried))
-    for side in (half, ~half):
-        if side.any():
-            place, column = _best(tried if side.all() else tried[~side], len(tried))
+    found = tried[:, 0, 0].copy()
+    if half.any():
+        for side in (half, ~half):
+            place, column = _best(tried[~side], len(tried))
             found[side] = tried[side, place, column]
     return found
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zsvg.backbones.base import TextStates, TunableBackbone
 from zsvg.files import atomic_path
 from zsvg.heads.base import HeadOutput
-from zsvg.heads.encoder import Encoder
+from zsvg.heads.ensemble import Head
 from zsvg.training.frame_queries import FrameQuery
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class GroundingNetwork(nn.Module):
     def __init__(
         self,
         backbone: TunableBackbone,
-        head: Encoder,
+        head: Head,
         *,
         prompts: PromptConfig | None = None,
         frame_query: FrameQuery | None = None,

@@ -72,6 +72,11 @@ class TuneOutcome:
             f"{self.share:.0%} of the answers is the head's, the rest similarity"
             + (f" of aligned sentences ({self.alignment:g})" if self.alignment else "")
         )
+        if self.share == 0 and self.gain is None:
+            lines.append(
+                "too few held-out videos tell that the head helps (one alone is not asked): label "
+                "more videos, or give annotations of others as --validation"
+            )
         if not self.helped:
             lines.append(
                 "warning: tuning made it worse than training-free grounding; use the backbone alone"

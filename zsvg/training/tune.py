@@ -28,7 +28,7 @@ from zsvg.grounding.grounder import BLIND_QUERY
 from zsvg.grounding.model_card import CARD, write_model_card
 from zsvg.grounding.model_folder import FORMAT_VERSION, HISTORY
 from zsvg.heads.by_name import describe_head
-from zsvg.heads.encoder import Encoder
+from zsvg.heads.ensemble import Head
 from zsvg.records import FROM_FRAMES, Annotation, check_trainable
 from zsvg.training.absent import Kinds, absent_sentences, asked_of, told_absent
 from zsvg.training.aligning import alignment_of
@@ -274,7 +274,7 @@ def _tune(run: _Run, output: Path, processes: Processes) -> TuneOutcome:
 
 
 def _manifest(
-    run: _Run, labels: Sequence[Annotation], selected: str, head: Encoder, rate: float
+    run: _Run, labels: Sequence[Annotation], selected: str, head: Head, rate: float
 ) -> dict[str, Any]:
     """Return what the model folder tells of a run, before it is measured."""
     backbone, options = run.backbone, run.options

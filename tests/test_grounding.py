@@ -129,6 +129,30 @@ def test_what_is_chosen_on_held_out_labels_is_scored_on_others(world, backbone, 
     assert low <= mean <= high
 
 
+@pytest.mark.parametrize(
+    ("videos", "held"), [(2, 1), (3, 1), (5, 1), (6, 2), (9, 2), (13, 2), (17, 3), (180, 27)]
+)
+def test_whole_videos_are_held_out_and_two_where_they_can_be_spared(world, videos, held):
+    some = [replace(world[1][0], vid=f"{i % videos}") for i in range(3 * videos)]
+    training, apart = split_by_video(some, 0.15, 0)
+    assert len({a.vid for a in apart}) == held
+    assert not {a.vid for a in apart} & {a.vid for a in training}
+    assert len(training) + len(apart) == len(some)
+
+
+def test_one_held_out_video_chooses_nothing(world, backbone, tmp_path):
+    videos, labels = world
+    two = sorted(videos)[:2]
+    some = [label for label in labels if label.vid in two]
+    outcome = make((videos, some), backbone, tmp_path / "model", "head-only")
+    assert (outcome.share, outcome.alignment) == (0.0, 0.0)
+    assert outcome.held_out == outcome.training_free
+    assert "one alone is not asked" in " ".join(outcome.summary())
+    tuned, _ = predict(zsvg.load(tmp_path / "model", backbone=backbone), labels, videos)
+    free, _ = predict(Grounder(backbone, fps=OPTIONS.fps), labels, videos)
+    assert [p.pred_relevant_windows for p in tuned] == [p.pred_relevant_windows for p in free]
+
+
 def test_settings_are_scored_where_they_were_not_chosen():
     """Two amounts and all shares on labels of two halves that want different ones."""
     half = _halves(["b", "a", "b", "a", "c", "c"])
@@ -471,9 +495,10 @@ def test_what_sorts_videos_is_half_the_best_answer_and_half_the_best_clip(
 def test_pseudo_labels_and_annotations_may_be_numbered_alike(world, backbone, tmp_path):
     videos, labels = world
     pseudo = [replace(a, extra={"source": {"proposals": "blocks"}}) for a in labels]
-    outcome = tune([*pseudo, *labels], videos, backbone, tmp_path / "model", recipe=recipe(),
+    one = recipe().model_copy(update={"held_out": 0.25})
+    outcome = tune([*pseudo, *labels], videos, backbone, tmp_path / "model", recipe=one,
                    options=OPTIONS, cache=tmp_path / "features")  # fmt: skip
-    held = [a for a in labels if a.vid in {b.vid for b in split_by_video(labels, 0.5, 0)[1]}]
+    held = [a for a in labels if a.vid in {b.vid for b in split_by_video(labels, 0.25, 0)[1]}]
     predictions, _ = predict(zsvg.load(tmp_path / "model", backbone=backbone), held, videos)
     assert outcome.held_out == pytest.approx(evaluate(predictions, held)["mIoU"], abs=1e-5)
 

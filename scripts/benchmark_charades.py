@@ -12,11 +12,12 @@ Groups of rows: "alignment" (sentences aligned on labels by a fixed amount, no h
 (labels without an annotator: of frames, of words, of words with half of the moments stitched into
 other videos, of --sentences, and of words and sentences together, stitched so), "controls" (labels
 of other videos), "weak" and "glance" (true sentences without times, or with an instant each), and
-with true labels "heads" and "budgets"; "prompts" are tokens in the text tower, learned from labels
-of --prompts-from. The videos are cut into two folds by name. What is chosen or learned is so on one
-fold and reported on the other: settings of the cross-fit row, the best fixed window, and heads.
-Rows with true labels or sentences ("cross-fit on test videos") learn from the queries of the other
-fold, those without from its frames alone. Windows are cut to the video.
+with true labels "heads" and "budgets", and "beside" a few of them with labels of --sentences;
+"prompts" are tokens in the text tower, learned from labels of --prompts-from. The videos are cut
+into two folds by name. What is chosen or learned is so on one fold and reported on the other:
+settings of the cross-fit row, the best fixed window, and heads. Rows with true labels or sentences
+("cross-fit on test videos") learn from the queries of the other fold, those without from its frames
+alone. Windows are cut to the video.
 Trivial rows stand beside: windows of the training-free lengths elsewhere, sentences of other
 videos, answers of other videos; and beside the rows of "forms" (but stitched ones) two controls:
 their models asked for sentences of other videos, and their heads asked so while similarity is of
@@ -170,6 +171,8 @@ def rows(
     told: dict[str, Labels] = {"full": lambda n, _: bench.side(n), **forms} | {
         f"labels of {count} videos": partial(bench.few, count) for count in bench.budgets
     }
+    for count in bench.budgets if bench.sentences else ():
+        told[f"retrieved, and labels of {count} videos"] = bench.beside(forms["retrieved"], count)
     if strange := set(prompts_from) - told.keys():
         raise SystemExit(f"--prompts-from: no {sorted(strange)}; there are {list(told)}")
     if "forms" in groups:
@@ -202,6 +205,9 @@ def rows(
     if "budgets" in groups:
         for count in bench.budgets:
             row = f"labels of {count} videos"
+            want(row, "head-only", "regression", told[row])
+    if "beside" in groups:
+        for row in (name for name in told if name.startswith("retrieved, and")):
             want(row, "head-only", "regression", told[row])
     with progress("runs", len(wanted) * len(bench.seeds)) as advance:
         for done, ((named, make), seed) in enumerate(product(wanted, bench.seeds), 1):
@@ -250,7 +256,7 @@ def main() -> None:
         "--prompts-from", nargs="*", default=["full"], help='"full", a form or "labels of N videos"'
     )
     groups = (
-        "alignment", "forms", "controls", "weak", "glance", "heads", "prompts", "budgets"
+        "alignment", "forms", "controls", "weak", "glance", "heads", "prompts", "budgets", "beside"
     )  # fmt: skip
     parser.add_argument("--groups", nargs="*", choices=groups, default=groups)
     args = parser.parse_args()

@@ -40,11 +40,12 @@ from zsvg.records import Annotation, Prediction
 from zsvg.scorers.options import ScorerOptions
 from zsvg.training.aligning import alignment_of
 from zsvg.training.held_out import DOUBTS
-from zsvg.training.labels import shots
+from zsvg.training.labels import choose_labels, shots
 from zsvg.training.options import Training, TuneOptions
 from zsvg.training.supervision import Level, hide
 
 STITCHED = 0.5
+TRUE_WEIGHT = 4.0  # of a true label, where a pseudo label counts 1
 CONTROLS = (
     "asked for sentences of other videos", "its head asked so", "looks of other sentences"
 )  # fmt: skip
@@ -302,6 +303,20 @@ class Bench:
     def few(self, count: int, number: int, seed: int) -> list[Annotation]:
         """Return the queries of so many videos of a fold."""
         return list(shots(self.side(number), count, seed))
+
+    def beside(self, source: Labels, count: int) -> Labels:
+        """Return labels without an annotator, and true ones of so many videos beside them."""
+
+        def labels(number: int, seed: int) -> list[Annotation]:
+            return choose_labels(
+                source(number, seed),
+                also=self.side(number),
+                also_weight=TRUE_WEIGHT,
+                shot_count=count,
+                seed=seed,
+            )[0]
+
+        return labels
 
     def together(self, *sources: Labels) -> Labels:
         """Return the labels of several sources as one list."""

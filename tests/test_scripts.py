@@ -101,6 +101,7 @@ def film(tmp_path: Path) -> Path:
         np.save(tmp_path / "features" / f"{vid}.npy", rows.astype(np.float16))
         table.append(f"{vid},32.0")
     (tmp_path / "test.txt").write_text("\n".join(lines) + "\n")
+    (tmp_path / "said.txt").write_text("the red circle spins\na green star jumps\n")
     (tmp_path / "lengths.csv").write_text("\n".join(table) + "\n")
     return tmp_path
 
@@ -113,7 +114,8 @@ def test_the_benchmark_of_film_makes_every_kind_of_row(film, monkeypatch, capsys
         ["benchmark_charades.py", "--features", "features", "--annotations", "test.txt",
          "--durations", "lengths.csv", "--model", "micro", "--out", "out", "--seeds", "0",
          "--steps", "2", "--groups", "alignment", "forms", "controls", "weak", "glance",
-         "budgets", "--budgets", "2", "--forms", "vocabulary", "stitched", "--heads", "regression"],
+         "budgets", "beside", "--budgets", "2", "--sentences", "said.txt", "--forms", "vocabulary",
+         "stitched", "--heads", "regression"],
     )  # fmt: skip
     script = str(SCRIPTS / "benchmark_charades.py")
     runpy.run_path(script, run_name="__main__")
@@ -123,7 +125,8 @@ def test_the_benchmark_of_film_makes_every_kind_of_row(film, monkeypatch, capsys
     assert free["gain in mIoU"] == [0, 0, 0]
     assert blind["numbers"][3] <= free["numbers"][3]
     assert {"whole video", "random", "answers of other videos"} < set(results)
-    assert any(name.startswith("labels of") for name in results)
+    few = "labels of 2 videos, head-only + regression"
+    assert {few, f"retrieved, and {few}"} < set(results)
     assert {"weak, aligned sentences alone", "weak, head-only + regression"} < set(results)
     assert "glance, head-only + regression" in results
     words = "vocabulary, head-only + regression"

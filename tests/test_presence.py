@@ -137,6 +137,10 @@ def test_a_presence_that_tells_nothing_is_as_likely_as_not():
     assert calibrate(*sample(0, ENOUGH - 1, 3.0)) is None
     presence, kinds, vids = sample(0, 400, 3.0)
     assert calibrate(presence[:400], kinds[:400], vids[:400]) is None
+    # One video would set the threshold of all others, and there is nothing to measure it on.
+    assert calibrate(presence, kinds, ["v0"] * len(vids)) is None
+    two = calibrate(presence, kinds, [f"v{i % 2}" for i in range(len(vids))])
+    assert two.brier < 0.2
 
 
 def test_what_a_folder_tells_comes_back_and_older_ones_are_read():

@@ -37,6 +37,8 @@ LOST = 0.05
 """Share of true sentences whose moments a threshold may refuse."""
 ENOUGH = 40
 """Held-out labels from which on a threshold is set: a twentieth of fewer is noise."""
+LEAST_VIDEOS = 2
+"""Held-out videos that anything is chosen by: what suits one need not suit another."""
 TRUE = "true"
 """Kind of the sentences that are true of their video."""
 _FOLDS = 5
@@ -148,7 +150,7 @@ def calibrate(
     *,
     doubtful: bool = False,
 ) -> Presence | None:
-    """Fit the scale and set the threshold; None of too few labels, or where it tells nothing.
+    """Fit the scale and set the threshold; None of too few labels or videos, or where it is no use.
 
     Args:
         presence: (n,) of held-out labels, and of sentences that are not true of their videos, as
@@ -161,7 +163,7 @@ def calibrate(
     sort, values = np.asarray(kinds), logits_of(presence)
     there = sort == TRUE
     labels = int(there.sum())
-    if labels < ENOUGH or there.all():
+    if labels < ENOUGH or len(set(vids)) < LEAST_VIDEOS or there.all():
         return None
     weight = _weights(sort)
     scale = scale_of(values, there, weight, doubtful=doubtful)

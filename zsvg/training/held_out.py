@@ -22,7 +22,7 @@ from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.load import load
 from zsvg.grounding.model_folder import detach_adapters
 from zsvg.grounding.prediction import predict
-from zsvg.grounding.presence import TRUE, calibrate
+from zsvg.grounding.presence import LEAST_VIDEOS, TRUE, calibrate
 from zsvg.grounding.share import SHARES, USUAL_SHARE, mixed
 from zsvg.moments import iou
 from zsvg.records import Annotation, Prediction
@@ -37,7 +37,6 @@ _SHARE_DOUBT, _AMOUNT_DOUBT = 0.06, 0.08  # of the squares
 DOUBTS = (_DOUBTERS, _SHARE_DOUBT, _AMOUNT_DOUBT)
 """What decides, beside the labels, how much of an answer is learned."""
 _FEW = 5  # videos, of which an interval would mean nothing
-_LEAST = 2  # videos that choose anything: what suits one need not suit another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +87,7 @@ def split_by_video(
         raise ZsvgError(
             "labels of at least two videos are needed, one to hold out; or give --validation"
         )
-    count = min(len(vids) - 1, max(1, min(_LEAST, len(vids) // 3), round(share * len(vids))))
+    count = min(len(vids) - 1, max(1, min(LEAST_VIDEOS, len(vids) // 3), round(share * len(vids))))
     chosen = np.random.default_rng([seed, 77]).permutation(len(vids))[:count]
     held = {vids[i] for i in chosen}
     return [a for a in labels if a.vid not in held], [a for a in labels if a.vid in held]
@@ -166,7 +165,7 @@ def held_out_scores(
         amount, share = 0.0, USUAL_SHARE
         tried = _tried(tuned, held, videos, options, cache, missing)
         if read := set(vids) - missing.keys():  # nothing read tells nothing
-            place, column = _best(tried, len(held)) if len(read) >= _LEAST else (0, 0)
+            place, column = _best(tried, len(held)) if len(read) >= LEAST_VIDEOS else (0, 0)
             amount, share = AMOUNTS[place], SHARES[column]
             half = _halves(vids)
             rows["tuned"] = _across(tried, half)

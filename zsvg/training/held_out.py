@@ -256,7 +256,7 @@ def _across(tried: NDArray[np.float64], half: NDArray[np.bool_]) -> NDArray[np.f
 
     Of a single video nothing is chosen.
     """
-    found = tried[:, 0, 0].copy()
+    found: NDArray[np.float64] = tried[:, 0, 0].copy()
     if half.any():
         for side in (half, ~half):
             place, column = _best(tried[~side], len(tried))

@@ -156,7 +156,7 @@ def rows(
         controls: bool = False,
         **training: Any,
     ) -> None:
-        row = f"{row}, {recipe} + {head}"
+        row = f"{row}, {recipe} + {head}" + (f" x {bench.members}" if bench.members > 1 else "")
         named = [row, *(f"{row}, {what}" for what in CONTROLS[:2] if controls)]
         wanted.append(
             (named, bench.tuned(row, recipe, head, labels, controls=controls, **training))

@@ -50,12 +50,13 @@ FEW = 18
 STITCHED = 0.5
 
 
-def one_run(world: World, head: str, level: str) -> dict[str, Any]:
+def one_run(world: World, head: str, level: str, members: int) -> dict[str, Any]:
     """Tune and answer; return what was measured."""
     if head == "pointing":
         recipe = load_recipe("ppt")
     else:
-        recipe = load_recipe("head-only" if level == "features" else "coop").with_head(head)
+        recipe = load_recipe("head-only" if level == "features" else "coop")
+    recipe = recipe.with_head(head, members=members)
     blind = level == "blind"
     if level in ("full", "blind"):
         recipe = supervised_recipe(recipe, query_blind=blind)
@@ -91,16 +92,17 @@ def main() -> None:
     parser = options(__doc__.splitlines()[0])
     parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=HEADS)
     parser.add_argument("--levels", nargs="+", default=list(LEVELS), choices=LEVELS)
+    parser.add_argument("--members", type=int, default=1, help="heads whose mean answers")
     args = parser.parse_args()
-    worlds = prepared(args)
+    worlds, several = prepared(args), f"{args.members} x " if args.members > 1 else ""
     for level, head, world in product(args.levels, args.heads, worlds):
         if (head, level) != ("pointing", "features"):  # there would be no text to point from
             make(
                 world,
-                f"{head} {level}",
-                lambda world=world, h=head, v=level: one_run(world, h, v),
+                f"{several}{head} {level}",
+                lambda world=world, h=head, v=level: one_run(world, h, v, args.members),
             )
-    report(worlds, args.heads, args.levels)
+    report(worlds, [several + head for head in args.heads], args.levels)
 
 
 def report(worlds: Sequence[World], heads: Sequence[str], levels: Sequence[str]) -> None:

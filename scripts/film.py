@@ -108,6 +108,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="of each training (default: the recipes')")
+    parser.add_argument("--members", type=int, default=1, help="heads whose mean answers")
     parser.add_argument("--nouns", type=Path, help="a line each (default: the shipped list)")
     parser.add_argument("--actions", type=Path, help="likewise")
     parser.add_argument("--sentences", type=Path, help="of no video of FEATURES, a line each")
@@ -123,6 +124,7 @@ class Bench:
         self.seeds: list[int] = args.seeds
         self.budgets: list[int] = args.budgets
         self.heads: list[str] = args.heads
+        self.members: int = args.members
         self.forms: list[str] = args.forms
         words = shipped_words()
         nouns = read_lines(args.nouns) if args.nouns else words.nouns
@@ -202,7 +204,7 @@ class Bench:
             made: dict[str, list[Prediction]] = {}
             # A run that was interrupted may have been another one.
             shutil.rmtree(self.out / "models", ignore_errors=True)
-            chosen = zsvg.load_recipe(recipe).with_head(head)
+            chosen = zsvg.load_recipe(recipe).with_head(head, members=self.members)
             chosen = chosen.with_training(**self.recipe, **training)
             for number in (0, 1):
                 folder = self.out / "models" / f"{recipe}-{head}-{number}"

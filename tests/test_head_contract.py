@@ -383,8 +383,13 @@ def test_a_recipe_chooses_and_an_option_overrides(tmp_path):
     assert head.config.scales == (32, 16)
     assert recipe.with_head("map") is recipe
     assert recipe.with_head("set").head == HeadRecipe(kind="set")
+    three = recipe.with_head("map", members=3).head
+    assert three.options == recipe.head.options | {"members": 3}
+    assert recipe.with_head("set", members=3).head.options == {"members": 3}
     with pytest.raises(RecipeError, match="unknown head 'dream'; choose one of regression, map"):
         recipe.with_head("dream")
+    with pytest.raises(RecipeError, match="members"):
+        recipe.with_head("map", members=0)
     path.write_text("head: {kind: span, scales: [32]}")
     with pytest.raises(RecipeError, match="scales: not a key of head span, which has dim"):
         load_recipe(str(path))

@@ -70,16 +70,22 @@ class Recipe(_Strict):
     held_out: float = Field(default=0.15, gt=0, lt=1)
     query_noise: float = Field(default=2.0, ge=0)  # of labels without sentences; see `FrameQuery`
 
-    def with_head(self, kind: str) -> Recipe:
+    def with_head(self, kind: str, **options: Any) -> Recipe:
         """Return the recipe with this kind of head, at its defaults where it is another kind.
 
+        Args:
+            kind: One of `zsvg.heads.by_name.HEADS`.
+            options: Of its config, what is to be other than that.
+
         Raises:
-            RecipeError: There is no such kind.
+            RecipeError: There is no such kind or option, or its value is out of range.
         """
         if kind == self.head.kind:
-            return self
+            if not options:
+                return self
+            options = self.head.options | options
         try:
-            head = HeadRecipe(kind=kind)
+            head = HeadRecipe(kind=kind, **options)
         except ValidationError as error:
             raise RecipeError(told(error)) from error
         return self.model_copy(update={"head": head})

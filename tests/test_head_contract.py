@@ -39,7 +39,7 @@ from zsvg.heads.span_arithmetic import (
 )
 from zsvg.heads.windows import sliding_windows
 from zsvg.moments import iou, nms
-from zsvg.records import Annotation
+from zsvg.records import Annotation, write_annotations
 from zsvg.training.options import TuneOptions
 from zsvg.training.recipes import HeadRecipe, load_recipe
 from zsvg.training.tune import tune
@@ -372,6 +372,22 @@ def test_the_command_line_names_all_kinds():
     shown = CliRunner().invoke(app, ["tune", "--help"]).output.replace("│", " ")
     assert "regression, map, span, set, windows, embedding, or pointing" in " ".join(shown.split())
     assert list(HEADS) == ["regression", "map", "span", "set", "windows", "embedding", "pointing"]
+
+
+def test_the_command_line_trains_several(world, tiny_clip_folder, tmp_path):
+    videos, labels, cache = world
+    write_annotations(tmp_path / "labels.jsonl", labels)
+    given = ["tune", str(tmp_path / "labels.jsonl"), "--videos", str(videos["a"].parent),
+             "--backbone", f"local-dir:{tiny_clip_folder}", "--recipe", "head-only", "--steps", "1",
+             "--cache", str(cache), "-o", str(tmp_path / "model")]  # fmt: skip
+    done = CliRunner().invoke(app, [*given, "--members", "2"])
+    assert done.exit_code == 0, done.output
+    grounder = zsvg.load(tmp_path / "model")
+    assert len(grounder.head.members) == 2
+    assert grounder.manifest["head"]["kind"] == "regression"
+    wrong = CliRunner().invoke(app, [*given, "--members", "0"])
+    assert isinstance(wrong.exception, RecipeError)
+    assert "members" in str(wrong.exception)
 
 
 def test_a_recipe_chooses_and_an_option_overrides(tmp_path):

@@ -45,6 +45,10 @@ def tune(
             autocompletion=completion.heads,
         ),
     ] = None,
+    members: Annotated[
+        int | None,
+        typer.Option(help="Train so many heads at once; their mean answers (default: 1)."),
+    ] = None,
     validation: Annotated[
         Path | None,
         typer.Option(help="Annotations to select by (default: held-out labels)."),
@@ -151,8 +155,9 @@ def tune(
         chosen = load_recipe(recipe)
     if steps is not None:
         chosen = chosen.with_training(steps=steps)
-    if head is not None:
-        chosen = chosen.with_head(head)
+    if head is not None or members is not None:
+        several = {} if members is None else {"members": members}
+        chosen = chosen.with_head(head or chosen.head.kind, **several)
     options = TuneOptions(
         seed=seed,
         supervision=supervision,  # type: ignore[arg-type]

@@ -33,8 +33,8 @@ class EnsembleOutput(HeadOutput):
     @property
     def exchanged(self) -> Tensor | None:
         """(members * N, B, D) what theirs are, one after the other."""
-        theirs = [member.exchanged for member in self.members]
-        return None if None in theirs else torch.cat([own for own in theirs if own is not None])
+        theirs = [own for member in self.members if (own := member.exchanged) is not None]
+        return torch.cat(theirs) if theirs else None
 
 
 class Ensemble(nn.Module):

@@ -165,7 +165,9 @@ def held_out_scores(
         amount, share = 0.0, USUAL_SHARE
         tried = _tried(tuned, held, videos, options, cache, missing)
         if read := set(vids) - missing.keys():  # nothing read tells nothing
-            place, column = _best(tried, len(held)) if len(read) >= LEAST_VIDEOS else (0, 0)
+            if len(read) < LEAST_VIDEOS:
+                tried = tried[:, :1, :1]  # nothing is left to choose
+            place, column = _best(tried, len(held))
             amount, share = AMOUNTS[place], SHARES[column]
             half = _halves(vids)
             rows["tuned"] = _across(tried, half)

@@ -1,8 +1,7 @@
 """Several heads of one kind that differ by chance, trained at once and answering as one.
 
-What a single head ends at depends on its first weights and its dropout. The mean of a few depends
-on them less, and is a little better (`docs/results.md`, "Several heads"). All see the same batches
-and the same prompts.
+What a single head ends at depends on its first weights and its dropout; the mean of a few depends
+on them less (`docs/results.md`, "Several heads"). All see the same batches and the same prompts.
 """
 
 from __future__ import annotations

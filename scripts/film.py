@@ -32,6 +32,7 @@ from zsvg.grounding.alignment import AMOUNTS, FITTED, USUAL_AMOUNT
 from zsvg.grounding.answers import Moment
 from zsvg.grounding.grounder import Grounder
 from zsvg.grounding.model_folder import detach_adapters
+from zsvg.grounding.presence import LEAST_VIDEOS
 from zsvg.grounding.share import SHARES, mixed
 from zsvg.label.by_matching import label_by_matching, read_lines, shipped_words
 from zsvg.label.matching import Phrases
@@ -141,7 +142,7 @@ class Bench:
         self.recipe: dict[str, Any] = {} if args.steps is None else {"steps": args.steps}
         # Runs of other material or defaults are others.
         known = [zsvg.__version__, self.backbone.fingerprint, asdict(ScorerOptions()), SHARES,
-                 AMOUNTS, DOUBTS, FITTED, STITCHED, self.recipe, asdict(Training()),
+                 AMOUNTS, DOUBTS, LEAST_VIDEOS, FITTED, STITCHED, self.recipe, asdict(Training()),
                  asdict(self.words), self.sentences,
                  [asdict(record) for record in self.records]]  # fmt: skip
         self.identity = sha256_json(known)[:8]

@@ -47,7 +47,9 @@ def tune(
     ] = None,
     members: Annotated[
         int | None,
-        typer.Option(help="Train so many heads at once; their mean answers (default: 1)."),
+        typer.Option(
+            help="Train so many heads at once; their mean answers (default: the recipe's)."
+        ),
     ] = None,
     validation: Annotated[
         Path | None,
